@@ -78,13 +78,15 @@ bench: setup ## measure speed together with the ceilings of this machine
 	cargo run --package lamplighter-benches -- $(ARGS)
 
 # Optimised in the long run only, which has a million transactions to get through.
-sim: setup ## simulate whole networks with faults: SEEDS=500 FIRST=1, or one again with SEED=17 (LOUD=1)
+sim: setup ## simulate whole networks with faults and lies: SEEDS=500 FIRST=1 LIARS=20 (percent), or one again with SEED=17 (LOUD=1)
 	cargo build --package lamplighter-sim
 	@"$(TARGET)/debug/lamplighter-sim" $(if $(SEED),--seed "$(SEED)") $(if $(LOUD),--loud) \
+		$(if $(LIARS),--liars "$(LIARS)") $(if $(LIE),--lie "$(LIE)") \
 		--seeds "$(or $(SEEDS),500)" --first "$(or $(FIRST),1)"
 
 chaos: export CARGO_PROFILE_DEV_OPT_LEVEL = $(if $(FULL),3,0)
-chaos: ## kill, stop, part and misdate real nodes under load, check what clients saw (FULL=1: an hour)
+chaos: ## kill, stop, part, misdate and attack real nodes under load, check what clients saw (FULL=1: an hour)
 	@scripts/setup --test
 	cargo build --package lamplighter-cli --package lamplighter-chaos
 	"$(TARGET)/debug/chaos" $(if $(FULL),--full) $(ARGS)
+	$(if $(FULL)$(ARGS),,"$(TARGET)/debug/chaos" --hostile)

@@ -70,11 +70,16 @@ impl Metrics {
     }
 }
 
-/// The node is ready when a leader is known, blocks are applied, and the disk has space.
+/// The node is ready when a leader is known, blocks are applied, and no alarm says that it does not
+/// serve: `reasons` has them.
 async fn ready(State(metrics): State<Arc<Metrics>>) -> Response {
     let status = metrics.handle.status();
-    let ready =
-        status.consensus.leader.is_some() && status.halted.is_none() && status.disk_full.is_none();
+    let alarms = status.alarms.iter().map(|raised| &raised.alarm);
+    let reasons: Vec<_> = alarms
+        .filter(|alarm| alarm.is_unready())
+        .map(ToString::to_string)
+        .collect();
+    let ready = status.consensus.leader.is_some() && status.halted.is_none() && reasons.is_empty();
     let code = if ready {
         StatusCode::OK
     } else {
@@ -88,6 +93,7 @@ async fn ready(State(metrics): State<Arc<Metrics>>) -> Response {
         "height": status.head.height,
         "halted": halted,
         "read_only": read_only,
+        "reasons": reasons,
         "identity": status.identity_trouble,
     });
     (code, Json(body)).into_response()

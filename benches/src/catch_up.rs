@@ -9,9 +9,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lamplighter_node::DiskConfig;
+use lamplighter_node::{DiskConfig, key};
 use lamplighter_types::{
-    Action, DevicesAction, GovernanceAction, GovernanceChange, Observer, SignedTransaction, codec,
+    Action, DevicesAction, GovernanceAction, GovernanceChange, KeyPurpose, Observer,
+    SignedTransaction, codec,
 };
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
@@ -187,16 +188,22 @@ async fn add_observer(
     node: u64,
 ) -> Result<NodeProcess, BenchError> {
     let new = cluster.create_node(node)?;
+    let account = id(&format!("node-{node}"));
+    let secret = key::read(&new.home.join("key"))?;
     let change = GovernanceChange::AddObserver {
+        proof: secret.prove(KeyPurpose::Node, &fleet.chain_id, &account),
         observer: Observer {
             node,
-            account: id(&format!("node-{node}")),
+            account,
             key: new.key,
             address: new.address.clone(),
         },
     };
     let proposal = id(&format!("join-{node}"));
-    let action = GovernanceAction::Propose { proposal, change };
+    let action = GovernanceAction::Propose {
+        proposal,
+        changes: vec![change],
+    };
     let signed = fleet.sign_as_administrator(Action::Governance(action));
     commit(cluster, 0, &signed).await?;
     new.start()

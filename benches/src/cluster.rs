@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use lamplighter_node::{DiskConfig, NodeConfig, key};
 use lamplighter_system::unix_ms;
 use lamplighter_types::{
-    Genesis, GenesisAccount, Grant, Hash, Policies, PublicKey, Role, Scope, Validator, ValidatorSet,
+    Allowances, GENESIS_VERSION, Genesis, GenesisAccount, Grant, Hash, Policies, PublicKey, Role,
+    Scope, Validator, ValidatorSet,
 };
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, ChildStdin, Command};
@@ -108,7 +109,7 @@ pub struct NodeProgress {
 /// The files and the configuration of a node that can be started.
 pub struct NodeFiles {
     program: PathBuf,
-    home: PathBuf,
+    pub home: PathBuf,
     config: NodeConfig,
     pub key: PublicKey,
     /// Its address for other nodes.
@@ -141,11 +142,9 @@ fn write(path: PathBuf, bytes: &[u8]) -> Result<PathBuf, BenchError> {
 }
 
 fn genesis(validators: Vec<Validator>) -> Genesis {
-    let grant = |role| Grant {
-        role,
-        scope: Scope::city(),
-    };
+    let grant = |role| Grant::founding(role, Scope::city());
     Genesis {
+        version: GENESIS_VERSION,
         name: "Benchmark".to_owned(),
         created_ms: unix_ms(),
         validators: ValidatorSet { validators },
@@ -158,8 +157,9 @@ fn genesis(validators: Vec<Validator>) -> Genesis {
         }],
         // A single administrator must suffice.
         policies: Policies {
-            governance_approvals: 1,
-            ..Policies::default()
+            // A fleet is imported in minutes here.
+            allowances: Allowances::UNBOUNDED,
+            ..Policies::of_one_person()
         },
     }
 }

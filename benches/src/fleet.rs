@@ -6,8 +6,8 @@ use std::time::Duration;
 use lamplighter_system::unix_ms;
 use lamplighter_types::limits::LIST_ITEMS_MAX;
 use lamplighter_types::{
-    Action, AlarmChange, DeviceEvent, DevicesAction, Encoding, EventsAction, Hash, Id, NewDevice,
-    Scope, SecretKey, Severity, SignedTransaction, Transaction, UsersAction,
+    Action, AlarmChange, DeviceEvent, DevicesAction, Encoding, EventsAction, Hash, Id, KeyPurpose,
+    NewDevice, Scope, SecretKey, Severity, SignedTransaction, Transaction, UsersAction,
 };
 
 /// Keys under which transactions are signed.
@@ -67,6 +67,7 @@ pub fn additional_devices(list: u64) -> Vec<NewDevice> {
         district: Scope::city(),
         gateway: None,
         key: None,
+        proof: None,
         tags: Vec::new(),
     };
     (0..DEVICES_PER_LIST).map(device).collect()
@@ -74,7 +75,7 @@ pub fn additional_devices(list: u64) -> Vec<NewDevice> {
 
 /// All senders of one ledger.
 pub struct Fleet {
-    chain_id: Hash,
+    pub chain_id: Hash,
     /// The last sequence number of the administrator.
     administrator_sequence: AtomicU64,
     gateways: Vec<Gateway>,
@@ -128,6 +129,9 @@ impl Fleet {
                 organization: organization(),
                 district: Scope::city(),
                 key: gateway.secret.public(),
+                proof: gateway
+                    .secret
+                    .prove(KeyPurpose::Account, &self.chain_id, &gateway.account),
             })
         });
         let devices: Vec<_> = self.gateways.iter().flat_map(new_devices).collect();
@@ -198,6 +202,7 @@ fn new_devices(gateway: &Gateway) -> impl Iterator<Item = NewDevice> {
         district: Scope::city(),
         gateway: Some(gateway.account.clone()),
         key: None,
+        proof: None,
         tags: Vec::new(),
     })
 }

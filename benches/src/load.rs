@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use lamplighter_contracts::refusal;
 use lamplighter_types::{Outcome, Receipt, SignedTransaction, codec};
 use serde::Deserialize;
 use tokio::task::JoinSet;
@@ -139,8 +140,8 @@ pub async fn submit(connection: &mut Connection, body: &[u8]) -> Result<SubmitOu
             let submitted: Submitted =
                 serde_json::from_slice(&answer.body).map_err(|_| invalid_answer())?;
             let receipt = submitted.receipt.ok_or_else(invalid_answer)?;
-            if let Outcome::Failed { code, message } = receipt.outcome {
-                return Ok(SubmitOutcome::Failed(format!("{code}: {message}")));
+            if let Outcome::Failed { code, fields } = receipt.outcome {
+                return Ok(SubmitOutcome::Failed(refusal::message(&code, &fields)));
             }
             let (height, index) = (submitted.height, submitted.index);
             Ok(SubmitOutcome::Committed(CommittedTransaction {

@@ -9,14 +9,14 @@ use lamplighter_types::proof::ProofFile;
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::proof::print_statement;
+use crate::proof::{print_statement, report_trusted};
 use crate::session::SessionArguments;
 
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// Checks a proof (JSON) with nothing but the genesis file of `--genesis`, and prints what it
-    /// proves: the record as it is decoded from the proof, its block, and who signed. All other
-    /// fields of the file must agree with it.
+    /// Checks a proof (JSON) with nothing but the genesis file of `--genesis`, or with newer
+    /// validators of `--trusted` as well, and prints what it proves: the record as decoded from
+    /// the proof, its block, and who signed. All other fields of the file must agree with it.
     Verify(Verify),
 }
 
@@ -30,11 +30,20 @@ pub fn carry_out(command: &AuditCommand, session: &SessionArguments) -> Result<E
     let AuditCommand::Verify(Verify { file }) = command;
     let genesis = session.read_genesis()?;
     let bytes = fs::read(file).map_err(Failure::during(format!("reading {}", file.display())))?;
-    let verified = ProofFile::from_json(&bytes).and_then(|file| file.verify(&genesis));
-    let (_, statement) = verified.map_err(Failure::during(format!(
-        "{} proves nothing",
-        file.display()
-    )))?;
+    let nothing = || Failure::during(format!("{} proves nothing", file.display()));
+    let proof = ProofFile::from_json(&bytes).map_err(nothing())?;
+    let anchor = session.trust_anchor(&genesis)?;
+    let before = anchor.current().height;
+    let statement = anchor.verify(|trusted| {
+        let (proven, statement) = proof.verify(trusted).map_err(nothing())?;
+        Ok::<_, Failure>((statement, proven.trusted))
+    })?;
     print_statement(&statement, json!({}), session.output());
+    report_trusted(
+        session.updated_file(),
+        before,
+        &anchor.current(),
+        session.output(),
+    );
     Ok(ExitCode::SUCCESS)
 }

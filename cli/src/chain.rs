@@ -209,8 +209,8 @@ async fn show(session: &Session, name: &TransactionName) -> Result<(), Failure> 
     }
     match found.receipt.outcome {
         Outcome::Succeeded => Ok(()),
-        Outcome::Failed { code, message } => {
-            Err(Failure::refused(format!("refused: {message} ({code})")))
+        Outcome::Failed { code, fields } => {
+            Err(Failure::refused(describe::refusal(&code, &fields, None)))
         }
     }
 }

@@ -2,6 +2,7 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
+use lamplighter_client::TrustAnchorError;
 use lamplighter_system::error_chain;
 
 /// Exit code when a node or the ledger refused; other failures have 1, wrong arguments 2.
@@ -94,5 +95,11 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.lines().join("\n"))
+    }
+}
+
+impl From<TrustAnchorError> for Failure {
+    fn from(error: TrustAnchorError) -> Self {
+        Self::new("the trusted validators", error)
     }
 }

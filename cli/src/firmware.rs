@@ -16,6 +16,7 @@ use tokio::time::{Duration, timeout};
 use crate::approved;
 use crate::describe::words;
 use crate::failure::Failure;
+use crate::governance::approvers;
 use crate::history::{changes, emit_changes};
 use crate::image;
 use crate::output::{emit, emit_members, joined, or_dash, print, yes};
@@ -49,6 +50,10 @@ pub enum FirmwareCommand {
         #[arg(long)]
         manifest: Option<Hash>,
     },
+    /// Takes back your approval of a release.
+    WithdrawApproval { release: Id },
+    /// Takes back a release that nobody has released, as its author or vendor.
+    Withdraw { release: Id },
     /// Deprecates a release: no new rollout may use it.
     Deprecate { release: Id, reason: String },
     /// Revokes a release and recalls every deployment that is not yet installing.
@@ -95,6 +100,10 @@ pub async fn carry_out(session: &Session, command: FirmwareCommand) -> Result<Ex
         FirmwareCommand::Approve { release, manifest } => {
             return approve(session, release, manifest).await;
         }
+        FirmwareCommand::WithdrawApproval { release } => {
+            FirmwareAction::WithdrawApproval { release }
+        }
+        FirmwareCommand::Withdraw { release } => FirmwareAction::Withdraw { release },
         FirmwareCommand::Deprecate { release, reason } => {
             FirmwareAction::Deprecate { release, reason }
         }
@@ -128,7 +137,7 @@ async fn show(session: &Session, release: &Id) -> Result<ExitCode, Failure> {
     members.extend([
         ("manifest", read.manifest_digest.to_string()),
         ("author", read.author.to_string()),
-        ("approved by", joined(&read.approvals)),
+        ("approved by", joined(&approvers(&read.approvals))),
         ("status", status),
     ]);
     emit_members(&members);
@@ -305,7 +314,7 @@ async fn list(session: &Session) -> Result<ExitCode, Failure> {
             manifest.vendor.to_string(),
             manifest.security_counter.to_string(),
             manifest.size_bytes.to_string(),
-            joined(&release.approvals),
+            joined(&approvers(&release.approvals)),
         ]
     });
     Ok(ExitCode::SUCCESS)

@@ -3,21 +3,22 @@
 
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use lamplighter_client::HistoryOf;
 use lamplighter_types::{
-    Action, GovernanceAction, GovernanceChange, Hash, Id, Observer, Policies, Proposal, PublicKey,
-    Validator, codec,
+    Action, Approval, GovernanceAction, GovernanceChange, Hash, Id, Policies, Proposal,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::changes::ChangeCommand;
 use crate::describe;
 use crate::failure::Failure;
 use crate::history::{changes, emit_changes};
-use crate::output::{emit, emit_members, joined, print, text, yes};
+use crate::output::{emit, emit_members, joined, print, text};
 use crate::paging;
 use crate::session::{Session, asking};
+use crate::time;
 
 /// Proposals of one page.
 const PAGE: usize = 1_000;
@@ -28,7 +29,7 @@ pub enum GovernanceCommand {
     Nodes,
     /// The number of approvals for each kind of decision.
     Policies,
-    /// All proposals.
+    /// All open proposals.
     List,
     /// One proposal, with the digest that approvers name.
     Show { proposal: Id },
@@ -39,130 +40,14 @@ pub enum GovernanceCommand {
         #[command(subcommand)]
         change: ChangeCommand,
     },
-    /// Approves the change with this digest, which `show` prints.
+    /// Approves the changes with this digest, which `show` prints.
     Approve {
         proposal: Id,
         #[arg(long)]
         digest: Hash,
     },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum ChangeCommand {
-    /// An observer: a node that follows. A validator begins as one.
-    AddObserver(NewNode),
-    /// A validator: a node that orders and signs. An observer with the same id and key becomes one.
-    AddValidator(NewNode),
-    RemoveObserver {
-        node: u64,
-    },
-    RemoveValidator {
-        node: u64,
-    },
-    /// The number of approvals; an omitted one stays as it is when the proposal is made.
-    SetPolicies(NewPolicies),
-    /// Other rules of execution from a block on, which every node must know by then.
-    SetProtocol {
-        #[arg(long)]
-        version: u32,
-        #[arg(long)]
-        from_height: u64,
-    },
-}
-
-#[derive(Clone, Debug, Args)]
-#[group(required = true, multiple = true)]
-pub struct NewPolicies {
-    /// Approvals of a release by others than its author.
-    #[arg(long)]
-    release_approvals: Option<u8>,
-    /// Approvals of a rollout's plan by others than its author.
-    #[arg(long)]
-    rollout_approvals: Option<u8>,
-    /// Administrators who must vote for the recovery of an account.
-    #[arg(long)]
-    recovery_approvals: Option<u8>,
-    /// Administrators who must approve a proposal, its author included.
-    #[arg(long)]
-    governance_approvals: Option<u8>,
-}
-
-impl NewPolicies {
-    fn over(&self, now: Policies) -> Policies {
-        let Policies {
-            release_approvals,
-            rollout_approvals,
-            recovery_approvals,
-            governance_approvals,
-        } = now;
-        Policies {
-            release_approvals: self.release_approvals.unwrap_or(release_approvals),
-            rollout_approvals: self.rollout_approvals.unwrap_or(rollout_approvals),
-            recovery_approvals: self.recovery_approvals.unwrap_or(recovery_approvals),
-            governance_approvals: self.governance_approvals.unwrap_or(governance_approvals),
-        }
-    }
-}
-
-/// The new node, as `node join` prints it.
-#[derive(Clone, Debug, Args)]
-pub struct NewNode {
-    /// An id that no node ever had.
-    #[arg(long)]
-    pub node: u64,
-    #[arg(long = "public-key")]
-    pub public_key: PublicKey,
-    /// Where the other nodes reach it, host:port.
-    #[arg(long)]
-    pub address: String,
-}
-
-impl NewNode {
-    /// The account of every node that is added after genesis.
-    fn account(&self) -> Result<Id, Failure> {
-        Id::new(format!("node-{}", self.node)).map_err(Failure::during("the account of the node"))
-    }
-
-    pub fn observer(&self) -> Result<GovernanceChange, Failure> {
-        let observer = Observer {
-            node: self.node,
-            account: self.account()?,
-            key: self.public_key,
-            address: self.address.clone(),
-        };
-        Ok(GovernanceChange::AddObserver { observer })
-    }
-
-    pub fn validator(&self) -> Result<GovernanceChange, Failure> {
-        let validator = Validator {
-            node: self.node,
-            account: self.account()?,
-            key: self.public_key,
-            address: self.address.clone(),
-        };
-        Ok(GovernanceChange::AddValidator { validator })
-    }
-}
-
-impl ChangeCommand {
-    async fn change(&self, session: &Session) -> Result<GovernanceChange, Failure> {
-        match self {
-            Self::AddObserver(new) => new.observer(),
-            Self::AddValidator(new) => new.validator(),
-            Self::RemoveObserver { node } => Ok(GovernanceChange::RemoveObserver { node: *node }),
-            Self::RemoveValidator { node } => Ok(GovernanceChange::RemoveValidator { node: *node }),
-            Self::SetPolicies(new) => Ok(GovernanceChange::SetPolicies {
-                policies: new.over(policies(session).await?),
-            }),
-            Self::SetProtocol {
-                version,
-                from_height,
-            } => Ok(GovernanceChange::SetProtocol {
-                version: *version,
-                from_height: *from_height,
-            }),
-        }
-    }
+    /// Takes an approval back; who proposed ends the proposal by it.
+    Withdraw { proposal: Id },
 }
 
 /// A node's identity and its connections.
@@ -179,12 +64,12 @@ pub async fn carry_out(session: &Session, command: GovernanceCommand) -> Result<
         GovernanceCommand::List => list(session).await?,
         GovernanceCommand::Show { proposal } => show(session, &proposal).await?,
         GovernanceCommand::Propose { proposal, change } => {
-            let change = change.change(session).await?;
-            demand_connected(session, &change).await?;
-            let digest = codec::digest(&change);
+            let changes = change.changes(session).await?;
+            demand_connected(session, &changes).await?;
+            let digest = GovernanceChange::digest(&changes);
             let action = GovernanceAction::Propose {
                 proposal: proposal.clone(),
-                change,
+                changes,
             };
             session.act(Action::Governance(action)).await?;
             session.output.print_text(&format!(
@@ -195,10 +80,14 @@ pub async fn carry_out(session: &Session, command: GovernanceCommand) -> Result<
         GovernanceCommand::Approve { proposal, digest } => {
             let all = proposals(session).await?;
             if let Some(found) = all.iter().find(|found| found.proposal == proposal) {
-                demand_connected(session, &found.change).await?;
+                demand_connected(session, &found.changes).await?;
             }
-            let change = digest;
-            let action = GovernanceAction::Approve { proposal, change };
+            let changes = digest;
+            let action = GovernanceAction::Approve { proposal, changes };
+            session.act(Action::Governance(action)).await?;
+        }
+        GovernanceCommand::Withdraw { proposal } => {
+            let action = GovernanceAction::Withdraw { proposal };
             session.act(Action::Governance(action)).await?;
         }
     }
@@ -208,17 +97,22 @@ pub async fn carry_out(session: &Session, command: GovernanceCommand) -> Result<
 /// Refuses to add a validator that the asked node is not connected with. A validator counts for the
 /// quorum of every certificate from its block on. One that never comes can end certification for
 /// ever: two validators need the signatures of both.
-async fn demand_connected(session: &Session, change: &GovernanceChange) -> Result<(), Failure> {
-    let GovernanceChange::AddValidator { validator } = change else {
-        return Ok(());
-    };
+async fn demand_connected(session: &Session, changes: &[GovernanceChange]) -> Result<(), Failure> {
+    for change in changes {
+        if let GovernanceChange::AddValidator { validator, .. } = change {
+            demand_node(session, validator.node).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn demand_node(session: &Session, node: u64) -> Result<(), Failure> {
     let status: Peers = session
         .client
         .get("/v1/status")
         .await
         .map_err(asking)?
         .value;
-    let node = validator.node;
     if status.node == node || status.connected.contains(&node) {
         Ok(())
     } else {
@@ -254,7 +148,7 @@ async fn nodes(session: &Session) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn policies(session: &Session) -> Result<Policies, Failure> {
+pub async fn policies(session: &Session) -> Result<Policies, Failure> {
     let read = session.client.get("/v1/policies").await;
     Ok(read.map_err(asking)?.value)
 }
@@ -287,37 +181,42 @@ async fn show(session: &Session, proposal: &Id) -> Result<(), Failure> {
     }
     let Proposal {
         proposal,
-        change,
+        changes: proposed,
         digest,
         author,
         approvals,
-        carried_out,
         proposed_height,
+        expires_ms,
     } = &found;
     emit_members(&[
         ("proposal", proposal.to_string()),
-        ("to", describe::change(change)),
+        ("to", describe::changes(proposed)),
         ("digest", digest.to_string()),
         ("author", author.to_string()),
-        ("approved by", joined(approvals)),
-        ("carried out", yes(*carried_out)),
+        ("approved by", joined(&approvers(approvals))),
         ("proposed", format!("block {proposed_height}")),
+        ("expires", time::local(*expires_ms)),
     ]);
     emit("");
     emit_changes(&changes);
     Ok(())
 }
 
+/// The accounts that have approved.
+pub fn approvers(approvals: &[Approval]) -> Vec<&Id> {
+    approvals.iter().map(|approval| &approval.account).collect()
+}
+
 async fn list(session: &Session) -> Result<(), Failure> {
     let all = proposals(session).await?;
-    let heads = ["proposal", "author", "approvals", "carried out", "change"];
+    let heads = ["proposal", "author", "approvals", "expires", "changes"];
     session.output.list(&all, &heads, |proposal| {
         vec![
             proposal.proposal.to_string(),
             proposal.author.to_string(),
-            joined(&proposal.approvals),
-            yes(proposal.carried_out),
-            describe::change(&proposal.change),
+            joined(&approvers(&proposal.approvals)),
+            time::local(proposal.expires_ms),
+            describe::changes(&proposal.changes),
         ]
     });
     Ok(())

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 
 use clap::Args;
 use lamplighter_node::{BootstrapPeers, Handle, Node, NodeConfig, Phase, key};
-use lamplighter_types::{GovernanceChange, Hash, PublicKey, Validator, codec};
+use lamplighter_types::{GovernanceChange, Hash, KeyPurpose, PublicKey, Signature, Validator};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Duration, sleep};
 
+use crate::changes::NewNode;
 use crate::failure::Failure;
-use crate::governance::NewNode;
 use crate::keys::{Ports, make_node};
 use crate::output::emit;
 use crate::run::{self, Run};
@@ -67,6 +67,8 @@ struct Status {
 struct Request {
     node: u64,
     public_key: PublicKey,
+    /// The key's proof of possession.
+    proof: Signature,
     address: String,
 }
 
@@ -75,6 +77,7 @@ impl Request {
         NewNode {
             node: self.node,
             public_key: self.public_key,
+            proof: self.proof,
             address: self.address.clone(),
         }
     }
@@ -84,13 +87,14 @@ impl Request {
         let Self {
             node,
             public_key,
+            proof,
             address,
         } = self;
-        let digest = codec::digest(change);
+        let digest = GovernanceChange::digest(std::slice::from_ref(change));
         emit("One administrator proposes, and others approve, as many as the policy says:");
         emit(&format!(
             "  lamplighter governance propose {proposal}-{node} {kind} --node {node} \
-             --public-key {public_key} --address {address}"
+             --public-key {public_key} --proof {proof} --address {address}"
         ));
         emit(&format!(
             "  lamplighter governance approve {proposal}-{node} --digest {digest}"
@@ -170,9 +174,11 @@ async fn prepare(join: &Join, session: &SessionArguments) -> Result<Request, Fai
         .map_err(Failure::during("noting the first peers"))?;
     let secret = key::read_or_create(&join.dir.join("node.key"))
         .map_err(Failure::during("the node's key"))?;
+    let account = NewNode::account(node)?;
     let request = Request {
         node,
         public_key: secret.public(),
+        proof: secret.prove(KeyPurpose::Node, &genesis.chain_id(), &account),
         address,
     };
     let text = serde_json::to_vec_pretty(&request).expect("our types have JSON forms");

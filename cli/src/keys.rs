@@ -9,7 +9,8 @@ use clap::{Args, Subcommand};
 use lamplighter_node::{NodeConfig, key};
 use lamplighter_system::unix_ms;
 use lamplighter_types::{
-    Genesis, GenesisAccount, Grant, Id, Policies, PublicKey, Role, Scope, Validator, ValidatorSet,
+    GENESIS_VERSION, Genesis, GenesisAccount, Grant, Id, KeyPurpose, Policies, PublicKey, Role,
+    Scope, Signature, Validator, ValidatorSet,
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -24,9 +25,32 @@ pub enum KeyCommand {
     New { file: PathBuf },
     /// Prints the public key of a file.
     Show { file: PathBuf },
+    /// Prints the proof of possession with which this key is registered. It needs the genesis file.
+    Prove {
+        file: PathBuf,
+        /// The account or device that gets the key.
+        #[arg(long = "for")]
+        subject: Id,
+        /// The account is that of a node, e.g. `node-5`.
+        #[arg(long, conflicts_with = "device")]
+        node: bool,
+        /// It is a device.
+        #[arg(long)]
+        device: bool,
+    },
 }
 
-pub fn key(command: KeyCommand) -> Result<ExitCode, Failure> {
+/// A key that enters the ledger.
+#[derive(Clone, Debug, Args)]
+pub struct NewKey {
+    #[arg(long = "public-key")]
+    pub public_key: PublicKey,
+    /// The key's proof of possession, as `key prove` prints it.
+    #[arg(long)]
+    pub proof: Signature,
+}
+
+pub fn key(command: KeyCommand, session: &SessionArguments) -> Result<ExitCode, Failure> {
     let secret = match command {
         KeyCommand::New { file } => {
             let secret = key::generate().map_err(Failure::during("making a key"))?;
@@ -35,6 +59,22 @@ pub fn key(command: KeyCommand) -> Result<ExitCode, Failure> {
         }
         KeyCommand::Show { file } => {
             key::read(&file).map_err(Failure::during("reading the key"))?
+        }
+        KeyCommand::Prove {
+            file,
+            subject,
+            node,
+            device,
+        } => {
+            let secret = key::read(&file).map_err(Failure::during("reading the key"))?;
+            let purpose = match (node, device) {
+                (true, _) => KeyPurpose::Node,
+                (false, true) => KeyPurpose::Device,
+                (false, false) => KeyPurpose::Account,
+            };
+            let chain_id = session.read_genesis()?.chain_id();
+            emit(&secret.prove(purpose, &chain_id, &subject).to_string());
+            return Ok(ExitCode::SUCCESS);
         }
     };
     emit(&format!("{}", secret.public()));
@@ -87,7 +127,7 @@ pub fn grant(text: &str) -> Result<Grant, Failure> {
     let role: Role =
         serde_json::from_value(json!(role)).map_err(Failure::during(quoted("role", role)))?;
     let scope = Scope::new(scope).map_err(Failure::during(quoted("district", scope)))?;
-    Ok(Grant { role, scope })
+    Ok(Grant::founding(role, scope))
 }
 
 fn read_toml<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, Failure> {
@@ -161,6 +201,7 @@ fn from_description(description: Description) -> Result<Genesis, Failure> {
         })
     });
     Ok(Genesis {
+        version: GENESIS_VERSION,
         name,
         created_ms: unix_ms(),
         validators: ValidatorSet { validators },

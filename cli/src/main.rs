@@ -7,6 +7,7 @@
 mod approved;
 mod audit;
 mod chain;
+mod changes;
 mod config;
 mod describe;
 mod devices;
@@ -140,7 +141,7 @@ async fn carry_out(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Gateway(command) => run::gateway(command).await,
         Command::Things(command) => run::things(command).await,
         Command::Devnet(command) => devnet::carry_out(command).await,
-        Command::Key(command) => keys::key(command),
+        Command::Key(command) => keys::key(command, &session),
         Command::Genesis(command) => keys::genesis(command, session.output()),
         Command::Audit(command) => audit::carry_out(&command, &session),
         Command::Status => chain::status(&session.open()?).await,

@@ -6,13 +6,13 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use lamplighter_client::HistoryOf;
 use lamplighter_node::key;
-use lamplighter_types::{Account, Action, Grant, Id, PublicKey, Scope, UsersAction};
+use lamplighter_types::{Account, AccountKey, Action, Grant, Id, PublicKey, Scope, UsersAction};
 use serde_json::json;
 
 use crate::describe::{self, words};
 use crate::failure::Failure;
 use crate::history::{changes, emit_changes};
-use crate::keys::grant;
+use crate::keys::{NewKey, grant};
 use crate::output::{emit, emit_members, joined, name, print, yes};
 use crate::paging;
 use crate::session::{Session, asking};
@@ -32,8 +32,8 @@ pub enum UserCommand {
         organization: Id,
         #[arg(long)]
         name: String,
-        #[arg(long = "public-key")]
-        public_key: PublicKey,
+        #[command(flatten)]
+        key: NewKey,
     },
     /// Registers a gateway with a public key.
     Gateway {
@@ -43,31 +43,31 @@ pub enum UserCommand {
         /// The district in which it acts.
         #[arg(long, default_value = "")]
         district: Scope,
-        #[arg(long = "public-key")]
-        public_key: PublicKey,
+        #[command(flatten)]
+        key: NewKey,
     },
-    /// Grants a role, e.g. `operator@north/harbour`; without a district for the whole city.
+    /// Grants the role of an operator, auditor or relay, e.g. `operator@north/harbour`; without a
+    /// district for the whole city. Other roles: `governance propose NAME grant`.
     Grant { account: Id, role: String },
-    /// Revokes a role.
+    /// Revokes the role of an operator, auditor or relay.
     Revoke { account: Id, role: String },
     /// Replaces the key that signs this by a new one; the old key is revoked for ever.
     RotateKey {
         /// The file with the new secret key, as `key new` makes it.
         new_key: PathBuf,
     },
+    /// Adds a key to the account that acts, e.g. one that lies in the safe.
+    AddKey {
+        /// The file with the new secret key, as `key new` makes it.
+        new_key: PathBuf,
+        /// Text by which its keys are told apart.
+        #[arg(long)]
+        label: String,
+    },
     /// Revokes a key for ever.
     RevokeKey { account: Id, public_key: PublicKey },
-    /// Votes for a new key of an account that lost its keys. The account gets it when as many
-    /// administrators as the policy demands have voted for the same key.
-    Recover {
-        account: Id,
-        #[arg(long = "public-key")]
-        public_key: PublicKey,
-    },
-    /// Disables an account.
+    /// Disables an account. Several enable it again: `governance propose NAME enable`.
     Disable { account: Id },
-    /// Enables a disabled account.
-    Enable { account: Id },
 }
 
 pub async fn carry_out(session: &Session, command: UserCommand) -> Result<ExitCode, Failure> {
@@ -83,23 +83,25 @@ pub async fn carry_out(session: &Session, command: UserCommand) -> Result<ExitCo
             account,
             organization,
             name,
-            public_key: key,
+            key,
         } => UsersAction::RegisterUser {
             account,
             organization,
             name,
-            key,
+            key: key.public_key,
+            proof: key.proof,
         },
         UserCommand::Gateway {
             account,
             organization,
             district,
-            public_key: key,
+            key,
         } => UsersAction::RegisterGateway {
             account,
             organization,
             district,
-            key,
+            key: key.public_key,
+            proof: key.proof,
         },
         UserCommand::Grant { account, role } => {
             let grant = grant(&role)?;
@@ -118,16 +120,12 @@ pub async fn carry_out(session: &Session, command: UserCommand) -> Result<ExitCo
             }
         }
         UserCommand::RotateKey { new_key } => return rotate_key(session, &new_key).await,
+        UserCommand::AddKey { new_key, label } => return add_key(session, &new_key, label).await,
         UserCommand::RevokeKey {
             account,
             public_key: key,
         } => UsersAction::RevokeKey { account, key },
-        UserCommand::Recover {
-            account,
-            public_key: new_key,
-        } => UsersAction::Recover { account, new_key },
         UserCommand::Disable { account } => UsersAction::Disable { account },
-        UserCommand::Enable { account } => UsersAction::Enable { account },
     };
     session
         .act(Action::Users(action))
@@ -145,6 +143,16 @@ async fn rotate_key(session: &Session, file: &Path) -> Result<ExitCode, Failure>
          place of the old one",
         file.display()
     ));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn add_key(session: &Session, file: &Path, label: String) -> Result<ExitCode, Failure> {
+    let (account, _) = session.account()?;
+    let new = key::read(file).map_err(Failure::during("the new key"))?;
+    let action = session.client.addition(&new, label).await.map_err(asking)?;
+    session.act(action).await?;
+    let text = format!("{account} may sign with the key in {} too", file.display());
+    session.output.print_text(&text);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -181,11 +189,22 @@ async fn show(session: &Session, account: &Id) -> Result<ExitCode, Failure> {
         ),
         ("disabled", yes(*disabled)),
         ("registered", format!("block {registered_height}")),
-        ("keys", joined(keys)),
+        (
+            "keys",
+            joined(&keys.iter().map(named_key).collect::<Vec<_>>()),
+        ),
     ]);
     emit("");
     emit_changes(&changes);
     Ok(ExitCode::SUCCESS)
+}
+
+fn named_key(held: &AccountKey) -> String {
+    let AccountKey { key, label } = held;
+    match &label[..] {
+        "" => key.to_string(),
+        label => format!("{key} ({label})"),
+    }
 }
 
 /// A role in the form that `user grant` takes.

@@ -1,12 +1,14 @@
-//! `proof get`, and the printed form of a proven record.
+//! `proof get` and `proof validators`, and the printed form of a proven record.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
 use lamplighter_client::Subject;
-use lamplighter_types::proof::{ProofFile, ProvenSubject, SignedChange, Signer, Statement};
-use lamplighter_types::{AlarmId, ConfigTarget, Hash, Id, Scope};
+use lamplighter_types::proof::{
+    ProofFile, ProvenSubject, SignedChange, Signer, Statement, TrustedSet,
+};
+use lamplighter_types::{AlarmId, ConfigTarget, Hash, Id, Scope, Validator};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -26,6 +28,9 @@ pub enum ProofCommand {
         #[command(subcommand)]
         subject: SubjectCommand,
     },
+    /// Fetches the changes of the validators since those of `--trusted`, checks and prints the
+    /// newest validators; with `--update-trusted` they are written to the file.
+    Validators,
 }
 
 #[derive(Debug, Subcommand)]
@@ -111,27 +116,85 @@ impl From<SubjectCommand> for Subject {
 }
 
 pub async fn carry_out(session: &Session, command: ProofCommand) -> Result<ExitCode, Failure> {
-    let ProofCommand::Get { out, subject } = command;
-    let Some(genesis) = &session.genesis else {
+    if session.genesis.is_none() {
         return Err(Failure::plain(
             "a proof is checked against the genesis file: give --genesis",
         ));
-    };
+    }
+    match command {
+        ProofCommand::Get { out, subject } => get(session, out, subject).await,
+        ProofCommand::Validators => validators(session).await,
+    }
+}
+
+async fn get(
+    session: &Session,
+    out: PathBuf,
+    subject: SubjectCommand,
+) -> Result<ExitCode, Failure> {
     if out.exists() {
         let words = format!("{} exists already: give another --out", out.display());
         return Err(Failure::plain(words));
     }
+    let before = session.client.trusted().map_err(asking)?.height;
     let (bundle, proven) = session
         .client
         .proof(&subject.into())
         .await
         .map_err(asking)?;
-    let statement = Statement::of(&bundle, &proven, genesis)
+    let statement = Statement::of(&bundle, &proven, before)
         .map_err(Failure::during("the proof holds and can't be read"))?;
     let file = ProofFile::new(bundle, &statement).to_json();
     write_new(&out, file.as_ref())?;
     print_statement(&statement, json!({ "file": out }), session.output);
+    let trusted = session.client.trusted().map_err(asking)?;
+    report_trusted(
+        session.updated_file.as_deref(),
+        before,
+        &trusted,
+        session.output,
+    );
     Ok(ExitCode::SUCCESS)
+}
+
+async fn validators(session: &Session) -> Result<ExitCode, Failure> {
+    let before = session.client.trusted().map_err(asking)?.height;
+    let trusted = session.client.follow_validators().await.map_err(asking)?;
+    if session.output.json {
+        print(&json!(trusted));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let since = match trusted.height {
+        0 => "the validators of the genesis file are in force".to_owned(),
+        height => format!("these validators are in force since block {height}"),
+    };
+    emit(&format!("{since}, digest {}", trusted.set.hash()));
+    for Validator {
+        node, account, key, ..
+    } in &trusted.set.validators
+    {
+        emit(&format!("{account} (node {node}), key {key}"));
+    }
+    report_trusted(
+        session.updated_file.as_deref(),
+        before,
+        &trusted,
+        session.output,
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints that newer validators were written to the file of `--trusted`.
+pub fn report_trusted(file: Option<&Path>, before: u64, trusted: &TrustedSet, output: Output) {
+    let Some(file) = file.filter(|_| !output.json) else {
+        return;
+    };
+    let (file, now) = (file.display(), trusted.height);
+    emit(&match now {
+        _ if now > before => format!("{file} has the validators of height {now}, before {before}"),
+        0 => "the validators of the genesis file are the newest".to_owned(),
+        _ => format!("{file} stays: the validators of height {now} are the newest"),
+    });
 }
 
 /// Prints what was proven; as JSON with the members of `more`.
@@ -153,6 +216,7 @@ pub fn print_statement(statement: &Statement, more: Value, output: Output) {
         head_height,
         head_time_ms,
         signers,
+        trusted_height,
         set_changes,
     } = statement;
     emit(&format!("holds: {}", describe(subject, record)));
@@ -162,6 +226,11 @@ pub fn print_statement(statement: &Statement, more: Value, output: Output) {
         utc(*head_time_ms),
         names(signers)
     ));
+    if *trusted_height > 0 {
+        emit(&format!(
+            "trusted before: the validators of height {trusted_height}"
+        ));
+    }
     for SignedChange {
         height,
         time_ms,

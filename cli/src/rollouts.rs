@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::approved;
 use crate::describe::words;
 use crate::failure::Failure;
+use crate::governance::approvers;
 use crate::history::{author, changes, emit_changes, emit_delivery};
 use crate::output::{emit, emit_members, emit_table, joined, or_dash, print, yes};
 use crate::session::{Session, asking};
@@ -38,6 +39,10 @@ pub enum RolloutCommand {
         rollout: Id,
         #[arg(long)]
         plan: Option<Hash>,
+    },
+    /// Takes back your approval of a plan.
+    WithdrawApproval {
+        rollout: Id,
     },
     Start {
         rollout: Id,
@@ -114,6 +119,9 @@ pub async fn rollout(session: &Session, command: RolloutCommand) -> Result<ExitC
             plan: plan_of(*plan),
         },
         RolloutCommand::Approve { rollout, plan } => return approve(session, rollout, plan).await,
+        RolloutCommand::WithdrawApproval { rollout } => {
+            RolloutsAction::WithdrawApproval { rollout }
+        }
         RolloutCommand::Start { rollout } => RolloutsAction::Start { rollout },
         RolloutCommand::Pause { rollout, reason } => RolloutsAction::Pause { rollout, reason },
         RolloutCommand::Resume { rollout } => RolloutsAction::Resume { rollout },
@@ -265,7 +273,7 @@ fn members(rollout: &Rollout) -> Vec<(&'static str, String)> {
     members.extend([
         ("plan", rollout.plan_digest.to_string()),
         ("author", rollout.author.to_string()),
-        ("approved by", joined(&rollout.approvals)),
+        ("approved by", joined(&approvers(&rollout.approvals))),
         ("status", status),
         ("started", or_dash(rollout.started_ms.map(time::local))),
         ("deployments", counts(&rollout.counts)),

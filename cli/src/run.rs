@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use lamplighter_devnet::{field, until_stdin_ends};
 use lamplighter_gateway::{Gateway, GatewayConfig};
-use lamplighter_node::{Node, NodeConfig, telemetry};
+use lamplighter_node::{Node, NodeConfig, NodeError, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -96,15 +96,25 @@ pub async fn node(command: NodeCommand, session: &SessionArguments) -> Result<Ex
 
 /// Runs a node until it is told to stop, stops by itself, or `until` ends.
 pub async fn serve(
-    node: Node,
+    mut node: Node,
     stop: CancellationToken,
     until: impl Future<Output = Result<(), Failure>>,
 ) -> Result<ExitCode, Failure> {
-    tracing::info!(http = %node.edges.http, peer = %node.peer_address, "the node is up");
-    let failed = tokio::select! {
-        () = stop.cancelled() => None,
-        error = node.failed() => Some(Failure::new("the node stopped by itself", error)),
-        done = until => done.err(),
+    let mut until = std::pin::pin!(until);
+    let failed = loop {
+        tracing::info!(http = %node.edges.http, peer = %node.peer_address, "the node is up");
+        let error = tokio::select! {
+            () = stop.cancelled() => break None,
+            done = &mut until => break done.err(),
+            error = node.failed() => error,
+        };
+        match error {
+            NodeError::Diverged(_) => {
+                let started = node.restart().await;
+                node = started.map_err(Failure::during("starting the node again"))?;
+            }
+            error => break Some(Failure::new("the node stopped by itself", error)),
+        }
     };
     let ended = node.shutdown().await;
     match failed {

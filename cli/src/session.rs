@@ -2,17 +2,19 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use lamplighter_client::{
-    Client, ClientConfig, ClientError, Cursor, Feed, FeedFilter, Submitted, Wait,
+    Client, ClientConfig, ClientError, Cursor, Feed, FeedFilter, Submitted, TrustAnchor, Wait,
 };
 use lamplighter_node::key;
 use lamplighter_system::error_chain;
 use lamplighter_types::{Action, Genesis, Id, Outcome, SecretKey, codec};
 use serde::Deserialize;
 
+use crate::describe;
 use crate::failure::Failure;
 use crate::output::{Output, warn};
 use crate::pending;
@@ -52,6 +54,19 @@ pub struct SessionArguments {
         env = "LAMPLIGHTER_GENESIS"
     )]
     genesis: Option<PathBuf>,
+    /// A file with the newest validators that were proven (JSON): older ones are not believed.
+    /// Without it proofs are checked from the validators of the genesis file.
+    #[arg(
+        id = "session_trusted",
+        long = "trusted",
+        value_name = "FILE",
+        global = true,
+        env = "LAMPLIGHTER_TRUSTED"
+    )]
+    trusted: Option<PathBuf>,
+    /// Writes newer validators that a proof shows to the file of `--trusted`, or makes it.
+    #[arg(id = "session_update_trusted", long = "update-trusted", global = true)]
+    update_trusted: bool,
     /// The account that acts.
     #[arg(
         id = "session_account",
@@ -102,6 +117,8 @@ pub struct Session {
     pub genesis: Option<Genesis>,
     /// The account that acts, with its key.
     pub signer: Option<(Id, SecretKey)>,
+    /// The file to which newer validators that are proven are written.
+    pub updated_file: Option<PathBuf>,
     pub output: Output,
 }
 
@@ -150,6 +167,36 @@ impl SessionArguments {
         read_genesis(&self.genesis_file()?)
     }
 
+    /// The validators from which proofs are checked: those in the file of `--trusted`, or those of
+    /// the genesis file.
+    pub fn trust_anchor(&self, genesis: &Genesis) -> Result<Arc<TrustAnchor>, Failure> {
+        let anchor = match &self.trusted {
+            Some(path) if self.update_trusted => TrustAnchor::open(path.clone(), genesis)?,
+            Some(path) => {
+                let trusted = TrustAnchor::read(path, genesis)?;
+                let missing = || {
+                    let path = path.display();
+                    Failure::plain(format!(
+                        "there is no file {path} of trusted validators: --update-trusted makes it, \
+                         from the genesis file"
+                    ))
+                };
+                TrustAnchor::in_memory(trusted.ok_or_else(missing)?)
+            }
+            None if self.update_trusted => {
+                let words = "--update-trusted needs the file to write: give --trusted";
+                return Err(Failure::plain(words));
+            }
+            None => TrustAnchor::in_memory(genesis.into()),
+        };
+        Ok(Arc::new(anchor))
+    }
+
+    /// The file of `--trusted`, if it is kept up to date.
+    pub fn updated_file(&self) -> Option<&Path> {
+        self.trusted.as_deref().filter(|_| self.update_trusted)
+    }
+
     /// Sets the client up; nothing is sent yet.
     pub fn open(&self) -> Result<Session, Failure> {
         let profile = Profile::read(self.profile.as_deref())?;
@@ -182,7 +229,8 @@ impl SessionArguments {
         let mut config = ClientConfig::new(nodes);
         config.deadline = Duration::from_secs(self.timeout);
         if let Some(genesis) = genesis.clone() {
-            config = config.with_genesis(genesis);
+            let anchor = self.trust_anchor(&genesis)?;
+            config = config.with_genesis(genesis).with_trust(anchor);
         }
         if let Some((account, secret)) = signer.clone() {
             config = config.with_key(account, secret);
@@ -192,6 +240,7 @@ impl SessionArguments {
             client,
             genesis,
             signer,
+            updated_file: self.updated_file().map(Path::to_owned),
             output: self.output(),
         })
     }
@@ -239,10 +288,10 @@ impl Session {
             }
             submitted => submitted.map_err(asking)?,
         };
-        if let Some(Outcome::Failed { code, message }) =
+        if let Some(Outcome::Failed { code, fields }) =
             submitted.receipt.as_ref().map(|receipt| &receipt.outcome)
         {
-            let mut words = format!("refused: {message} ({code})");
+            let mut words = describe::refusal(code, fields, submitted.message.as_deref());
             if let (Some(height), Some(index)) = (submitted.height, submitted.index) {
                 let hash = submitted.transaction;
                 words +=

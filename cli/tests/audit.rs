@@ -18,27 +18,30 @@ fn secret(n: u8) -> SecretKey {
 
 fn genesis() -> Genesis {
     Genesis {
+        version: GENESIS_VERSION,
         name: "Harbour City".to_owned(),
         created_ms: 1_790_000_000_000,
-        validators: ValidatorSet {
-            validators: vec![Validator {
-                node: 1,
-                account: id("node-1"),
-                key: secret(1).public(),
-                address: "127.0.0.1:7400".to_owned(),
-            }],
-        },
+        validators: set(1),
         organization: id("city"),
         accounts: vec![GenesisAccount {
             account: id("admin"),
             name: "Administrator".to_owned(),
             key: secret(2).public(),
-            grants: vec![Grant {
-                role: Role::Administrator,
-                scope: Scope::city(),
-            }],
+            grants: vec![Grant::founding(Role::Administrator, Scope::city())],
         }],
         policies: Policies::default(),
+    }
+}
+
+/// The set of one node.
+fn set(n: u8) -> ValidatorSet {
+    ValidatorSet {
+        validators: vec![Validator {
+            node: n.into(),
+            account: id(&format!("node-{n}")),
+            key: secret(n).public(),
+            address: format!("127.0.0.1:740{n}"),
+        }],
     }
 }
 
@@ -63,23 +66,7 @@ fn deployment() -> Deployment {
 fn bundle(key: &[u8]) -> ProofBundle {
     let stored = b"\x31spring-update\0lamp-001\0";
     let value = codec::encode(&deployment());
-    let empty = list::block_root(std::iter::empty::<&[u8]>());
     let digests = (Hash::of(stored), Hash::of(&value));
-    let header = Header {
-        version: HEADER_VERSION,
-        chain_id: genesis().chain_id(),
-        height: 3,
-        parent: Hash::ZERO,
-        timestamp_ms: 1_790_000_003_000,
-        tx_root: empty,
-        receipt_root: empty,
-        event_root: empty,
-        state_root: sparse::leaf(&digests.0, &digests.1),
-        history_root: Hash::ZERO,
-        validators_hash: genesis().validators.hash(),
-    };
-    let attestation = Attestation::sign(3, header.hash(), &secret(1));
-    let certificate = Certificate::from_attestations(3, header.hash(), &[attestation]);
     let is_there = key == stored;
     ProofBundle {
         version: PROOF_VERSION,
@@ -95,12 +82,57 @@ fn bundle(key: &[u8]) -> ProofBundle {
             },
         },
         ancestor: None,
-        head: CertifiedHeader {
-            header,
-            certificate,
-        },
+        head: certified(3, 1, digests),
         set_changes: Vec::new(),
     }
+}
+
+/// A header that node `n` certified, whose state has one record.
+fn certified(height: u64, n: u8, record: (Hash, Hash)) -> CertifiedHeader {
+    let empty = list::block_root(std::iter::empty::<&[u8]>());
+    let header = Header {
+        version: HEADER_VERSION,
+        chain_id: genesis().chain_id(),
+        height,
+        parent: Hash::ZERO,
+        timestamp_ms: 1_790_000_000_000 + height * 1_000,
+        tx_root: empty,
+        receipt_root: empty,
+        event_root: empty,
+        state_root: sparse::leaf(&record.0, &record.1),
+        history_root: Hash::ZERO,
+        validators_hash: set(n).hash(),
+        batch: Hash::of(b"batch"),
+        position: Hash::of(b"position"),
+    };
+    let attestation = Attestation::sign(height, header.hash(), &secret(n));
+    let certificate = Certificate::from_attestations(height, header.hash(), &[attestation]);
+    CertifiedHeader {
+        header,
+        certificate,
+    }
+}
+
+/// The same record after node 2 has replaced node 1 at height 5.
+fn replaced() -> ProofBundle {
+    let mut bundle = bundle(b"\x31spring-update\0lamp-001\0");
+    let next = codec::encode(&set(2));
+    let digests = (Hash::of(VALIDATOR_SET_KEY), Hash::of(&next));
+    bundle.set_changes = vec![SetChange {
+        certified: certified(5, 1, digests),
+        in_force: set(1),
+        next: set(2),
+        path: StateProof {
+            siblings: Vec::new(),
+            other: None,
+        },
+    }];
+    let RecordProof::State { key, value, .. } = &bundle.record else {
+        panic!("a record of the state");
+    };
+    let value = &value.as_ref().unwrap().0;
+    bundle.head = certified(7, 2, (Hash::of(&key.0), Hash::of(value)));
+    bundle
 }
 
 fn verify(folder: &Path, file: &Value, more: &[&str]) -> Output {
@@ -187,4 +219,73 @@ fn a_proof_of_absence_is_printed_as_absence() {
         output.contains("the proven key ee is of no kind"),
         "{output}"
     );
+}
+
+/// An auditor keeps the newest validators. The keys of those before, stolen since, prove nothing.
+#[test]
+fn audit_verify_keeps_the_newest_validators_and_refuses_older_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::write(folder.join("genesis.json"), json!(genesis()).to_string()).unwrap();
+    let first = json!(bundle(b"\x31spring-update\0lamp-001\0"));
+    let newer = json!(replaced());
+    let trusted = ["--trusted", "trusted.json"];
+    let update = ["--trusted", "trusted.json", "--update-trusted"];
+    let output = refused(verify(folder, &first, &trusted));
+    assert!(output.contains("there is no file trusted.json"), "{output}");
+    refused(verify(folder, &first, &["--update-trusted"]));
+    let output = held(verify(folder, &first, &update));
+    assert!(
+        output.contains("the validators of the genesis file are the newest"),
+        "{output}"
+    );
+    assert!(!folder.join("trusted.json").exists());
+
+    let output = held(verify(folder, &newer, &update));
+    for part in [
+        "under the head 7 of 2026-09-21T14:13:27.000Z, signed by node-2 (node 2)\n",
+        "validators changed after block 5",
+        "trusted.json has the validators of height 5, before 0\n",
+    ] {
+        assert!(output.contains(part), "{part:?} in {output}");
+    }
+    let kept = std::fs::read(folder.join("trusted.json")).unwrap();
+    let kept = TrustedSet::from_json(&kept, &genesis()).unwrap();
+    assert_eq!((kept.height, kept.set), (5, set(2)));
+    let output = held(verify(folder, &newer, &trusted));
+    assert!(
+        output.contains("trusted before: the validators of height 5\n"),
+        "{output}"
+    );
+    let output = held(verify(
+        folder,
+        &newer,
+        &[&trusted[..], &["--json"]].concat(),
+    ));
+    let output: Value = serde_json::from_str(&output).unwrap();
+    assert_eq!(
+        (&output["trusted_height"], &output["set_changes"]),
+        (&json!(5), &json!([]))
+    );
+
+    // True once, and now only for those who have seen nothing newer.
+    held(verify(folder, &first, &[]));
+    let output = refused(verify(folder, &first, &trusted));
+    assert!(
+        output.contains("older than the validators of height 5"),
+        "{output}"
+    );
+    // Signed today with the key of node 1.
+    let mut forged = replaced();
+    forged.set_changes.clear();
+    let RecordProof::State { key, value, .. } = &forged.record else {
+        panic!("a record of the state");
+    };
+    let record = (Hash::of(&key.0), Hash::of(&value.as_ref().unwrap().0));
+    forged.head = certified(9_000, 1, record);
+    held(verify(folder, &json!(forged), &[]));
+    let output = refused(verify(folder, &json!(forged), &update));
+    assert!(output.contains("names other validators"), "{output}");
+    std::fs::write(folder.join("trusted.json"), "{}").unwrap();
+    refused(verify(folder, &newer, &update));
 }

@@ -84,12 +84,12 @@ fn a_ledger_is_founded() {
         (&checked["validators"], &checked["quorum"]),
         (&1.into(), &1.into())
     );
-    // With one administrator, each of the four policies needs one more person.
-    assert_eq!(checked["warnings"], 4);
+    // With one administrator and no approver each of the seven policies needs more people.
+    assert_eq!(checked["warnings"], 7);
     let output = lamplighter(folder, &["genesis", "check", "genesis.json"]).stderr;
     let output = String::from_utf8(output).unwrap();
     assert!(
-        output.contains("warning: governance_approvals is 2, and the file has 1"),
+        output.contains("warning: power need 2 approvals, and the file has 1"),
         "{output}"
     );
     let config = lamplighter_node::NodeConfig::read(&folder.join("node-1/node.toml")).unwrap();

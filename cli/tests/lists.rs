@@ -80,6 +80,7 @@ fn rollout(number: usize) -> Value {
         plan,
         status: RolloutStatus::Paused,
         author: id("olga"),
+        organization: id("city"),
         approvals: Vec::new(),
         reason: String::new(),
         counts: RolloutCounts::default(),
@@ -90,6 +91,7 @@ fn rollout(number: usize) -> Value {
         sweep: None,
         swept: false,
         planned_height: 1,
+        planned_ms: 1,
         started_ms: None,
         status_height: 2,
     })
@@ -134,9 +136,13 @@ fn release(number: usize) -> Value {
         signed,
         status: ReleaseStatus::Revoked,
         author: id("acme"),
+        organization: id("city"),
         approvals: Vec::new(),
         reason: String::new(),
         published_height: 1,
+        published_ms: 1,
+        released_ms: None,
+        ended_ms: Some(2),
     })
 }
 

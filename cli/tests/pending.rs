@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lamplighter_node::{Node, NodeConfig, key};
 use lamplighter_types::{
-    Genesis, GenesisAccount, Grant, Id, Policies, Role, Scope, SignedTransaction, Validator,
-    ValidatorSet,
+    GENESIS_VERSION, Genesis, GenesisAccount, Grant, Id, Policies, Role, Scope, SignedTransaction,
+    Validator, ValidatorSet,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -45,10 +45,7 @@ fn set_up(dir: &Path) -> [NodeConfig; 2] {
             account: id(account),
             name: account.into(),
             key: secret.public(),
-            grants: vec![Grant {
-                role,
-                scope: Scope::city(),
-            }],
+            grants: vec![Grant::founding(role, Scope::city())],
         }
     });
     let mut validators = Vec::new();
@@ -81,6 +78,7 @@ fn set_up(dir: &Path) -> [NodeConfig; 2] {
         }
     });
     let genesis = Genesis {
+        version: GENESIS_VERSION,
         name: "Test City".into(),
         created_ms: now_ms(),
         validators: ValidatorSet { validators },

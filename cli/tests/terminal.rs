@@ -56,6 +56,7 @@ fn device_state() -> DeviceState {
         drifted: false,
         active_rollout: None,
         confirmed: Vec::new(),
+        key_rotations: 0,
     }
 }
 
@@ -125,7 +126,12 @@ fn rollout() -> Rollout {
         plan_digest: Hash::ZERO,
         status: RolloutStatus::Paused,
         author: id("olga"),
-        approvals: vec![id("paul")],
+        organization: id("city"),
+        approvals: vec![Approval {
+            account: id("paul"),
+            key: key(),
+            at_ms: 1,
+        }],
         reason: hostile(),
         counts: RolloutCounts::default(),
         counts_at_resume: RolloutCounts::default(),
@@ -135,6 +141,7 @@ fn rollout() -> Rollout {
         sweep: None,
         swept: false,
         planned_height: 1,
+        planned_ms: 1,
         started_ms: None,
         status_height: 2,
     }
@@ -187,9 +194,13 @@ fn release() -> Release {
         signed,
         status: ReleaseStatus::Revoked,
         author: id("acme"),
+        organization: id("city"),
         approvals: Vec::new(),
         reason: hostile(),
         published_height: 1,
+        published_ms: 1,
+        released_ms: None,
+        ended_ms: Some(2),
     }
 }
 
@@ -200,7 +211,10 @@ fn account() -> Account {
         organization: id("city"),
         name: hostile(),
         district: Scope::city(),
-        keys: vec![key()],
+        keys: vec![AccountKey {
+            key: key(),
+            label: hostile(),
+        }],
         grants: Vec::new(),
         disabled: false,
         registered_height: 1,
@@ -217,17 +231,18 @@ fn validator() -> Validator {
 }
 
 fn proposal() -> Proposal {
-    let change = GovernanceChange::AddValidator {
+    let changes = vec![GovernanceChange::AddValidator {
         validator: validator(),
-    };
+        proof: Signature([1; 64]),
+    }];
     Proposal {
         proposal: id("join-5"),
-        digest: codec::digest(&change),
-        change,
+        digest: GovernanceChange::digest(&changes),
+        changes,
         author: id("anna"),
         approvals: Vec::new(),
-        carried_out: false,
         proposed_height: 1,
+        expires_ms: 1,
     }
 }
 
@@ -263,7 +278,7 @@ fn history() -> Value {
     };
     let failed = Outcome::Failed {
         code: hostile(),
-        message: hostile(),
+        fields: [(hostile(), hostile())].into(),
     };
     json!({ "items": [entry(Outcome::Succeeded), entry(failed)] })
 }

@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use lamplighter_types::artifact::ArtifactMismatch;
 use lamplighter_types::codec::CodecError;
-use lamplighter_types::proof::ProofFileError;
+use lamplighter_types::proof::{ProofError, ProofFileError};
 use lamplighter_types::wire::Problem;
+use lamplighter_types::wire::problem::code;
 use lamplighter_types::{Hash, SignedTransaction};
+
+use crate::trust::TrustAnchorError;
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +57,14 @@ pub enum ClientError {
         #[source]
         source: ProofFileError,
     },
+    #[error("the changes of the validators that {node} sent do not hold")]
+    Validators {
+        node: String,
+        #[source]
+        source: ProofError,
+    },
+    #[error(transparent)]
+    Trust(#[from] TrustAnchorError),
     #[error("{node} proved something else than was asked for")]
     WrongRecord { node: String },
     #[error("a node spoke of the transaction {got} instead of {expected}")]
@@ -105,6 +116,19 @@ impl ClientError {
             Self::Problem { problem, .. } => Some(problem.as_ref()),
             Self::Deadline { last, .. } => last.problem(),
             _ => None,
+        }
+    }
+
+    /// True if the proof does not lead from the validators that are trusted to those of its head.
+    /// [`Client::follow_validators`](crate::Client::follow_validators) may help.
+    pub fn lacks_changes(&self) -> bool {
+        let many = |problem: &Problem| problem.code == code::PROOF_MANY_CHANGES;
+        match self {
+            Self::Proof {
+                source: ProofFileError::Proof(error),
+                ..
+            } => error.lacks_changes(),
+            other => other.problem().is_some_and(many),
         }
     }
 

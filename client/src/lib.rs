@@ -6,7 +6,8 @@
 //! same bytes and gets the same receipt.
 //!
 //! Plain reads trust the node. [`Client::proof`] and [`Client::proven_receipt`] do not: they check
-//! proof bundles against the genesis file, and compare the rest of the answer with them.
+//! proof bundles from the validators of the genesis file, or from newer ones that were proven, and
+//! compare the rest of the answer with them.
 
 mod artifacts;
 mod calls;
@@ -19,6 +20,7 @@ mod read;
 mod sequences;
 mod submission;
 mod submit;
+mod trust;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +38,7 @@ pub use lamplighter_types::wire::{
 pub use proof::Subject;
 pub use read::{DeviceFilter, Read};
 pub use sequences::Sequences;
+pub use trust::{TrustAnchor, TrustAnchorError};
 
 use calls::Nodes;
 
@@ -54,6 +57,8 @@ pub struct ClientConfig {
     pub urls: Vec<String>,
     /// The trust root; needed to check proofs.
     pub genesis: Option<Genesis>,
+    /// The newest validators that were proven; needed to check proofs.
+    pub trust: Option<Arc<TrustAnchor>>,
     /// The chain, if there is no genesis file. If neither is given, a node is asked when it is
     /// first needed.
     pub chain_id: Option<Hash>,
@@ -71,6 +76,7 @@ impl ClientConfig {
         Self {
             urls,
             genesis: None,
+            trust: None,
             chain_id: None,
             signer: None,
             deadline: Duration::from_secs(30),
@@ -78,10 +84,19 @@ impl ClientConfig {
         }
     }
 
-    /// Adds the genesis file.
+    /// Adds the genesis file, whose validators are trusted until newer ones are proven.
     pub fn with_genesis(mut self, genesis: Genesis) -> Self {
+        let anchor = TrustAnchor::in_memory((&genesis).into());
+        self.trust = Some(Arc::new(anchor));
         self.chain_id = Some(genesis.chain_id());
         self.genesis = Some(genesis);
+        self
+    }
+
+    /// Checks proofs from the validators of an anchor of the same chain as the genesis file, and
+    /// lets it keep newer ones.
+    pub fn with_trust(mut self, anchor: Arc<TrustAnchor>) -> Self {
+        self.trust = Some(anchor);
         self
     }
 
@@ -155,12 +170,9 @@ impl Client {
         }
     }
 
-    fn genesis(&self) -> Result<&Genesis, ClientError> {
-        self.inner
-            .config
-            .genesis
-            .as_ref()
-            .ok_or(ClientError::NoGenesis)
+    fn trust_anchor(&self) -> Result<&Arc<TrustAnchor>, ClientError> {
+        let anchor = self.inner.config.trust.as_ref();
+        anchor.ok_or(ClientError::NoGenesis)
     }
 
     fn signer(&self) -> Result<&Signer, ClientError> {

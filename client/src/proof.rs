@@ -1,4 +1,4 @@
-//! Proofs: fetched, checked against the genesis file, and compared with the record that the node
+//! Proofs: fetched, checked from the trusted validators, and compared with the record that the node
 //! sends beside them.
 
 use lamplighter_types::proof::{
@@ -7,9 +7,10 @@ use lamplighter_types::proof::{
 use lamplighter_types::{AlarmId, ConfigTarget, Hash, Id, Receipt, StateKey};
 
 use crate::Client;
-use crate::calls::Call;
+use crate::calls::{Call, NodeResponse};
 use crate::error::ClientError;
 use crate::read::config_query;
+use crate::trust::off_the_async_threads;
 
 /// The subject of a proof.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +65,16 @@ impl Subject {
         }
     }
 
+    /// The path for a verifier with the validators of a height.
+    fn path_from(&self, trusted: u64) -> String {
+        let path = self.path();
+        match trusted {
+            0 => path,
+            _ if path.contains('?') => format!("{path}&trusted={trusted}"),
+            _ => format!("{path}?trusted={trusted}"),
+        }
+    }
+
     /// The key of the subject in the state; `None` for a part of a block.
     fn key(&self) -> Option<StateKey> {
         Some(match self.clone() {
@@ -103,25 +114,46 @@ impl Subject {
 }
 
 impl Client {
-    /// Fetches a proof and checks it against the genesis file. The record that the node sends
-    /// beside it must be the proven one. [`Statement::of`] describes what is proven.
+    /// Fetches a proof and checks it from the validators that are trusted. If they are so old that
+    /// the proof does not lead on from them, their changes are fetched first. The record that the
+    /// node sends beside the proof must be the proven one. [`Statement::of`] describes what is
+    /// proven.
     ///
     /// # Errors
     /// No genesis file, no such record, or a proof that does not hold or has another subject.
     pub async fn proof(&self, subject: &Subject) -> Result<(ProofBundle, Proven), ClientError> {
-        let genesis = self.genesis()?;
-        let answer = self.call(Call::get(subject.path())).await?;
-        let failed = |source| ClientError::Proof {
-            node: answer.node.clone(),
-            source,
-        };
-        let file = ProofFile::from_json(&answer.body).map_err(failed)?;
-        let (proven, statement) = file.verify(genesis).map_err(failed)?;
-        if subject.matches(&statement) {
-            Ok((file.into_proof(), proven))
-        } else {
-            Err(ClientError::WrongRecord { node: answer.node })
+        match self.fetch_proof(subject).await {
+            Err(error) if error.lacks_changes() => {
+                self.follow_validators().await?;
+                self.fetch_proof(subject).await
+            }
+            fetched => fetched,
         }
+    }
+
+    async fn fetch_proof(&self, subject: &Subject) -> Result<(ProofBundle, Proven), ClientError> {
+        let anchor = self.trust_anchor()?.clone();
+        let call = Call::get(subject.path_from(anchor.current().height));
+        let NodeResponse { node, body, .. } = self.call(call).await?;
+        let subject = subject.clone();
+        off_the_async_threads(move || {
+            let failed = |source| ClientError::Proof {
+                node: node.clone(),
+                source,
+            };
+            let file = ProofFile::from_json(&body).map_err(failed)?;
+            let proven = anchor.verify(|trusted| {
+                let (proven, statement) = file.verify(trusted).map_err(failed)?;
+                if subject.matches(&statement) {
+                    let reached = proven.trusted.clone();
+                    Ok((proven, reached))
+                } else {
+                    Err(ClientError::WrongRecord { node: node.clone() })
+                }
+            })?;
+            Ok((file.into_proof(), proven))
+        })
+        .await
     }
 
     /// The receipt of a transaction, proven under a certificate.

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use lamplighter_system::unix_ms;
-use lamplighter_types::report::key_rotation_message;
 use lamplighter_types::wire::{Submitted, Wait, problem};
-use lamplighter_types::{Action, Encoding, SecretKey, SignedTransaction, Transaction, UsersAction};
+use lamplighter_types::{
+    Action, Encoding, KeyPurpose, SecretKey, Signature, SignedTransaction, Transaction, UsersAction,
+};
 
 use crate::error::ClientError;
 use crate::submission::Submission;
@@ -47,14 +48,27 @@ impl Client {
     /// carries a signature of the new key, which proves that the sender has it. Afterwards the old
     /// key can never be used again.
     pub async fn rotation(&self, new: &SecretKey) -> Result<Action, ClientError> {
-        let Signer {
-            account, secret, ..
-        } = self.signer()?;
-        let message = key_rotation_message(&self.chain_id().await?, account, &secret.public());
         Ok(Action::Users(UsersAction::RotateKey {
             new_key: new.public(),
-            proof: new.sign(&message),
+            proof: self.possession(new).await?,
         }))
+    }
+
+    /// The action that adds the key `new` to the account of this client, for
+    /// [`submit`](Self::submit).
+    pub async fn addition(&self, new: &SecretKey, label: String) -> Result<Action, ClientError> {
+        Ok(Action::Users(UsersAction::AddKey {
+            key: new.public(),
+            label,
+            proof: self.possession(new).await?,
+        }))
+    }
+
+    /// The proof that the holder of `new` wants it for the account of this client.
+    async fn possession(&self, new: &SecretKey) -> Result<Signature, ClientError> {
+        let account = &self.signer()?.account;
+        let chain_id = self.chain_id().await?;
+        Ok(new.prove(KeyPurpose::Account, &chain_id, account))
     }
 
     async fn highest_sequence(&self) -> Result<u64, ClientError> {

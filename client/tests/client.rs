@@ -318,12 +318,12 @@ async fn a_new_key_is_proven_for_its_account_and_this_chain() {
     let Action::Users(UsersAction::RotateKey { new_key, proof }) = action else {
         panic!("{action:?}")
     };
-    let old = SecretKey::from_seed([1; 32]).public();
     let signed = [
-        b"lamplighter/key-rotation/1\0".as_slice(),
+        b"lamplighter/key-possession/2\0".as_slice(),
         &chain().0,
+        b"account\0",
         b"anna\0",
-        &old.0,
+        &new_key.0,
     ];
     assert_eq!(new_key, new.public());
     new_key.verify(&signed.concat(), &proof).unwrap();

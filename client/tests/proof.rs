@@ -22,6 +22,7 @@ fn secret() -> SecretKey {
 
 fn genesis() -> Genesis {
     Genesis {
+        version: GENESIS_VERSION,
         name: "Test City".to_owned(),
         created_ms: 1_790_000_000_000,
         validators: ValidatorSet {
@@ -63,6 +64,8 @@ fn bundle(name: &str) -> ProofBundle {
         state_root: sparse::leaf(&Hash::of(&key), &Hash::of(&value)),
         history_root: Hash::ZERO,
         validators_hash: genesis().validators.hash(),
+        batch: Hash::of(b"batch"),
+        position: Hash::of(b"position"),
     };
     let attestation = Attestation::sign(3, header.hash(), &secret());
     let certificate = Certificate::from_attestations(3, header.hash(), &[attestation]);

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 const HEADER_BYTES_MAX: usize = 4 << 20;
 
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum CodecError {
+pub enum CodecError {
     #[error("malformed {0}")]
     Malformed(&'static str),
     #[error("malformed {what}")]
@@ -27,15 +27,12 @@ fn config() -> Configuration<LittleEndian, Fixint, bincode::config::Limit<HEADER
     legacy().with_limit::<HEADER_BYTES_MAX>()
 }
 
-pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     bincode::serde::encode_to_vec(value, legacy())
         .expect("headers are plain data that can always be encoded")
 }
 
-pub(crate) fn decode<T: DeserializeOwned>(
-    what: &'static str,
-    bytes: &[u8],
-) -> Result<T, CodecError> {
+pub fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, CodecError> {
     let (value, used) = bincode::serde::decode_from_slice(bytes, config()).map_err(|source| {
         CodecError::Decode {
             what,
@@ -49,7 +46,7 @@ pub(crate) fn decode<T: DeserializeOwned>(
     }
 }
 
-pub(crate) fn frame<T: Serialize>(header: &T, payload: &[u8]) -> Bytes {
+pub fn frame<T: Serialize>(header: &T, payload: &[u8]) -> Bytes {
     let header = encode(header);
     let mut out = BytesMut::with_capacity(4 + header.len() + payload.len());
     out.put_u32_le(header.len() as u32);
@@ -59,7 +56,7 @@ pub(crate) fn frame<T: Serialize>(header: &T, payload: &[u8]) -> Bytes {
 }
 
 /// Splits a frame into its header and its payload.
-pub(crate) fn unframe<T: DeserializeOwned>(
+pub fn unframe<T: DeserializeOwned>(
     what: &'static str,
     mut bytes: Bytes,
 ) -> Result<(T, Bytes), CodecError> {

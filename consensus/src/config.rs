@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::snapshot::FreeBytes;
 use crate::transport::FRAME_BYTES_MAX;
 use crate::{ConsensusError, NodeId};
 
@@ -23,6 +24,8 @@ pub struct ConsensusConfig {
     /// The duration of the next sync on a simulated disk, which itself takes no time. None in a
     /// real node.
     pub sync_time: Option<fn() -> Duration>,
+    /// Measures the space for an image from another node; none if there is no limit to it.
+    pub free_bytes: Option<FreeBytes>,
 }
 
 impl ConsensusConfig {
@@ -36,6 +39,7 @@ impl ConsensusConfig {
             sources: Vec::new(),
             inline_io: false,
             sync_time: None,
+            free_bytes: None,
         }
     }
 
@@ -144,6 +148,8 @@ pub struct Limits {
     pub snapshot_bytes_per_s: u64,
     /// Bytes of a snapshot that this node accepts.
     pub snapshot_bytes_max: u64,
+    /// Bytes of the disk that an image from another node leaves free.
+    pub snapshot_reserve_bytes: u64,
     /// Entries after which a new snapshot is made ...
     pub snapshot_every_entries: u64,
     /// ... or bytes of entries after which it is made.
@@ -169,6 +175,7 @@ impl Default for Limits {
             snapshot_chunk_bytes: 1 << 20,
             snapshot_bytes_per_s: 64 << 20,
             snapshot_bytes_max: 1 << 40,
+            snapshot_reserve_bytes: 512 << 20,
             snapshot_every_entries: 10_000,
             snapshot_every_bytes: 256 << 20,
             keep_entries: 1_000,

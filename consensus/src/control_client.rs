@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::codec;
-use crate::message::{ControlRequest, ControlResponse};
+use crate::message::{ComparisonAnswer, ComparisonRequest, ControlRequest, ControlResponse};
 use crate::transport::{RaftLane, Transport};
 use crate::types::NodeId;
 
@@ -29,6 +29,18 @@ impl ControlClient {
     /// True if a node answers now.
     pub(crate) async fn is_alive(&self, node: NodeId) -> bool {
         self.call(node, &ControlRequest::Ping).await == Some(ControlResponse::Pong)
+    }
+
+    /// What a node knows of leaders, and holds; none if it does not answer.
+    pub(crate) async fn compare(
+        &self,
+        node: NodeId,
+        request: ComparisonRequest,
+    ) -> Option<ComparisonAnswer> {
+        match self.call(node, &ControlRequest::Compare(request)).await {
+            Some(ControlResponse::Compared(answer)) => Some(*answer),
+            _ => None,
+        }
     }
 
     async fn call(&self, node: NodeId, request: &ControlRequest) -> Option<ControlResponse> {

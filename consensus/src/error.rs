@@ -29,6 +29,12 @@ pub enum ConsensusError {
     Members(String),
     #[error("consensus was shut down")]
     Stopped,
+    /// This node's log is not the others': it drops log and state when it starts again.
+    #[error("this node's log is not the others': {0}")]
+    Diverged(String),
+    /// Log and state were dropped before for a difference at the same place.
+    #[error("this node's log is not the others' once more, at the same place: {0}")]
+    DivergedAgain(String),
 }
 
 /// The reason why a batch has no outcome.
@@ -82,9 +88,16 @@ pub enum ServeError {
     /// The other node sent a request that no correct node sends.
     #[error("refused a request from node {from}: {reason}")]
     Invalid { from: NodeId, reason: String },
+    /// The other node's log and this node's have different contents under one log id: some leader
+    /// sent two.
+    #[error("refused entries of node {from}: its log is another than this node's at entry {index}")]
+    OtherLog { from: NodeId, index: u64 },
     /// This node is too far behind to accept more.
     #[error("busy")]
     Busy,
+    /// The state machine does not let this node follow the sender.
+    #[error("node {from} is not followed")]
+    NotFollowed { from: NodeId },
     /// This node failed.
     #[error("failed to serve: {0}")]
     Failed(String),

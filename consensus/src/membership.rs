@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use crate::MembershipError;
 use crate::control_client::ControlClient;
+use crate::election::quorum;
 use crate::type_config::Raft;
 use crate::types::{MEMBERS_MAX, NodeId, RaftMetrics};
 
@@ -116,7 +117,7 @@ impl MembershipChanger {
             .filter(|(node, alive)| *alive && self.has_caught_up(&metrics, **node))
             .map(|(node, _)| *node)
             .collect();
-        if live.len() > voters.len() / 2 {
+        if live.len() >= quorum(voters.len()) {
             return Ok(());
         }
         Err(MembershipError::NoLiveQuorum {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lamplighter_store::{Cf, Durability, Kv, WriteBatch};
+use lamplighter_store::Kv;
 use openraft::EmptyNode;
 use openraft::error::{ClientWriteError, Fatal as RaftFatal, InitializeError, RaftError};
 use openraft::raft::ClientWriteResult;
@@ -11,22 +11,27 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::abstention::Abstention;
+use crate::append_check::AppendCheck;
 use crate::blocking_io::BlockingIo;
-use crate::codec;
 use crate::compaction::Compaction;
+use crate::comparison::LogComparison;
 use crate::config::ConsensusConfig;
 use crate::control_client::ControlClient;
+use crate::electorate::Electorate;
 use crate::error::{ConsensusError, MembershipError, ProposeError, ReadError, ServeError};
 use crate::last_contact::LastContact;
 use crate::leadership::{self, Leadership};
 use crate::log::LogStore;
 use crate::membership::MembershipChanger;
 use crate::metrics::Metrics;
+use crate::open::{open_disk, open_elections};
 use crate::openraft_network::OpenraftNetwork;
 use crate::openraft_state_machine::OpenraftStateMachine;
-use crate::peer_server::{self, PeerServer};
+use crate::peer_server::PeerServer;
+use crate::recovery::Recovery;
 use crate::snapshot::{
-    SnapshotReceiver, SnapshotStore, SnapshotThrottle, SnapshotTransfer, fetch_snapshot,
+    SnapshotReceiver, SnapshotSpace, SnapshotThrottle, SnapshotTransfer, fetch_snapshot,
 };
 use crate::snapshot_source::{SnapshotLease, SnapshotSource};
 use crate::state_machine::StateMachine;
@@ -34,7 +39,6 @@ use crate::transport::{RaftLane, Transport};
 use crate::type_config::{ProposedBatch, Raft, TypeConfig};
 use crate::types::{MEMBERS_MAX, NodeId};
 
-const NODE_ID: &[u8] = b"raft/node_id";
 /// Pause between two attempts to get the read index, when no node could answer the first.
 const READ_RETRY: Duration = Duration::from_millis(50);
 
@@ -52,11 +56,13 @@ struct RunningConsensus {
     server: Arc<PeerServer>,
     membership: MembershipChanger,
     leadership: watch::Receiver<Leadership>,
+    recovery: Arc<Recovery>,
     transfer: watch::Receiver<Option<SnapshotTransfer>>,
     /// The proposals that may still be made at once.
     proposals: Arc<Semaphore>,
+    abstention: Abstention,
     stop: watch::Sender<bool>,
-    _tasks: [AbortOnDropHandle<()>; 2],
+    _tasks: [AbortOnDropHandle<()>; 4],
 }
 
 /// A batch that was applied on this node.
@@ -111,12 +117,13 @@ impl Consensus {
         kv: Arc<dyn Kv>,
         transport: Arc<dyn Transport>,
         machine: Arc<dyn StateMachine>,
+        electorate: Arc<dyn Electorate>,
     ) -> Result<Self, ConsensusError> {
         let raft_config = Arc::new(config.raft()?);
         let (io, config) = (BlockingIo::new(&config), Arc::new(config));
-        let (log, snapshots) = open_disk(&config, kv, io).await?;
-        let mut receiver =
-            SnapshotReceiver::new(snapshots.clone(), config.limits.snapshot_bytes_max);
+        let (log, snapshots) = open_disk(&config, kv.clone(), io).await?;
+        let elections = open_elections(&config, electorate, kv.clone(), log.clone()).await?;
+        let mut receiver = SnapshotReceiver::new(snapshots.clone(), SnapshotSpace::new(&config));
         if let Some(at_least) = log.purged_beyond(&*machine)? {
             fetch_snapshot(at_least, &mut receiver, &*transport, &machine, &config).await?;
         }
@@ -129,6 +136,7 @@ impl Consensus {
             machine: machine.clone(),
             last_contact: last_contact.clone(),
             throttle: throttle.clone(),
+            elections: elections.clone(),
         };
         let state_machine =
             OpenraftStateMachine::new(machine.clone(), log.clone(), snapshots.clone(), io);
@@ -143,6 +151,7 @@ impl Consensus {
         let raft = raft
             .await
             .map_err(|error| ConsensusError::Raft(error.into()))?;
+        elections.voters.connect(raft.metrics());
         let (stop, stopped) = watch::channel(false);
         let set = compaction.set(Compaction {
             metrics: raft.metrics(),
@@ -152,6 +161,15 @@ impl Consensus {
             stop: stopped,
         });
         assert!(set.is_ok(), "the state machine was made above");
+        let checks = AppendCheck {
+            io,
+            log: log.clone(),
+            machine: machine.clone(),
+            voters: elections.voters.clone(),
+        };
+        let recovery = Arc::new(Recovery::new(raft.clone(), log.clone(), kv, io)?);
+        let peers = ControlClient::new(transport, config.timers.heartbeat * 2);
+        let comparison = LogComparison::new(&elections, log, peers.clone(), recovery);
         let source = SnapshotSource {
             raft: raft.clone(),
             config,
@@ -160,17 +178,20 @@ impl Consensus {
             throttle,
             lease: SnapshotLease::default(),
         };
-        Ok(Self::new(log, transport, receiver, source, stop))
+        let progress = receiver.progress();
+        let server = PeerServer::new(elections, checks, receiver, source, Arc::new(comparison));
+        Ok(Self::new(server, peers, progress, stop))
     }
 
     fn new(
-        log: LogStore,
-        transport: Arc<dyn Transport>,
-        receiver: SnapshotReceiver,
-        source: SnapshotSource,
+        server: Arc<PeerServer>,
+        peers: ControlClient,
+        transfer: watch::Receiver<Option<SnapshotTransfer>>,
         stop: watch::Sender<bool>,
     ) -> Self {
-        let (raft, config) = (source.raft.clone(), source.config.clone());
+        let (raft, config) = (server.raft.clone(), server.config.clone());
+        let (log, comparison) = (server.log.clone(), server.comparison.clone());
+        let recovery = comparison.recovery.clone();
         let (published, leadership) = watch::channel(Leadership::default());
         let confirmed_within = config.timers.election_max;
         let publish = leadership::publish(raft.metrics(), confirmed_within, published);
@@ -178,20 +199,23 @@ impl Consensus {
         let tasks = [
             AbortOnDropHandle::new(tokio::spawn(publish)),
             AbortOnDropHandle::new(tokio::spawn(request)),
+            AbortOnDropHandle::new(tokio::spawn(comparison.run())),
+            AbortOnDropHandle::new(tokio::spawn(recovery.clone().await_floor())),
         ];
-        let peers = ControlClient::new(transport, config.timers.heartbeat * 2);
         let caught_up = config.limits.caught_up_entries;
         Self(Arc::new(RunningConsensus {
             node_id: config.node_id,
             batch_bytes_max: config.limits.batch_bytes_max,
             membership: MembershipChanger::new(raft.clone(), peers.clone(), caught_up),
-            transfer: receiver.progress(),
-            server: PeerServer::new(log.clone(), receiver, source),
+            transfer,
+            server,
             proposals: Arc::new(Semaphore::new(config.limits.proposals_max)),
             raft,
             log,
             peers,
             leadership,
+            recovery,
+            abstention: Abstention::default(),
             stop,
             _tasks: tasks,
         }))
@@ -232,13 +256,21 @@ impl Consensus {
     /// does not depose the leader when it comes back.
     pub async fn set_passive(&self, passive: bool) -> Result<(), ConsensusError> {
         let raft = &self.0.raft;
-        raft.runtime_config().elect(!passive);
+        let stands = self.0.abstention.set_disk(passive);
+        self.0.recovery.set_passive(!stands);
         if passive && self.is_leader() {
             // A leader steps down by standing for election; its request for votes reaches no node.
             let triggered = raft.trigger().elect().await;
             triggered.map_err(|error| ConsensusError::Raft(error.into()))?;
         }
         Ok(())
+    }
+
+    /// Stops this node from standing for election while its clock is in doubt, or allows it again.
+    /// If it leads, the others end that: they do not [follow](StateMachine::may_follow) it.
+    pub fn set_clock_wrong(&self, is_wrong: bool) {
+        let stands = self.0.abstention.set_clock(is_wrong);
+        self.0.recovery.set_passive(!stands);
     }
 
     /// The log index that a read has to see to see everything that was committed before this call.
@@ -333,13 +365,25 @@ impl Consensus {
         let stopped = metrics
             .wait_for(|metrics| metrics.running_state.is_err())
             .await;
-        match stopped
+        let error = stopped
             .ok()
-            .and_then(|metrics| metrics.running_state.clone().err())
-        {
-            Some(RaftFatal::Stopped) | None => ConsensusError::Stopped,
-            Some(error) => ConsensusError::Raft(error.into()),
+            .and_then(|metrics| metrics.running_state.clone().err());
+        match self.0.recovery.diverged().await {
+            Some(reason) => ConsensusError::Diverged(reason),
+            None => match error {
+                Some(RaftFatal::Stopped) | None => ConsensusError::Stopped,
+                Some(error) => ConsensusError::Raft(error.into()),
+            },
         }
+    }
+
+    /// Stops this node, whose log is proven not to be the others', and notes durably that log and
+    /// state are dropped at the next start ([`crate::reset`]).
+    ///
+    /// # Errors
+    /// [`ConsensusError::DivergedAgain`]: the node goes on as it is.
+    pub async fn diverge(&self, reason: &str) -> Result<(), ConsensusError> {
+        self.0.recovery.diverge(reason).await
     }
 
     /// Requests a snapshot, and with it a purge of the log. It is made in the background.
@@ -366,7 +410,7 @@ impl RunningConsensus {
             }
             let leader = self.leadership.borrow().leader;
             let index = match leader {
-                Some(leader) if leader == self.node_id => peer_server::read_index(&self.raft).await,
+                Some(leader) if leader == self.node_id => self.server.read_index().await,
                 Some(leader) => self.peers.read_index(leader).await,
                 None => None,
             };
@@ -400,50 +444,6 @@ impl Drop for RunningConsensus {
                 raft.shutdown().await.ok();
                 stop.send_replace(true);
             });
-        }
-    }
-}
-
-/// Opens the log and the snapshots, if the data directory is this node's.
-async fn open_disk(
-    config: &ConsensusConfig,
-    kv: Arc<dyn Kv>,
-    io: BlockingIo,
-) -> Result<(LogStore, Arc<SnapshotStore>), ConsensusError> {
-    let (node_id, store) = (config.node_id, kv.clone());
-    io.run(move || claim(&*store, node_id)).await?;
-    let dir = config.snapshot_dir.clone();
-    let snapshots = io.run(move || SnapshotStore::open(&dir)).await;
-    let snapshots = snapshots.map_err(|error| ConsensusError::Snapshots(error.into()))?;
-    let mut log = LogStore::open(kv, io, config.limits.clone()).await?;
-    let resigned = log.resign(node_id).await;
-    resigned.map_err(|error| ConsensusError::Raft(error.into()))?;
-    Ok((log, Arc::new(snapshots)))
-}
-
-/// Writes the node's id into an empty store; compares it with the one in another store.
-fn claim(kv: &dyn Kv, node_id: NodeId) -> Result<(), ConsensusError> {
-    let failed = |source| ConsensusError::Store {
-        operation: "claim the data directory",
-        source,
-    };
-    match kv.get(Cf::Meta, NODE_ID).map_err(failed)? {
-        Some(found) => {
-            let found = codec::decode("node id", &found)
-                .map_err(|error| ConsensusError::Corrupt(error.to_string()))?;
-            if found == node_id {
-                Ok(())
-            } else {
-                Err(ConsensusError::WrongNode {
-                    expected: node_id,
-                    found,
-                })
-            }
-        }
-        None => {
-            let mut batch = WriteBatch::new();
-            batch.put(Cf::Meta, NODE_ID, codec::encode(&node_id));
-            kv.write(batch, Durability::Synced).map_err(failed)
         }
     }
 }

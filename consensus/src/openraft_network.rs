@@ -11,21 +11,26 @@ use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{SnapshotResponse, VoteRequest, VoteResponse};
 use openraft::{AnyError, EmptyNode, Snapshot};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::answer_check::{AnswerCheck, AnswerError};
+use crate::binding::bind;
 use crate::codec;
 use crate::config::ConsensusConfig;
+use crate::election::{ElectionProof, Elections};
 use crate::error::TransportError;
 use crate::last_contact::LastContact;
 use crate::log::LogStore;
 use crate::message::{
-    AppendRequest, AppendResponse, ControlRequest, ControlResponse, encode_append,
+    AppendAnswer, AppendBinding, AppendRequest, AppendResponse, ControlRequest, ControlResponse,
+    encode_append,
 };
 use crate::snapshot::{SendError, SnapshotSender, SnapshotThrottle};
 use crate::state_machine::StateMachine;
 use crate::transport::{RaftLane, Transport};
 use crate::type_config::TypeConfig;
-use crate::types::{LogId, NodeId, Vote};
+use crate::types::{LeaderId, LogId, NodeId, Vote};
 
 /// The pause between two attempts to reach a node that cannot be reached.
 const RETRY: Duration = Duration::from_millis(200);
@@ -41,6 +46,7 @@ pub(crate) struct OpenraftNetwork {
     pub machine: Arc<dyn StateMachine>,
     pub last_contact: Arc<LastContact>,
     pub throttle: Arc<SnapshotThrottle>,
+    pub elections: Arc<Elections>,
 }
 
 impl RaftNetworkFactory<TypeConfig> for OpenraftNetwork {
@@ -98,29 +104,108 @@ impl PeerClient {
         answer.map_err(|error| unreachable(&error))
     }
 
+    fn check(&self) -> AnswerCheck<'_> {
+        AnswerCheck {
+            node_id: self.network.config.node_id,
+            target: self.target,
+            voters: &self.network.elections.voters,
+        }
+    }
+
+    /// The proof to send, unless the other node has accepted this leadership.
+    fn proof(&self, leader: LeaderId) -> Option<ElectionProof> {
+        let elections = &self.network.elections;
+        if elections.gate.is_accepted(leader, self.target) {
+            return None;
+        }
+        elections.candidacy.proof(leader)
+    }
+
+    /// The vote for which this node ends its leadership, if it does for the one that was answered.
+    ///
+    /// It is of one term more: the other node may stand for election again at any moment, and if
+    /// that is at the same time as this node and with a higher id, it can't follow this node.
+    fn deposed_by(&self, leader: LeaderId, vote: Vote) -> Result<Vote, AnswerError> {
+        let OpenraftNetwork {
+            elections, config, ..
+        } = &self.network;
+        if !elections.may_depose(leader, self.target, config.timers.election_max) {
+            return Err(AnswerError::Again(vote));
+        }
+        let term = vote.leader_id.term.saturating_add(1);
+        Ok(Vote::new(term, vote.leader_id.node_id))
+    }
+
+    /// Checks the answer to an append or a heartbeat, and records what it proves.
+    fn accept(
+        &self,
+        response: AppendResponse,
+        request: &AppendRequest,
+        asked: Instant,
+    ) -> Result<AppendResponse, AnswerError> {
+        let response = self.check().append(response, request)?;
+        let (leader, gate) = (request.vote.leader_id, &self.network.elections.gate);
+        match response {
+            AppendResponse::HigherVote(vote) => {
+                let vote = self.deposed_by(leader, vote)?;
+                return Ok(AppendResponse::HigherVote(vote));
+            }
+            AppendResponse::Conflict => {
+                gate.record_answer(leader, self.target, asked);
+                gate.forget(leader, self.target);
+            }
+            _ => gate.record_answer(leader, self.target, asked),
+        }
+        Ok(response)
+    }
+
     async fn heartbeat(
         &self,
         request: &AppendRequest,
         timeout: Duration,
     ) -> Result<AppendResponse, CallError> {
-        let request = codec::encode(&ControlRequest::Heartbeat {
-            vote: request.vote,
-            prev_log_id: request.prev_log_id,
-            leader_commit: request.leader_commit,
-        });
-        let answer = self
-            .call(RaftLane::Control, request.into(), timeout)
-            .await?;
-        match codec::decode("answer", &answer) {
-            Ok(ControlResponse::Heartbeat(response)) => Ok(response),
-            _ => Err(self.unexpected()),
+        let (leader, elections) = (request.vote.leader_id, &self.network.elections);
+        // Once more with the proof, if the other node has lost it.
+        for _ in 0..2 {
+            let asked = Instant::now();
+            let message = codec::encode(&ControlRequest::Heartbeat {
+                vote: request.vote,
+                prev_log_id: request.prev_log_id,
+                leader_commit: request.leader_commit,
+                proof: self.proof(leader),
+            });
+            let answer = self.call(RaftLane::Control, message.into(), timeout);
+            match codec::decode("answer", &answer.await?) {
+                Ok(ControlResponse::Heartbeat(AppendAnswer::Response {
+                    response,
+                    signature,
+                })) => {
+                    if let Some(signature) = signature {
+                        elections.candidacy.add(leader, self.target, &signature);
+                    }
+                    let accepted = self.accept(response, request, asked);
+                    return accepted.map_err(|error| self.refuse(&error));
+                }
+                Ok(ControlResponse::Heartbeat(AppendAnswer::Unproven)) => {
+                    elections.gate.forget_answer(leader, self.target);
+                }
+                _ => return Err(self.unexpected()),
+            }
         }
+        Err(self.unexpected())
     }
 
-    fn send_append(&self, request: &AppendRequest, last: LogId) -> PendingAppend {
+    fn send_append(
+        &self,
+        request: &AppendRequest,
+        last: LogId,
+        binding: AppendBinding,
+    ) -> PendingAppend {
         let (sender, answer) = oneshot::channel();
         let (target, transport) = (self.target, self.network.transport.clone());
-        let (bytes, time) = (encode_append(request), self.network.config.timers.append);
+        let proof = self.proof(request.vote.leader_id);
+        let bytes = encode_append(request, proof.as_ref(), Some(binding));
+        let time = self.network.config.timers.append;
         let task = tokio::spawn(async move {
             let answer = transport.call(target, RaftLane::Append, bytes, time).await;
             // If no request waits any more, this node leads no longer.
@@ -144,27 +229,98 @@ impl PeerClient {
         let pending = match self.pending.take() {
             Some(pending) if pending.covers(request) => self.pending.insert(pending),
             _ => {
-                let started = self.send_append(request, last);
+                let electorate = &*self.network.elections.voters.electorate;
+                let binding = bind(&self.network.log, electorate, request, last).await;
+                let binding = binding.ok_or_else(|| {
+                    RPCError::Network(NetworkError::new(&AnyError::error("purged meanwhile")))
+                })?;
+                let started = self.send_append(request, last, binding);
                 self.pending.insert(started)
             }
         };
-        let sent = pending.last;
+        let (sent, asked) = (pending.last, Instant::now());
         let answer = tokio::time::timeout(timeout, &mut pending.answer).await;
         let Ok(answer) = answer else {
-            // A slow append: the other node must not stand for election meanwhile.
-            let beat = self.heartbeat(request, timeout).await?;
-            let late = || unreachable(&TransportError::Timeout(self.target));
-            return if beat.is_success() {
-                Err(late())
-            } else {
-                Ok((beat, last))
-            };
+            // A slow append.
+            let late = TransportError::Timeout(self.target);
+            return self.beat_instead(request, last, timeout, &late).await;
         };
         self.pending = None;
         let answer = answer.unwrap_or(Err(TransportError::Unreachable(self.target)));
+        if let Err(refused @ TransportError::Refused { .. }) = &answer {
+            return self.beat_instead(request, last, timeout, refused).await;
+        }
         let answer = answer.map_err(|error| unreachable(&error))?;
-        let response = codec::decode("answer", &answer).map_err(|_| self.unexpected())?;
-        Ok((response, sent))
+        match codec::decode("answer", &answer) {
+            Ok(AppendAnswer::Response { response, .. }) => {
+                let accepted = self.accept(response, request, asked);
+                let accepted = accepted.map_err(|error| self.refuse(&error))?;
+                Ok((accepted, sent))
+            }
+            Ok(AppendAnswer::Unproven) => {
+                let leader = request.vote.leader_id;
+                let gate = &self.network.elections.gate;
+                gate.forget_answer(leader, self.target);
+                self.heartbeat(request, timeout).await?;
+                Err(unreachable(&TransportError::Timeout(self.target)))
+            }
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    /// Sends a heartbeat to a node that takes no entries now, so that it does not stand for
+    /// election meanwhile.
+    ///
+    /// # Errors
+    /// The cause why it takes none, unless it answers that this node does not lead.
+    async fn beat_instead(
+        &self,
+        request: &AppendRequest,
+        last: LogId,
+        timeout: Duration,
+        cause: &TransportError,
+    ) -> Result<(AppendResponse, LogId), CallError> {
+        let beat = self.heartbeat(request, timeout).await?;
+        if beat.is_success() {
+            Err(unreachable(cause))
+        } else {
+            Ok((beat, last))
+        }
+    }
+
+    /// Waits until a quorum holds what the other node just acknowledged; openraft counts a copy
+    /// only then.
+    async fn gated(
+        &self,
+        response: AppendResponse,
+        leader: LeaderId,
+        within: Duration,
+    ) -> Result<AppendResponse, CallError> {
+        let AppendResponse::PartialSuccess(Some(last)) = response else {
+            return Ok(response);
+        };
+        let elections = &self.network.elections;
+        elections.gate.record_copy(leader, self.target, last);
+        if elections.voters.votes_in_log(self.target)
+            && !elections.gate.holds(leader, last, within).await
+        {
+            return Err(unreachable(&TransportError::Timeout(self.target)));
+        }
+        Ok(response)
+    }
+
+    fn refuse(&self, error: &AnswerError) -> CallError {
+        // It may come with each heartbeat, and the first one deposed this node.
+        if matches!(error, AnswerError::Again(_)) {
+            tracing::debug!(node = self.target, %error, "an answer is ignored");
+            return unreachable(error);
+        }
+        tracing::error!(
+            node = self.target,
+            error = error as &dyn std::error::Error,
+            "an answer that no correct node gives"
+        );
+        unreachable(error)
     }
 
     fn unexpected(&self) -> CallError {
@@ -204,11 +360,14 @@ impl RaftNetwork<TypeConfig> for PeerClient {
             return self.heartbeat(&request, option.soft_ttl()).await;
         };
         // Half of the time is for the entries, the rest for a heartbeat if they take longer.
+        let end = Instant::now() + option.hard_ttl() * 7 / 8;
         let (response, sent) = self.append(&request, last, option.hard_ttl() / 2).await?;
-        if response.is_success() && sent != last {
-            return Ok(AppendResponse::PartialSuccess(Some(sent)));
-        }
-        Ok(response)
+        let response = match response {
+            AppendResponse::Success => AppendResponse::PartialSuccess(Some(sent)),
+            other => other,
+        };
+        let within = end.saturating_duration_since(Instant::now());
+        self.gated(response, request.vote.leader_id, within).await
     }
 
     async fn vote(
@@ -216,14 +375,47 @@ impl RaftNetwork<TypeConfig> for PeerClient {
         request: VoteRequest<NodeId>,
         option: RPCOption,
     ) -> Result<VoteResponse<NodeId>, CallError> {
-        let request = codec::encode(&ControlRequest::Vote(request));
-        let answer = self
-            .call(RaftLane::Control, request.into(), option.hard_ttl())
-            .await?;
-        match codec::decode("answer", &answer) {
-            Ok(ControlResponse::Vote(response)) => Ok(response),
-            _ => Err(self.unexpected()),
+        let end = Instant::now() + option.hard_ttl();
+        let elections = &self.network.elections;
+        let message = codec::encode(&ControlRequest::Vote {
+            request: request.clone(),
+            log_proof: elections.proven.of_entry(request.last_log_id),
+        });
+        let answer = self.call(RaftLane::Control, message.into(), option.hard_ttl());
+        let Ok(ControlResponse::Vote {
+            response,
+            signature,
+        }) = codec::decode("answer", &answer.await?)
+        else {
+            return Err(self.unexpected());
+        };
+        let candidacy = &elections.candidacy;
+        let response = self.check().vote(response, signature, &request, candidacy);
+        let response = response.map_err(|error| self.refuse(&error))?;
+        if response.vote.leader_id > request.vote.leader_id {
+            let newer = response.vote.leader_id;
+            candidacy.refuse(request.vote.leader_id, self.target, newer);
         }
+        // openraft counts the votes when there is a proof. A refusal waits too: openraft would end
+        // the candidacy for a higher vote, which nothing proves, before the others have answered.
+        let wait = (end - option.hard_ttl() / 8).saturating_duration_since(Instant::now());
+        let elected = elections.elected(request.vote.leader_id);
+        let elected = match tokio::time::timeout(wait, elected).await {
+            Ok(elected) => elected.map_err(|error| RPCError::Network(NetworkError::new(&error)))?,
+            Err(_) => false,
+        };
+        if elected != response.vote_granted {
+            return Err(self.unexpected());
+        }
+        if elected || response.vote.leader_id <= request.vote.leader_id {
+            return Ok(response);
+        }
+        let believed = candidacy.believed_refusal();
+        let vote = believed.map_or_else(Vote::default, |leader_id| Vote {
+            leader_id,
+            committed: false,
+        });
+        Ok(VoteResponse::new(vote, response.last_log_id, false))
     }
 
     async fn full_snapshot(
@@ -239,6 +431,7 @@ impl RaftNetwork<TypeConfig> for PeerClient {
             machine,
             last_contact,
             throttle,
+            elections,
             ..
         } = &self.network;
         let (meta, dir) = (snapshot.meta, *snapshot.snapshot);
@@ -250,6 +443,7 @@ impl RaftNetwork<TypeConfig> for PeerClient {
                 to: self.target,
                 config,
                 throttle,
+                proof: elections.candidacy.proof(vote.leader_id),
             };
             let on_progress = || last_contact.record(self.target);
             sender.send(vote, meta, dir, on_progress).await
@@ -257,7 +451,15 @@ impl RaftNetwork<TypeConfig> for PeerClient {
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = sent => match sent {
-                Ok(vote) => Ok(SnapshotResponse::new(vote)),
+                Ok(answered) if answered.leader_id <= vote.leader_id => {
+                    Ok(SnapshotResponse::new(vote))
+                }
+                Ok(answered) => {
+                    let higher = self.check().higher_vote(answered, &vote);
+                    let higher = higher.and_then(|higher| self.deposed_by(vote.leader_id, higher));
+                    let higher = higher.map_err(|error| Unreachable::new(&error))?;
+                    Ok(SnapshotResponse::new(higher))
+                }
                 Err(error) => {
                     log_unsent(self.target, &error);
                     Err(Unreachable::from(AnyError::new(&error)).into())

@@ -12,7 +12,7 @@ use openraft::{AnyError, ErrorSubject, ErrorVerb, RaftSnapshotBuilder, Snapshot,
 use crate::blocking_io::BlockingIo;
 use crate::codec;
 use crate::compaction::Compaction;
-use crate::log::{LogStore, storage_error};
+use crate::log::{ChainEnd, LogDigest, LogStore, storage_error};
 use crate::snapshot::{SnapshotDir, SnapshotError, SnapshotStore};
 use crate::state_machine::{Committed, StateMachine};
 use crate::type_config::{BatchResponse, EntryPayload, ProposedBatch, RaftLogEntry, TypeConfig};
@@ -29,6 +29,8 @@ pub(crate) struct OpenraftStateMachine {
     compaction: Arc<OnceLock<Compaction>>,
     /// The membership after the last applied entry, which every marker repeats.
     membership: StoredMembership,
+    /// The digest of the log up to the last applied entry.
+    digest: LogDigest,
 }
 
 impl OpenraftStateMachine {
@@ -45,6 +47,7 @@ impl OpenraftStateMachine {
             io,
             compaction: Arc::default(),
             membership: StoredMembership::default(),
+            digest: LogDigest::EMPTY,
         }
     }
 
@@ -64,9 +67,24 @@ impl OpenraftStateMachine {
         bytes.map(decode).transpose().map_err(|error| read(&error))
     }
 
+    /// Continues from the marker of the state.
+    fn adopt(&mut self, marker: Option<&Marker>) {
+        self.membership = marker.map_or_else(Default::default, |m| m.membership.clone());
+        self.digest = marker.map_or(LogDigest::EMPTY, |marker| marker.digest);
+        if let Some(marker) = marker {
+            self.log.set_applied(ChainEnd {
+                log_id: marker.log_id,
+                digest: Some(marker.digest),
+            });
+        }
+    }
+
     /// Converts an entry for the state machine.
     fn commit(&mut self, entry: RaftLogEntry) -> Committed {
         let log_id = entry.log_id;
+        // The log has hashed the entry already, in nearly all cases.
+        let digest = self.log.cached_digest(log_id);
+        self.digest = digest.unwrap_or_else(|| self.digest.after(&entry));
         let batch = match entry.payload {
             EntryPayload::Blank => None,
             EntryPayload::Normal(ProposedBatch(batch)) => Some(batch),
@@ -78,6 +96,7 @@ impl OpenraftStateMachine {
         let marker = codec::encode(&Marker {
             log_id,
             membership: self.membership.clone(),
+            digest: self.digest,
         });
         Committed {
             log_index: log_id.index,
@@ -142,10 +161,7 @@ impl RaftStateMachine<TypeConfig> for OpenraftStateMachine {
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), StorageError> {
         let marker = self.marker().await?;
-        self.membership = marker
-            .as_ref()
-            .map(|marker| marker.membership.clone())
-            .unwrap_or_default();
+        self.adopt(marker.as_ref());
         Ok((marker.map(|marker| marker.log_id), self.membership.clone()))
     }
 
@@ -209,7 +225,7 @@ impl RaftStateMachine<TypeConfig> for OpenraftStateMachine {
             let what = format!("the installed state is at {marker:?}, not at {meta}");
             return Err(StorageIOError::write_snapshot(None, AnyError::error(what)).into());
         }
-        self.membership = meta.last_membership.clone();
+        self.adopt(marker.as_ref());
         self.log.release_purges();
         if let Some(last) = meta.last_log_id {
             RaftLogStorage::purge(&mut self.log, last).await?;

@@ -7,41 +7,50 @@ use bytes::Bytes;
 use lamplighter_system::error_chain;
 use openraft::Snapshot;
 use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use crate::append_check::{AppendCheck, AppendError, CheckedAppend};
+use crate::binding;
 use crate::blocking_io::BlockingIo;
 use crate::codec::{self, CodecError};
+use crate::comparison::LogComparison;
 use crate::config::ConsensusConfig;
+use crate::election::{ElectionProof, Elections};
 use crate::error::ServeError;
+use crate::leader_check::{LeaderCheck, LeaderStanding, check_manifest};
 use crate::log::LogStore;
 use crate::message::{
-    AppendRequest, AppendResponse, ControlRequest, ControlResponse, decode_append,
+    AppendAnswer, AppendBinding, AppendMessage, AppendRequest, AppendResponse, ControlRequest,
+    ControlResponse, decode_append,
 };
 use crate::snapshot::message::{SnapshotRequest, SnapshotResponse};
 use crate::snapshot::{ReceiveError, ReceivedSnapshot, SnapshotReceiver, TransferStep};
 use crate::snapshot_source::SnapshotSource;
 use crate::state_machine::StateMachine;
 use crate::transport::{FRAME_BYTES_MAX, RaftLane};
-use crate::type_config::{EntryPayload, Raft};
-use crate::types::{MEMBERS_MAX, Marker, NodeId, SnapshotMeta, Vote};
-
-/// The number of terms by which another node may be ahead. Elections raise the term one by one; a
-/// node that claims more would use the numbers up.
-const TERMS_AHEAD_MAX: u64 = 1 << 32;
+use crate::type_config::Raft;
+use crate::types::{Marker, NodeId, SnapshotMeta, Vote};
 
 /// The serving side of one node.
 pub(crate) struct PeerServer {
-    raft: Raft,
-    config: Arc<ConsensusConfig>,
+    pub raft: Raft,
+    pub config: Arc<ConsensusConfig>,
     io: BlockingIo,
-    log: LogStore,
+    pub log: LogStore,
     machine: Arc<dyn StateMachine>,
     receiver: Arc<Mutex<SnapshotReceiver>>,
     source: SnapshotSource,
+    leaders: LeaderCheck,
+    checks: AppendCheck,
+    /// Held from the check of an append to openraft's answer.
+    turn: Mutex<()>,
+    /// The leader, as term and node, that may continue the transfer of an image.
+    image_leader: Mutex<Option<(u64, NodeId)>>,
     /// The highest commit index that a leader announced.
     announced_commit: AtomicU64,
     /// A snapshot is being installed: the entries after it have to wait.
     installing: AtomicBool,
+    pub comparison: Arc<LogComparison>,
 }
 
 fn invalid<T>(from: NodeId, reason: impl Into<String>) -> Result<T, ServeError> {
@@ -60,11 +69,22 @@ fn malformed(from: NodeId) -> impl FnOnce(CodecError) -> ServeError {
 
 impl PeerServer {
     pub(crate) fn new(
-        log: LogStore,
+        elections: Arc<Elections>,
+        checks: AppendCheck,
         receiver: SnapshotReceiver,
         source: SnapshotSource,
+        comparison: Arc<LogComparison>,
     ) -> Arc<Self> {
+        let log = checks.log.clone();
         Arc::new(Self {
+            leaders: LeaderCheck {
+                elections,
+                raft: source.raft.clone(),
+                log: log.clone(),
+            },
+            checks,
+            turn: Mutex::default(),
+            image_leader: Mutex::default(),
             raft: source.raft.clone(),
             config: source.config.clone(),
             io: BlockingIo::new(&source.config),
@@ -74,7 +94,25 @@ impl PeerServer {
             source,
             announced_commit: AtomicU64::new(0),
             installing: AtomicBool::new(false),
+            comparison,
         })
+    }
+
+    /// The read index, if this node leads and a quorum confirms it.
+    pub(crate) async fn read_index(&self) -> Option<u64> {
+        let asked = Instant::now();
+        let leader = self.leaders.elections.voters.local_vote().leader_id;
+        let (read, _) = self.raft.get_read_log_id().await.ok()?;
+        let gate = &self.leaders.elections.gate;
+        if !gate.is_majority_enough() {
+            // openraft stops listening once a majority has answered: another round is asked for.
+            self.raft.trigger().heartbeat().await.ok()?;
+            let within = self.config.timers.heartbeat * 2;
+            if !gate.confirmed_since(leader, asked, within).await {
+                return None;
+            }
+        }
+        Some(read.map_or(0, |log_id| log_id.index))
     }
 
     /// Answers a request of a node whose identity is proven.
@@ -96,16 +134,19 @@ impl PeerServer {
 
     async fn serve_control(&self, from: NodeId, request: Bytes) -> Result<Bytes, ServeError> {
         let response = match codec::decode("request", &request).map_err(malformed(from))? {
-            ControlRequest::Vote(request) => {
-                self.check_vote(from, &request.vote, false)?;
-                let response = self.raft.vote(request).await;
-                ControlResponse::Vote(response.map_err(|_| ServeError::Stopped)?)
+            ControlRequest::Vote { request, log_proof } => {
+                self.check_followed(from)?;
+                if request.last_log_id < self.comparison.recovery.floor() {
+                    return invalid(from, "a candidate behind what this node acknowledged");
+                }
+                self.leaders.vote(from, request, log_proof).await?
             }
-            ControlRequest::ReadIndex => ControlResponse::ReadIndex(read_index(&self.raft).await),
+            ControlRequest::ReadIndex => ControlResponse::ReadIndex(self.read_index().await),
             ControlRequest::Heartbeat {
                 vote,
                 prev_log_id,
                 leader_commit,
+                proof,
             } => {
                 let entries = Vec::new();
                 let request = AppendRequest {
@@ -114,44 +155,102 @@ impl PeerServer {
                     leader_commit,
                     entries,
                 };
-                ControlResponse::Heartbeat(self.append(from, request).await?)
+                ControlResponse::Heartbeat(self.append(from, request, proof, None).await?)
             }
             ControlRequest::Ping => ControlResponse::Pong,
+            ControlRequest::Compare(request) => {
+                let answer = self.comparison.answer(request).await;
+                let answer = answer.map_err(|error| ServeError::Failed(error.to_string()))?;
+                ControlResponse::Compared(Box::new(answer))
+            }
         };
         Ok(codec::encode(&response).into())
     }
 
-    /// Checks that the vote is the sender's own, of a believable term.
-    fn check_vote(&self, from: NodeId, vote: &Vote, committed: bool) -> Result<(), ServeError> {
-        if vote.leader_id.node_id != from || vote.committed != committed {
-            return invalid(from, format!("a vote that is not its own: {vote}"));
-        }
-        let term = self.raft.metrics().borrow().current_term;
-        if vote.leader_id.term > term.saturating_add(TERMS_AHEAD_MAX) {
-            return invalid(from, format!("a term far ahead: {vote}"));
-        }
-        Ok(())
-    }
-
     async fn serve_append(&self, from: NodeId, request: Bytes) -> Result<Bytes, ServeError> {
-        let request = decode_append(request).map_err(malformed(from))?;
-        check_entries(from, &request)?;
-        let response = self.append(from, request).await?;
-        Ok(codec::encode(&response).into())
+        let AppendMessage {
+            request,
+            proof,
+            binding,
+        } = decode_append(request).map_err(malformed(from))?;
+        let answer = self.append(from, request, proof, binding).await?;
+        Ok(codec::encode(&answer).into())
     }
 
     async fn append(
         &self,
         from: NodeId,
         request: AppendRequest,
-    ) -> Result<AppendResponse, ServeError> {
-        self.check_vote(from, &request.vote, true)?;
-        if !request.entries.is_empty() {
+        proof: Option<ElectionProof>,
+        binding: Option<AppendBinding>,
+    ) -> Result<AppendAnswer, ServeError> {
+        let proof = match self.leaders.leader(from, &request.vote, proof).await? {
+            LeaderStanding::Proven(proof) => proof,
+            LeaderStanding::Stale(vote) => {
+                return Ok(AppendAnswer::Response {
+                    response: AppendResponse::HigherVote(vote),
+                    signature: None,
+                });
+            }
+            LeaderStanding::Unproven => return Ok(AppendAnswer::Unproven),
+        };
+        self.check_followed(from)?;
+        self.remove_foreign_image(&proof).await?;
+        let is_heartbeat = request.entries.is_empty();
+        if !is_heartbeat {
             // The entries after a snapshot must not be in the log before it is in the state.
             if self.installing.load(Ordering::SeqCst) {
                 return Err(ServeError::Busy);
             }
             self.wait_for_backlog().await?;
+        }
+        let response = self.append_checked(from, request, &proof, binding).await?;
+        // An acknowledgement says that the entries are durable, those before them included.
+        let durable = self.log.all_durable().await;
+        durable.map_err(|error| ServeError::Failed(error.to_string()))?;
+        let follows = is_heartbeat && !matches!(response, AppendResponse::HigherVote(_));
+        Ok(AppendAnswer::Response {
+            response,
+            signature: follows.then(|| self.leaders.sign(&proof)).flatten(),
+        })
+    }
+
+    /// Checks that the state machine lets this node follow that one, or vote for it.
+    fn check_followed(&self, from: NodeId) -> Result<(), ServeError> {
+        if self.machine.may_follow(from) {
+            return Ok(());
+        }
+        Err(ServeError::NotFollowed { from })
+    }
+
+    /// Lets openraft have a request after it was checked against the log, which nothing else
+    /// changes meanwhile.
+    async fn append_checked(
+        &self,
+        from: NodeId,
+        request: AppendRequest,
+        proof: &ElectionProof,
+        binding: Option<AppendBinding>,
+    ) -> Result<AppendResponse, ServeError> {
+        let _turn = self.turn.lock().await;
+        let electorate = &*self.comparison.electorate;
+        let nodes = (from, self.config.node_id);
+        binding::check(&self.log, electorate, nodes, &request, binding).await?;
+        let sent: Vec<_> = request.entries.iter().map(|entry| entry.log_id).collect();
+        let applied = self.raft.metrics().borrow().last_applied;
+        let checked = self.checks.check(request, proof, applied).await;
+        let CheckedAppend {
+            mut request,
+            cut_after,
+        } = checked.map_err(|error| match error {
+            AppendError::Invalid(reason) => {
+                tracing::error!(from, reason, "a leader sends what no correct one does");
+                ServeError::Invalid { from, reason }
+            }
+            AppendError::Failed(reason) => ServeError::Failed(reason),
+        })?;
+        if self.installing.load(Ordering::SeqCst) {
+            request.leader_commit = None;
         }
         let commit = request.leader_commit;
         let response = self.raft.append_entries(request).await;
@@ -160,10 +259,32 @@ impl PeerServer {
             self.announced_commit
                 .fetch_max(commit.index, Ordering::Relaxed);
         }
-        // An acknowledgement says that the entries are durable, those before them included.
-        let durable = self.log.all_durable().await;
-        durable.map_err(|error| ServeError::Failed(error.to_string()))?;
-        Ok(response)
+        match (response, cut_after) {
+            (AppendResponse::Success, Some(last)) => match last {
+                Some(last) if sent.contains(&last) => {
+                    Ok(AppendResponse::PartialSuccess(Some(last)))
+                }
+                // Not yet: the leader comes again after a pause.
+                _ => Err(ServeError::Busy),
+            },
+            (response, _) => Ok(response),
+        }
+    }
+
+    /// Removes what another leader began to send, once this one is proven.
+    async fn remove_foreign_image(&self, proof: &ElectionProof) -> Result<(), ServeError> {
+        let leader = (proof.term, proof.candidate);
+        if *self.image_leader.lock().await == Some(leader) {
+            return Ok(());
+        }
+        // An installation is the end of a transfer, and may take long.
+        let Ok(mut receiver) = self.receiver.clone().try_lock_owned() else {
+            return Ok(());
+        };
+        let removed = self.io.run(move || receiver.begin_leadership(leader)).await;
+        removed.map_err(|error| ServeError::Failed(error.to_string()))?;
+        *self.image_leader.lock().await = Some(leader);
+        Ok(())
     }
 
     /// Waits until this node has applied enough. A node that applies more slowly than the others
@@ -190,21 +311,26 @@ impl PeerServer {
         from: NodeId,
         request: Bytes,
     ) -> Result<Bytes, ServeError> {
-        let (request, bytes) = codec::unframe("request", request).map_err(malformed(from))?;
-        let vote = match &request {
-            SnapshotRequest::Offer { vote, .. }
-            | SnapshotRequest::Chunk { vote, .. }
-            | SnapshotRequest::Install { vote, .. } => *vote,
+        let (mut request, bytes) = codec::unframe("request", request).map_err(malformed(from))?;
+        let (vote, proof) = match &mut request {
+            SnapshotRequest::Offer { vote, proof, .. } => (*vote, proof.take()),
+            SnapshotRequest::Chunk { vote, .. } | SnapshotRequest::Install { vote, .. } => {
+                (*vote, None)
+            }
             SnapshotRequest::Describe { .. } | SnapshotRequest::Read { .. } => {
                 return self.serve_source(from, request).await;
             }
         };
-        self.check_vote(from, &vote, true)?;
-        let local_vote = self.raft.metrics().borrow().vote;
-        let response = if vote < local_vote {
-            SnapshotResponse::Done { vote: local_vote }
-        } else {
-            self.receive_snapshot(from, request, bytes).await?
+        let response = match self.leaders.leader(from, &vote, proof).await? {
+            LeaderStanding::Unproven => SnapshotResponse::Unproven,
+            LeaderStanding::Stale(vote) => SnapshotResponse::Done { vote },
+            LeaderStanding::Proven(proof) => {
+                self.remove_foreign_image(&proof).await?;
+                if let SnapshotRequest::Offer { manifest, .. } = &request {
+                    check_manifest(from, manifest, &proof)?;
+                }
+                self.receive_snapshot(from, request, bytes).await?
+            }
         };
         Ok(codec::encode(&response).into())
     }
@@ -236,10 +362,12 @@ impl PeerServer {
     ) -> Result<SnapshotResponse, ServeError> {
         let mut receiver = self.receiver.clone().lock_owned().await;
         let step = match request {
-            SnapshotRequest::Offer { vote, manifest } => {
+            SnapshotRequest::Offer { vote, manifest, .. } => {
                 // It may be installed already, after the leader stopped waiting for the answer.
                 let applied = self.raft.metrics().borrow().last_applied;
-                if manifest.meta.last_log_id <= applied {
+                let committed = self.checks.committed(applied).map(|log_id| log_id.index);
+                let last = manifest.meta.last_log_id.map(|log_id| log_id.index);
+                if last <= committed {
                     return Ok(SnapshotResponse::Done { vote });
                 }
                 let offered = move || receiver.offer(manifest);
@@ -292,7 +420,11 @@ impl PeerServer {
             invalid(from, reason)
         })?;
         check_marker(from, marker, &manifest.meta)?;
-        self.installing.store(true, Ordering::SeqCst);
+        {
+            // What is under way with the log ends first; what follows sees the installation.
+            let _turn = self.turn.lock().await;
+            self.installing.store(true, Ordering::SeqCst);
+        }
         self.log.hold_purges();
         let snapshot = Snapshot {
             meta: manifest.meta,
@@ -306,12 +438,6 @@ impl PeerServer {
     }
 }
 
-/// The read index, if this node leads and a majority confirms it.
-pub(crate) async fn read_index(raft: &Raft) -> Option<u64> {
-    let (read, _) = raft.get_read_log_id().await.ok()?;
-    Some(read.map_or(0, |log_id| log_id.index))
-}
-
 /// Compares the position in a snapshot with the one that the leader announced.
 fn check_marker(
     from: NodeId,
@@ -323,7 +449,11 @@ fn check_marker(
         .transpose()
         .map_err(malformed(from))?;
     let (log_id, membership) = match marker {
-        Some(Marker { log_id, membership }) => (Some(log_id), membership),
+        Some(Marker {
+            log_id,
+            membership,
+            digest: _,
+        }) => (Some(log_id), membership),
         None => (None, Default::default()),
     };
     if log_id == meta.last_log_id && membership == meta.last_membership {
@@ -346,27 +476,4 @@ fn refused(from: NodeId) -> impl FnOnce(ReceiveError) -> ServeError {
             ServeError::Failed(error.to_string())
         }
     }
-}
-
-/// Checks that entries follow the previous one without a gap, that none is newer than its leader,
-/// and that a membership has members.
-fn check_entries(from: NodeId, request: &AppendRequest) -> Result<(), ServeError> {
-    let mut last = request.prev_log_id;
-    for entry in &request.entries {
-        let log_id = entry.log_id;
-        let index = last.map_or(Some(0), |last| last.index.checked_add(1));
-        let ordered = last.is_none_or(|last| last.leader_id <= log_id.leader_id)
-            && log_id.leader_id <= request.vote.leader_id;
-        if Some(log_id.index) != index || !ordered {
-            return invalid(from, format!("entry {log_id} out of order"));
-        }
-        if let EntryPayload::Membership(membership) = &entry.payload {
-            let voters = membership.voter_ids().count();
-            if voters == 0 || membership.nodes().count() > MEMBERS_MAX {
-                return invalid(from, "an impossible membership");
-            }
-        }
-        last = Some(log_id);
-    }
-    Ok(())
 }

@@ -4,6 +4,8 @@ use std::path::Path;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::types::NodeId;
+
 /// A committed log entry on its way into the state machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
@@ -63,6 +65,28 @@ pub trait StateMachine: Send + Sync + 'static {
     /// entry's marker has to be stored, those without a batch included, but where several entries
     /// are written at once the last one's is enough.
     fn apply(&self, entries: Vec<Committed>) -> Result<Vec<Bytes>, Fatal>;
+
+    /// Tells whether this node may acknowledge a batch now that a leader sent; false means "not
+    /// yet": the leader sends it again. Unlike everything else here the answer may follow from this
+    /// machine alone, its clock for instance. It is no judgement of a batch that is committed: that
+    /// is applied whatever this says.
+    fn may_acknowledge(&self, batch: &Bytes) -> bool {
+        let _ = batch;
+        true
+    }
+
+    /// Takes note of a batch that a leader sent, and that this node may not acknowledge yet. It
+    /// made the batch in this term, or has it in its log from an earlier one.
+    fn on_early_batch(&self, leader: NodeId, batch: &Bytes, is_proposer: bool) {
+        let _ = (leader, batch, is_proposer);
+    }
+
+    /// Tells whether this node follows that node as its leader and votes for it. A leader that too
+    /// few follow is replaced by an election.
+    fn may_follow(&self, leader: NodeId) -> bool {
+        let _ = leader;
+        true
+    }
 
     /// Writes an image of the state into a directory that does not exist yet (its parent does), as
     /// regular files without subdirectories, and returns the marker *that is in the image*, none if

@@ -175,6 +175,7 @@ impl Notebook {
                 .boot(id, lamplighter_store::MemoryKv::new())
                 .await;
         }
+        self.cluster.voters.add_observer(id);
         let leader = self.cluster.leader().await;
         match self.cluster.node(leader).add_learner(id, TIMEOUT).await {
             Ok(()) => "follows and has caught up".to_owned(),
@@ -185,6 +186,8 @@ impl Notebook {
     async fn voters(&mut self, ids: &[&str]) -> String {
         let voters: BTreeSet<NodeId> = ids.iter().map(|id| id.parse().unwrap()).collect();
         let leader = self.cluster.leader().await;
+        let before = self.cluster.node(leader).metrics().voters;
+        self.cluster.voters.set(voters.clone());
         match self
             .cluster
             .node(leader)
@@ -192,7 +195,10 @@ impl Notebook {
             .await
         {
             Ok(()) => "changed".to_owned(),
-            Err(error) => error.to_string(),
+            Err(error) => {
+                self.cluster.voters.set(before);
+                error.to_string()
+            }
         }
     }
 }

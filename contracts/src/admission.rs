@@ -11,44 +11,48 @@ use lamplighter_types::{
     Account, Id, PublicKey, ReplayWindow, SequenceError, Transaction, Verified,
 };
 
+use crate::refusal::refusals;
 use crate::users::keys;
-use crate::{ContractError, Reader, governance};
+use crate::{Reader, governance};
 
-/// Why a transaction is left out of the block.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum AdmissionError {
-    #[error("no account has the key {key}")]
-    UnknownKey { key: PublicKey },
-    #[error("the key {key} was revoked")]
-    KeyRevoked { key: PublicKey },
-    #[error("the key {key} is not one of {sender}")]
-    NotYourKey { key: PublicKey, sender: Id },
-    #[error("the account {account} is disabled")]
-    AccountDisabled { account: Id },
-    #[error("the transaction expired at {expires_ms}, it is {time_ms}")]
-    Expired { expires_ms: u64, time_ms: u64 },
-    #[error("expires_ms may be at most {latest_ms}")]
-    ExpiresTooLate { latest_ms: u64 },
-    #[error("the transaction needs protocol version {needed}, {in_force} is in force")]
-    ProtocolVersion { needed: u32, in_force: u32 },
-    #[error(transparent)]
-    Sequence(#[from] SequenceError),
+refusals! {
+    /// Why a transaction is left out of the block.
+    pub enum AdmissionError [] {
+        UnknownKey { key: PublicKey } = "admission.unknown_key",
+            "no account has the key {key}";
+        KeyRevoked { key: PublicKey } = "admission.key_revoked",
+            "the key {key} was revoked";
+        NotYourKey { key: PublicKey, sender: Id } = "admission.not_your_key",
+            "the key {key} is not one of {sender}";
+        AccountDisabled { account: Id } = "admission.account_disabled",
+            "the account {account} is disabled";
+        Expired { expires_ms: u64, time_ms: u64 } = "admission.expired",
+            "the transaction expired at {expires_ms}, it is {time_ms}";
+        ExpiresTooLate { latest_ms: u64 } = "admission.expires_too_late",
+            "expires_ms may be at most {latest_ms}";
+        ProtocolVersion { needed: u32, in_force: u32 } = "admission.protocol_version",
+            "the transaction needs protocol version {needed}, {in_force} is in force";
+        SequenceUsed { sequence: u64 } = "admission.sequence_used",
+            "the sequence number {sequence} was used before";
+        SequenceTooOld { sequence: u64, lowest: u64 } = "admission.sequence_too_old",
+            "the sequence number {sequence} is below the window, which begins at {lowest}";
+        SequenceOutOfRange = "admission.sequence_out_of_range",
+            "sequence numbers begin at 1 and end at 9007199254740991 (2^53 - 1)";
+        SequenceTooFar { sequence: u64, highest: u64 } = "admission.sequence_too_far",
+            "the sequence number {sequence} is more than 2^32 above the highest one used, \
+             {highest}";
+    }
 }
 
-impl ContractError for AdmissionError {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::UnknownKey { .. } => "admission.unknown_key",
-            Self::KeyRevoked { .. } => "admission.key_revoked",
-            Self::NotYourKey { .. } => "admission.not_your_key",
-            Self::AccountDisabled { .. } => "admission.account_disabled",
-            Self::Expired { .. } => "admission.expired",
-            Self::ExpiresTooLate { .. } => "admission.expires_too_late",
-            Self::ProtocolVersion { .. } => "admission.protocol_version",
-            Self::Sequence(SequenceError::Used { .. }) => "admission.sequence_used",
-            Self::Sequence(SequenceError::TooOld { .. }) => "admission.sequence_too_old",
-            Self::Sequence(SequenceError::OutOfRange) => "admission.sequence_out_of_range",
-            Self::Sequence(SequenceError::TooFar { .. }) => "admission.sequence_too_far",
+impl From<SequenceError> for AdmissionError {
+    fn from(error: SequenceError) -> Self {
+        match error {
+            SequenceError::Used { sequence } => Self::SequenceUsed { sequence },
+            SequenceError::TooOld { sequence, lowest } => Self::SequenceTooOld { sequence, lowest },
+            SequenceError::OutOfRange => Self::SequenceOutOfRange,
+            SequenceError::TooFar { sequence, highest } => {
+                Self::SequenceTooFar { sequence, highest }
+            }
         }
     }
 }

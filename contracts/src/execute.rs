@@ -6,8 +6,8 @@ use lamplighter_types::{Action, Notification, Outcome, Receipt, Transaction, Ver
 use crate::admission::examine;
 use crate::users::keys;
 use crate::{
-    AdmissionError, BlockContext, Context, ExecutionError, Refusal, config, devices, events,
-    firmware, governance, rollouts, users,
+    AdmissionError, BlockContext, Context, ExecutionError, Refusal, allowance, config, devices,
+    events, firmware, governance, rollouts, users,
 };
 
 /// Does the work that is due at the beginning of a block: a new protocol version, expired timers.
@@ -21,8 +21,8 @@ pub fn begin_block(
     overlay: &mut Overlay,
     block: &BlockContext,
 ) -> Result<Vec<Notification>, StateError> {
-    governance::begin_block(overlay, block)?;
-    let notifications = rollouts::tick(overlay, block)?;
+    let mut notifications = governance::begin_block(overlay, block)?;
+    notifications.extend(rollouts::tick(overlay, block)?);
     overlay.commit();
     Ok(notifications)
 }
@@ -55,20 +55,19 @@ pub fn execute(
         key,
         sender,
     };
-    let (outcome, notifications) = match run(overlay, &context, &transaction.get().action) {
+    let executed = run(overlay, &context, &transaction.get().action).and_then(|notifications| {
+        allowance::charge(overlay, block, &context.sender)?;
+        Ok(notifications)
+    });
+    let (outcome, notifications) = match executed {
         Ok(notifications) => {
             overlay.commit();
             (Outcome::Succeeded, notifications)
         }
-        Err(ExecutionError::Refused(Refusal { code, message })) => {
+        Err(ExecutionError::Refused(Refusal { code, fields })) => {
             overlay.rollback();
-            (
-                Outcome::Failed {
-                    code: code.to_owned(),
-                    message,
-                },
-                Vec::new(),
-            )
+            let code = code.to_owned();
+            (Outcome::Failed { code, fields }, Vec::new())
         }
         Err(ExecutionError::Fatal(error)) => {
             overlay.rollback();
@@ -109,7 +108,7 @@ pub fn check(action: &Action) -> Result<(), Refusal> {
         Action::Devices(action) => devices::check(action).map_err(Refusal::of),
         Action::Config(action) => config::check(action).map_err(Refusal::of),
         Action::Events(action) => events::check(action).map_err(Refusal::of),
-        Action::Governance(action) => governance::check(action).map_err(Refusal::of),
+        Action::Governance(action) => governance::check(action),
         Action::Firmware(action) => firmware::check(action).map_err(Refusal::of),
         Action::Rollouts(action) => rollouts::check(action).map_err(Refusal::of),
     }

@@ -2,8 +2,8 @@
 
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::{
-    Account, AccountKind, Genesis, GenesisAccount, GenesisError, Organization, Protocol, Scope,
-    Validator,
+    Account, AccountKey, AccountKind, Genesis, GenesisAccount, GenesisError, Organization,
+    Protocol, Scope, Validator,
 };
 
 use crate::ExecutionError;
@@ -34,6 +34,7 @@ pub enum InstallError {
 pub fn install(overlay: &mut Overlay, genesis: &Genesis) -> Result<(), InstallError> {
     genesis.check()?;
     let Genesis {
+        version: _,
         name,
         created_ms: _,
         validators,
@@ -87,7 +88,7 @@ fn user_account(account: &GenesisAccount, genesis: &Genesis) -> Account {
         organization: genesis.organization.clone(),
         name: name.clone(),
         district: Scope::city(),
-        keys: vec![*key],
+        keys: vec![AccountKey::first(*key)],
         grants: grants.clone(),
         disabled: false,
         registered_height: 0,
@@ -96,7 +97,7 @@ fn user_account(account: &GenesisAccount, genesis: &Genesis) -> Account {
 
 fn insert(overlay: &mut Overlay, account: &Account) -> Result<(), InstallError> {
     accounts::insert(overlay, account).map_err(|error| match error {
-        ExecutionError::Refused(refusal) => InstallError::Refused(refusal.message),
+        ExecutionError::Refused(refusal) => InstallError::Refused(refusal.to_string()),
         ExecutionError::Fatal(error) => InstallError::State(error),
     })
 }

@@ -9,6 +9,7 @@
 //! scope covers the device's district; a right over the whole city is a role with the empty scope.
 
 pub mod admission;
+pub mod allowance;
 pub mod config;
 mod context;
 pub mod devices;
@@ -19,6 +20,7 @@ pub mod firmware;
 pub mod genesis;
 pub mod governance;
 mod reader;
+pub mod refusal;
 pub mod rollouts;
 #[cfg(test)]
 mod tests;
@@ -26,6 +28,7 @@ pub mod users;
 
 pub use admission::AdmissionError;
 pub use context::{BlockContext, Context, Forbidden};
-pub use error::{ContractError, ExecutionError, Refusal};
+pub use error::ExecutionError;
 pub use lamplighter_types::{tables, validate};
 pub use reader::Reader;
+pub use refusal::{ContractError, Refusal};

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use lamplighter_node::key;
 use lamplighter_types::{
-    Genesis, GenesisAccount, Grant, Id, Policies, Role, Scope, SecretKey, Validator, ValidatorSet,
+    GENESIS_VERSION, Genesis, GenesisAccount, Grant, Id, KeyPurpose, Policies, Role, Scope,
+    SecretKey, Signature, Validator, ValidatorSet,
 };
 
 use crate::DevnetError;
@@ -66,10 +67,7 @@ impl City {
                 account: id(account),
                 name: name.to_owned(),
                 key: new(account)?.public(),
-                grants: vec![Grant {
-                    role,
-                    scope: Scope::city(),
-                }],
+                grants: vec![Grant::founding(role, Scope::city())],
             });
         }
         let mut validators = Vec::new();
@@ -84,12 +82,17 @@ impl City {
             });
         }
         let genesis = Genesis {
+            version: GENESIS_VERSION,
             name: "Devnet City".to_owned(),
             created_ms,
             validators: ValidatorSet { validators },
             organization: id("city"),
             accounts,
-            policies: Policies::default(),
+            // Nobody waits a day in a demonstration.
+            policies: Policies {
+                newcomer_wait_ms: 0,
+                ..Policies::default()
+            },
         };
         Ok(Self { genesis, members })
     }
@@ -104,6 +107,12 @@ impl City {
         };
         self.members.insert(name.to_owned(), member.clone());
         Ok(member)
+    }
+
+    /// The proof with which a member is registered as a user or a gateway.
+    pub fn proof(&self, member: &Member) -> Signature {
+        let Member { account, secret } = member;
+        secret.prove(KeyPurpose::Account, &self.genesis.chain_id(), account)
     }
 
     /// The member of this name.

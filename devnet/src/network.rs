@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use lamplighter_client::{Client, ClientConfig};
+use lamplighter_contracts::refusal;
 use lamplighter_gateway::{GatewayConfig, NodeAddress};
 use lamplighter_types::{Action, Id, Outcome, PublicKey, Receipt, Version};
 use serde::Serialize;
@@ -444,10 +445,10 @@ pub(crate) async fn submit_action(
     let receipt = receipt.ok_or_else(|| DevnetError::Unexpected(format!("{what}: no receipt")))?;
     match receipt.outcome.clone() {
         Outcome::Succeeded => Ok(receipt),
-        Outcome::Failed { code, message } => Err(DevnetError::Failed {
+        Outcome::Failed { code, fields } => Err(DevnetError::Failed {
             action: what.to_owned(),
+            message: refusal::message(&code, &fields),
             code,
-            message,
         }),
     }
 }

@@ -1,26 +1,91 @@
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::time::Duration;
 
-use lamplighter_types::{Attestation, Hash};
+use lamplighter_types::{Attestation, Hash, PublicKey};
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 
-/// Raised alarms that are kept: enough for an operator to see what happened; older ones are in the
-/// log.
-const RAISED_MAX: usize = 64;
+#[cfg(test)]
+mod tests;
+
+/// Alarms that are kept: enough for an operator to see what happened; older ones are in the log.
+const KEPT_MAX: usize = 64;
+/// The time for which another header of a validator is no alarm yet: this node's own header is
+/// certified by then, if the fault is the validator's alone.
+const DIVERGENCE_AFTER: Duration = Duration::from_secs(5);
 
 /// A fault that a node noticed in itself or in a peer, for its operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NodeAlarm {
     /// A block's time was so far off this node's clock that it was not attested.
     ClockOffset { height: u64, offset_ms: u64 },
-    /// A validator signed another header than this node computed: evidence of a fault.
-    Contradiction(Attestation),
+    /// This node's clock is off those of a quorum: it does not lead.
+    ClockDiffers {
+        /// The distance of the others, positive if they are ahead.
+        offset_ms: i64,
+    },
+    /// A leader proposed a batch so far ahead of this node's clock that it was not acknowledged.
+    EarlyBatch { leader: u64, ahead_ms: u64 },
+    /// A committed batch was malformed, or followed none that this node has.
+    VoidBatch { log_index: u64 },
+    /// A validator signed another header than this node computed, and neither is certified. It
+    /// accuses nobody.
+    Divergence(Attestation),
+    /// A validator signed two headers for one height: evidence against its key.
+    DoubleAttestation(Box<[Attestation; 2]>),
+    /// A node is proven to have signed two contents for one place; the file has the evidence. The
+    /// node is excluded from consensus.
+    Equivocation {
+        node: u64,
+        key: PublicKey,
+        file: String,
+    },
+    /// The node that leads is none that the ledger lets lead.
+    LeaderNoElector { leader: u64 },
+    /// A validator has no vote in consensus.
+    ValidatorNoVoter { node: u64 },
     /// The disk is nearly full: the node is read-only until there is space.
     DiskFull(DiskFull),
     /// An artifact's bytes on this disk were damaged; it was moved aside and is fetched again.
     DamagedArtifact(Hash),
+}
+
+impl NodeAlarm {
+    /// Returns whether a node with this alarm is not ready to serve.
+    pub fn is_unready(&self) -> bool {
+        match self {
+            Self::ClockDiffers { .. }
+            | Self::VoidBatch { .. }
+            | Self::Divergence(_)
+            | Self::LeaderNoElector { .. }
+            | Self::ValidatorNoVoter { .. }
+            | Self::DiskFull(_) => true,
+            Self::ClockOffset { .. }
+            | Self::EarlyBatch { .. }
+            | Self::DoubleAttestation(_)
+            | Self::Equivocation { .. }
+            | Self::DamagedArtifact(_) => false,
+        }
+    }
+
+    /// Returns whether a newer alarm takes the place of this one.
+    fn is_replaced_by(&self, newer: &Self) -> bool {
+        match (self, newer) {
+            (Self::ClockOffset { .. }, Self::ClockOffset { .. })
+            | (Self::VoidBatch { .. }, Self::VoidBatch { .. }) => true,
+            (Self::Divergence(old), Self::Divergence(new)) => old.key == new.key,
+            (Self::DoubleAttestation(old), Self::DoubleAttestation(new)) => {
+                old[0].key == new[0].key
+            }
+            (Self::Equivocation { node: old, .. }, Self::Equivocation { node: new, .. }) => {
+                old == new
+            }
+            (old, new) => old == new,
+        }
+    }
 }
 
 impl fmt::Display for NodeAlarm {
@@ -30,16 +95,48 @@ impl fmt::Display for NodeAlarm {
                 f,
                 "block {height} was not signed: its time is {offset_ms} ms off this node's clock"
             ),
-            Self::Contradiction(Attestation {
+            Self::ClockDiffers { offset_ms } => write!(
+                f,
+                "the clocks of the other validators are {offset_ms} ms off this node's: it does \
+                 not lead"
+            ),
+            Self::EarlyBatch { leader, ahead_ms } => write!(
+                f,
+                "node {leader} leads with a clock that is {ahead_ms} ms ahead of this node's: it \
+                 is not followed"
+            ),
+            Self::VoidBatch { log_index } => write!(
+                f,
+                "the batch at log index {log_index} is void on this node: it does not follow the \
+                 last block, or is malformed"
+            ),
+            Self::Divergence(Attestation {
                 height,
                 header,
                 key,
                 signature: _,
             }) => write!(
                 f,
-                "the validator with the key {key} signed the header {header} for block {height}, \
-                 and this node computed another"
+                "this node and the validator with the key {key}, which signed the header {header}, \
+                 differ at block {height}, and neither header is certified"
             ),
+            Self::DoubleAttestation(both) => write!(
+                f,
+                "the validator with the key {} signed two headers for block {}: {} and {}",
+                both[0].key, both[0].height, both[0].header, both[1].header
+            ),
+            Self::Equivocation { node, key, file } => write!(
+                f,
+                "node {node} (key {key}) signed two contents for one place and is excluded from \
+                 consensus: {file} proves it; remove the node from the validators"
+            ),
+            Self::LeaderNoElector { leader } => write!(
+                f,
+                "node {leader} leads, and is no validator that the ledger lets lead"
+            ),
+            Self::ValidatorNoVoter { node } => {
+                write!(f, "the validator {node} has no vote in consensus")
+            }
             Self::DiskFull(full) => full.fmt(f),
             Self::DamagedArtifact(artifact) => write!(
                 f,
@@ -81,11 +178,28 @@ pub struct RaisedAlarm {
     pub time_ms: u64,
 }
 
+/// An alarm that an event raised.
+struct KeptAlarm {
+    raised: RaisedAlarm,
+    at: Instant,
+    /// The height whose certificate on this node ends it.
+    until_certified: Option<u64>,
+}
+
+impl KeptAlarm {
+    fn is_shown(&self) -> bool {
+        let is_divergence = matches!(self.raised.alarm, NodeAlarm::Divergence(_));
+        !is_divergence || self.at.elapsed() >= DIVERGENCE_AFTER
+    }
+}
+
 /// The alarms of one node, in memory.
 pub(crate) struct Alarms {
     clock: Arc<dyn Clock>,
-    /// Oldest first, at most [`RAISED_MAX`].
-    raised: Mutex<VecDeque<RaisedAlarm>>,
+    /// Oldest first, at most [`KEPT_MAX`].
+    kept: Mutex<VecDeque<KeptAlarm>>,
+    /// Faults that last, as the health monitor measured them; a few for each validator.
+    lasting: Mutex<Vec<RaisedAlarm>>,
     /// The shortage of space that the node's disk monitor reported last, and since when it lasts
     /// (Unix time in ms).
     disk_full: RwLock<Option<(DiskFull, u64)>>,
@@ -95,41 +209,102 @@ impl Alarms {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
             clock,
-            raised: Mutex::default(),
+            kept: Mutex::default(),
+            lasting: Mutex::default(),
             disk_full: RwLock::default(),
         }
     }
 
-    /// Keeps an alarm; the caller writes it to the log.
-    pub fn raise(&self, alarm: NodeAlarm) {
-        let time_ms = self.clock.now_ms();
-        let mut raised = self
-            .raised
+    fn kept(&self) -> MutexGuard<'_, VecDeque<KeptAlarm>> {
+        self.kept
             .lock()
-            .expect("the lock is not poisoned: no holder panics");
-        let same_kind =
-            |a: &RaisedAlarm| std::mem::discriminant(&a.alarm) == std::mem::discriminant(&alarm);
-        // A clock that is off raises the same alarm at every block: the newest one is kept.
-        if matches!(alarm, NodeAlarm::ClockOffset { .. }) {
-            raised.retain(|a| !same_kind(a));
-        }
-        if raised.len() >= RAISED_MAX {
-            raised.pop_front();
-        }
-        raised.push_back(RaisedAlarm { alarm, time_ms });
+            .expect("the lock is not poisoned: no holder panics")
     }
 
-    /// The kept alarms, and the full disk while it lasts.
-    pub fn list(&self) -> Vec<RaisedAlarm> {
-        let raised = self
-            .raised
+    fn lasting(&self) -> MutexGuard<'_, Vec<RaisedAlarm>> {
+        self.lasting
             .lock()
-            .expect("the lock is not poisoned: no holder panics");
+            .expect("the lock is not poisoned: no holder panics")
+    }
+
+    /// Keeps an alarm; the caller writes it to the log.
+    pub fn raise(&self, alarm: NodeAlarm) {
+        self.keep(alarm, None);
+    }
+
+    /// Keeps an alarm until this node's header at `height` is certified.
+    pub fn raise_until_certified(&self, alarm: NodeAlarm, height: u64) {
+        self.keep(alarm, Some(height));
+    }
+
+    /// A fault that goes on raises the same alarm again and again: the newest is kept, with the
+    /// time of the first.
+    fn keep(&self, alarm: NodeAlarm, until_certified: Option<u64>) {
+        let (mut time_ms, mut at) = (self.clock.now_ms(), Instant::now());
+        let mut kept = self.kept();
+        if let Some(place) = kept
+            .iter()
+            .position(|k| k.raised.alarm.is_replaced_by(&alarm))
+            && let Some(old) = kept.remove(place)
+        {
+            (time_ms, at) = (old.raised.time_ms, old.at);
+        }
+        if kept.len() >= KEPT_MAX {
+            kept.pop_front();
+        }
+        kept.push_back(KeptAlarm {
+            raised: RaisedAlarm { alarm, time_ms },
+            at,
+            until_certified,
+        });
+    }
+
+    /// Ends the alarm that this node did not sign a block.
+    pub fn clear_clock_offset(&self) {
+        self.kept()
+            .retain(|k| !matches!(k.raised.alarm, NodeAlarm::ClockOffset { .. }));
+    }
+
+    /// Ends the alarms that this certificate of this node's own header ends.
+    pub fn on_certified(&self, certified: u64) {
+        self.kept()
+            .retain(|k| k.until_certified.is_none_or(|height| height > certified));
+    }
+
+    /// Replaces the faults that last.
+    pub fn set_lasting(&self, alarms: Vec<NodeAlarm>) {
+        let now_ms = self.clock.now_ms();
+        let mut lasting = self.lasting();
+        let since = |alarm: &NodeAlarm| {
+            let same = |old: &&RaisedAlarm| is_same_fault(&old.alarm, alarm);
+            lasting.iter().find(same).map(|old| old.time_ms)
+        };
+        let raised = alarms.into_iter().map(|alarm| {
+            let since_ms = since(&alarm);
+            if since_ms.is_none() {
+                tracing::error!("{alarm}");
+            }
+            RaisedAlarm {
+                time_ms: since_ms.unwrap_or(now_ms),
+                alarm,
+            }
+        });
+        *lasting = raised.collect();
+    }
+
+    /// All alarms: the kept ones, the faults that last, and the full disk.
+    pub fn list(&self) -> Vec<RaisedAlarm> {
         let disk_full = self.disk_full_since().map(|(full, time_ms)| RaisedAlarm {
             alarm: NodeAlarm::DiskFull(full),
             time_ms,
         });
-        raised.iter().cloned().chain(disk_full).collect()
+        let kept = self.kept();
+        let shown = kept.iter().filter(|k| k.is_shown());
+        let shown = shown.map(|k| k.raised.clone());
+        shown
+            .chain(self.lasting().iter().cloned())
+            .chain(disk_full)
+            .collect()
     }
 
     pub fn set_disk_full(&self, full: Option<DiskFull>) {
@@ -151,5 +326,16 @@ impl Alarms {
             .disk_full
             .read()
             .expect("the lock is not poisoned: no holder panics")
+    }
+}
+
+/// Returns whether two alarms are of one fault; how large it is may change.
+fn is_same_fault(a: &NodeAlarm, b: &NodeAlarm) -> bool {
+    match (a, b) {
+        (NodeAlarm::ClockDiffers { .. }, NodeAlarm::ClockDiffers { .. }) => true,
+        (NodeAlarm::EarlyBatch { leader: a, .. }, NodeAlarm::EarlyBatch { leader: b, .. }) => {
+            a == b
+        }
+        (a, b) => a == b,
     }
 }

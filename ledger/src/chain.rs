@@ -1,17 +1,18 @@
 //! The chain of this node: its head, state tree, membership and certificates. The state machine
 //! adds blocks, the certifier adds certificates, every task reads.
 
-use std::ops::Range;
-use std::sync::{Arc, OnceLock, RwLock, RwLockReadGuard};
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use lamplighter_contracts::admission::AdmissionError;
 use lamplighter_contracts::{Reader, governance};
 use lamplighter_state::tree::Tree;
-use lamplighter_state::{Changes, StateError, View, tables};
+use lamplighter_state::{Changes, StateError, View, set_path, tables};
 use lamplighter_store::{Durability, Kv, KvView, WriteBatch};
-use lamplighter_types::limits::SET_CHANGES_MAX;
 use lamplighter_types::merkle::History;
-use lamplighter_types::proof::VALIDATOR_SET_KEY;
+use lamplighter_types::proof::{TrustedSet, VALIDATOR_SET_KEY};
 use lamplighter_types::{
     Certificate, Genesis, Hash, Header, Receipt, Transaction, ValidatorSet, Verified,
 };
@@ -51,8 +52,6 @@ pub(crate) struct Head {
     pub history: History,
     /// The set in force for the next block.
     pub validators: Arc<ValidatorSet>,
-    /// Digest of the batch that the newest block was made of.
-    pub last_batch: Hash,
 }
 
 /// A block that was executed and is not written yet.
@@ -95,12 +94,14 @@ pub(crate) struct Chain {
     newest: watch::Sender<HeadInfo>,
     certified: watch::Sender<u64>,
     membership: watch::Sender<Membership>,
-    halted: OnceLock<Halt>,
+    halted: watch::Sender<Option<Halt>>,
 }
 
 impl Chain {
     pub fn new(kv: Arc<dyn Kv>, genesis: Genesis, head: Head) -> Result<Self, StateError> {
         let certified = tables::newest_certified(&*kv, 0)?.unwrap_or(0);
+        // A crash may have come between a certificate and its step.
+        set_path::extend(&*kv)?;
         let info = info(&head);
         let membership = Membership::at_start(
             named_nodes(&View::new(kv.clone()))?,
@@ -116,7 +117,7 @@ impl Chain {
             head: RwLock::new(head),
             newest: watch::Sender::new(info),
             certified: watch::Sender::new(certified),
-            halted: OnceLock::new(),
+            halted: watch::Sender::new(None),
         })
     }
 
@@ -168,6 +169,8 @@ impl Chain {
     pub fn replace(&self, head: Head) -> Result<(), StateError> {
         let named = named_nodes(&View::new(self.kv.clone()))?;
         let certified = tables::newest_certified(&*self.kv, 0)?.unwrap_or(0);
+        // The image has no steps: those of this node are of the same chain, and fewer perhaps.
+        set_path::extend(&*self.kv)?;
         self.advance(|old| {
             *old = head;
             self.set_source(ReadSource::Live(self.kv.clone()));
@@ -232,8 +235,9 @@ impl Chain {
         self.certified.subscribe()
     }
 
+    /// Digest of the batch that the newest block executed; zero before the first.
     pub fn last_batch(&self) -> Hash {
-        self.read_head().last_batch
+        self.read_head().header.batch
     }
 
     pub fn read_head(&self) -> RwLockReadGuard<'_, Head> {
@@ -271,11 +275,24 @@ impl Chain {
         Ok(Arc::new(set))
     }
 
+    /// The newest validators that a certified block brought, those of the genesis file at first.
+    pub fn trusted_set(&self) -> Result<TrustedSet, StateError> {
+        let store = &*self.store();
+        let below = self.certified_height().saturating_add(1);
+        let height = tables::last_set_change(store, below)?.unwrap_or(0);
+        Ok(TrustedSet {
+            chain_id: self.chain_id,
+            height,
+            set: tables::validators_at(store, height + 1)?,
+        })
+    }
+
     /// Stores a certificate that was verified against this node's own header.
     pub fn add_certificate(&self, certificate: &Certificate) -> Result<(), StateError> {
         // The certificate of a set change must survive a crash: once its signers are removed, it
         // can't be made again.
-        let durability = if self.lacks_certificate(certificate.height)? {
+        let of_change = self.lacks_certificate(certificate.height)?;
+        let durability = if of_change {
             Durability::Synced
         } else {
             Durability::Unsynced
@@ -283,6 +300,9 @@ impl Chain {
         let mut batch = WriteBatch::new();
         tables::put_certificate(&mut batch, certificate);
         self.kv.write(batch, durability)?;
+        if of_change {
+            self.extend_set_path()?;
+        }
         let newest = tables::newest_certified(&*self.kv, self.certified_height())?;
         self.raise_certified(newest.unwrap_or(0));
         let uncertified_change = {
@@ -303,10 +323,13 @@ impl Chain {
         });
     }
 
-    /// The heights in the range whose block changed the validators.
-    pub fn set_changes_in(&self, heights: Range<u64>) -> Result<Vec<u64>, StateError> {
-        let changes = tables::set_changes(&*self.store(), heights, SET_CHANGES_MAX)?;
-        Ok(changes.into_iter().map(|(height, ..)| height).collect())
+    /// Writes the steps to the changes that are certified now, before proofs may lead over them.
+    fn extend_set_path(&self) -> Result<(), StateError> {
+        match &*self.source() {
+            ReadSource::Live(_) => set_path::extend(&*self.kv),
+            // An image is being installed: the rows are made when it is whole.
+            ReadSource::Pinned(_) => Ok(()),
+        }
     }
 
     /// The first header that changes the validators and has no certificate of its own.
@@ -316,18 +339,28 @@ impl Chain {
 
     /// Returns whether a block changed the validators and its header has no certificate of its own.
     pub fn lacks_certificate(&self, height: u64) -> Result<bool, StateError> {
-        let changed = !self.set_changes_in(height..height + 1)?.is_empty();
-        Ok(changed && tables::certificate(&*self.store(), height)?.is_none())
+        let store = &*self.store();
+        let changed = tables::set_change(store, height)?.is_some();
+        Ok(changed && tables::certificate(store, height)?.is_none())
     }
 
     /// Stops applying blocks for good; the first reason stays.
     pub fn halt(&self, reason: Halt) {
-        // A second reason adds nothing: the node has stopped.
-        let _ = self.halted.set(reason);
+        self.halted.send_if_modified(|halted| {
+            let first = halted.is_none();
+            if first {
+                *halted = Some(reason);
+            }
+            first
+        });
     }
 
-    pub fn halted(&self) -> Option<&Halt> {
-        self.halted.get()
+    pub fn halted(&self) -> Option<Halt> {
+        self.halted.borrow().clone()
+    }
+
+    pub fn watch_halted(&self) -> watch::Receiver<Option<Halt>> {
+        self.halted.subscribe()
     }
 
     /// The place and receipt of a transaction that is in the chain.
@@ -375,7 +408,9 @@ pub(crate) fn put_block(
     tables::put_changes(writes, changes);
     tables::put_block(writes, header, transactions, receipts, &changes.events);
     tables::put_history(writes, &head.history.append(&header.hash()));
-    if let Some(validators) = validators {
+    // Observers stand in the same record.
+    let is_genesis = header.height == 0;
+    if let Some(validators) = validators.filter(|next| is_genesis || **next != *head.validators) {
         let path = head.tree.prove(VALIDATOR_SET_KEY);
         tables::put_validators(writes, header.height, validators, &path);
     }
@@ -391,15 +426,15 @@ pub(crate) fn named_nodes(reader: &impl Reader) -> Result<NamedNodes, StateError
 
 /// The validators before the newest change of the set, if it ever changed.
 fn set_before_last_change(store: &dyn KvView) -> Result<Option<ValidatorSet>, StateError> {
-    let changes = tables::set_changes(store, 1..u64::MAX, SET_CHANGES_MAX)?;
-    changes
-        .last()
-        .map(|(height, ..)| tables::validators_at(store, *height))
-        .transpose()
+    let last = tables::last_set_change(store, u64::MAX)?;
+    let set = last.map(|height| tables::validators_at(store, height));
+    set.transpose()
 }
 
 fn first_uncertified_change(store: &dyn KvView, certified: u64) -> Result<Option<u64>, StateError> {
-    for (height, ..) in tables::set_changes(store, certified + 1..u64::MAX, SET_CHANGES_MAX)? {
+    let above = certified.saturating_add(1);
+    for change in tables::set_changes(store, above..u64::MAX)? {
+        let (height, ..) = change?;
         if tables::certificate(store, height)?.is_none() {
             return Ok(Some(height));
         }

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use lamplighter_consensus::{Consensus, Metrics, ReadError};
 use lamplighter_state::{StateError, View, tables};
-use lamplighter_types::proof::ProofBundle;
+use lamplighter_types::proof::{ProofBundle, SetPath};
 use lamplighter_types::{
     Action, Block, Certificate, Genesis, Hash, Header, PublicKey, Receipt, SignedTransaction,
     ValidatorSet,
@@ -13,8 +13,11 @@ use tokio::sync::watch;
 use crate::alarms::{Alarms, DiskFull, RaisedAlarm};
 use crate::apply::snapshot::Installation;
 use crate::artifacts::Artifacts;
+use crate::blocking::Blocking;
 use crate::certify::certifier::Certifier;
 use crate::chain::{Chain, Commitment, Halt, HeadInfo};
+use crate::clock_comparison::{ClockComparison, ClockStanding};
+use crate::evidence::EvidenceStore;
 use crate::membership::Membership;
 use crate::message::{PeerAnswer, PeerGossip, PeerRequest, Peers};
 use crate::peers::progress::Progress;
@@ -42,6 +45,8 @@ pub struct Status {
     /// Node ids.
     pub connected: Vec<u64>,
     pub alarms: Vec<RaisedAlarm>,
+    /// This node's clock among those of the validators.
+    pub clock: ClockStanding,
     pub halted: Option<Halt>,
     /// The shortage of space that makes the node read-only.
     pub disk_full: Option<DiskFull>,
@@ -59,6 +64,9 @@ pub(crate) struct Stages {
     pub node: u64,
     pub chain: Arc<Chain>,
     pub alarms: Arc<Alarms>,
+    pub evidence: Arc<EvidenceStore>,
+    pub blocking: Blocking,
+    pub clocks: Arc<ClockComparison>,
     // Submit.
     pub mempool: Arc<Mempool>,
     pub admission: Arc<Admission>,
@@ -252,22 +260,40 @@ impl Handle {
         self.0.feed.read_in_turn(read).await
     }
 
-    /// A proof of one record under a certificate, made when the record is certified.
+    /// A proof of one record under a certificate, made when the record is certified, for a verifier
+    /// with the validators of the height `trusted`; 0 for those of the genesis file.
     pub async fn prove(
         &self,
         subject: Subject,
+        trusted: u64,
         within: Duration,
     ) -> Result<ProofBundle, ProveError> {
-        prove::prove(&self.0.chain, subject, within).await
+        let Stages {
+            chain, blocking, ..
+        } = &*self.0;
+        prove::prove(chain, *blocking, subject, trusted, within).await
     }
 
-    /// Proofs of the values under several keys of the state at one height.
+    /// Proofs of the values under several keys of the state at one height, with the newest changes
+    /// of the validators, at most `changes`: for verifiers that keep those they have seen.
     pub async fn prove_states(
         &self,
         keys: &[Vec<u8>],
+        changes: usize,
         within: Duration,
     ) -> Result<Vec<ProofBundle>, ProveError> {
-        prove::prove_states(&self.0.chain, keys, within).await
+        let Stages {
+            chain, blocking, ..
+        } = &*self.0;
+        prove::prove_states(chain, *blocking, keys, changes, within).await
+    }
+
+    /// Changes that lead a verifier on from the validators of the height `trusted`.
+    pub async fn set_path(&self, trusted: u64) -> Result<SetPath, ProveError> {
+        let Stages {
+            chain, blocking, ..
+        } = &*self.0;
+        prove::set_path(chain, *blocking, trusted).await
     }
 
     pub fn artifacts(&self) -> &Artifacts {
@@ -284,7 +310,8 @@ impl Handle {
             consensus: self.consensus().metrics(),
             connected: stages.peers.connected(),
             alarms: stages.alarms.list(),
-            halted: stages.chain.halted().cloned(),
+            clock: stages.clocks.standing(),
+            halted: stages.chain.halted(),
             disk_full: stages.alarms.disk_full(),
             identity_trouble: stages.identity_trouble.borrow().clone(),
             progress: *stages.progress.borrow(),
@@ -296,6 +323,17 @@ impl Handle {
     /// changes nothing in the node's work.
     pub fn set_identity_trouble(&self, reason: Option<String>) {
         self.0.identity_trouble.send_replace(reason);
+    }
+
+    /// Waits until a certificate proves that this node's chain is not the others'; returns what
+    /// differs. A quorum signed another header than this node computed, so its log or its state has
+    /// to go.
+    pub async fn contradicted(&self) -> Halt {
+        let mut halted = self.0.chain.watch_halted();
+        let contradiction = |halt: &Option<Halt>| matches!(halt, Some(Halt::Contradiction { .. }));
+        let halt = halted.wait_for(contradiction).await;
+        let halt = halt.expect("the chain lives as long as the handle").clone();
+        halt.expect("it was waited for")
     }
 
     /// Makes the ledger read-only while the disk is too full, and writable again with `None`.
@@ -314,8 +352,10 @@ impl Handle {
     }
 
     /// Handles a broadcast of another node.
-    pub fn handle_gossip(&self, gossip: PeerGossip) -> Result<(), StateError> {
-        self.0.certifier.handle_gossip(gossip)
+    pub async fn handle_gossip(&self, gossip: PeerGossip) -> Result<(), StateError> {
+        let certifier = self.0.certifier.clone();
+        let handle = move || certifier.handle_gossip(gossip);
+        self.0.peer_server.blocking.run(handle).await
     }
 
     fn consensus(&self) -> &Consensus {

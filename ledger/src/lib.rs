@@ -14,7 +14,9 @@ mod blocking;
 mod certify;
 mod chain;
 mod clock;
+mod clock_comparison;
 mod config;
+pub mod evidence;
 mod handle;
 mod membership;
 mod message;
@@ -23,16 +25,21 @@ mod peers;
 mod read;
 mod start;
 mod submit;
+#[cfg(test)]
+mod tests;
 
 pub use alarms::{DiskFull, NodeAlarm, RaisedAlarm};
 pub use apply::snapshot::Installation;
 pub use apply::snapshot_check::ImageError;
 pub use chain::{Commitment, Halt, HeadInfo};
 pub use clock::{Clock, SystemClock};
+pub use clock_comparison::ClockStanding;
 pub use config::{LedgerConfig, MempoolLimits};
 pub use handle::{Handle, Status};
 pub use membership::{Membership, NamedNodes, RaftMembers};
-pub use message::{Acceptance, PeerAnswer, PeerError, PeerGossip, PeerRequest, Peers};
+pub use message::{
+    Acceptance, ArtifactRequest, PeerAnswer, PeerError, PeerGossip, PeerRequest, Peers,
+};
 pub use peers::progress::{Phase, Progress};
 pub use peers::validator_discovery::AnnouncedValidators;
 pub use read::feed::{
@@ -41,7 +48,7 @@ pub use read::feed::{
 };
 pub use read::prove::{ProveError, Subject};
 pub use read::wait::WaitError;
-pub use start::{Ledger, OpenError};
+pub use start::{Ledger, OpenError, drop_diverged};
 pub use submit::admission::SubmitError;
 pub use submit::mempool::{Busy, Ticket, Verdict};
 pub use submit::node_account::Identity;

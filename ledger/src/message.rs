@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lamplighter_types::proof::{CertifiedHeader, ProofBundle};
+use lamplighter_types::proof::{CertifiedHeader, SetPath};
 use lamplighter_types::{Attestation, Certificate, Hash, SignedTransaction};
 use serde::{Deserialize, Serialize};
 
@@ -24,8 +24,10 @@ pub enum PeerRequest {
     Certificate { height: u64 },
     /// Bytes of an artifact.
     Artifact(ArtifactRequest),
-    /// The validators in force, with the proof.
-    Validators,
+    /// The changes of the validators after the height of those that the asking node trusts.
+    Validators { trusted: u64 },
+    /// The time of the node's clock.
+    Time,
 }
 
 /// A request for a part of an artifact.
@@ -60,7 +62,16 @@ pub enum PeerAnswer {
     Unavailable,
     Certificate(Box<Certificate>),
     Artifact(#[serde(with = "bytes_as_hex_bytes")] Bytes),
-    Validators(Box<ProofBundle>),
+    /// Changes of the validators, and a header that the set to which they lead has certified, if
+    /// they are all.
+    Validators {
+        path: Box<SetPath>,
+        head: Option<Box<CertifiedHeader>>,
+    },
+    Time {
+        /// Unix time in ms.
+        now_ms: u64,
+    },
 }
 
 /// A node's broadcast to all others.

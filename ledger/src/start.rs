@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use lamplighter_consensus::{Consensus, StateMachine};
+use lamplighter_consensus::{Consensus, ConsensusError, Electorate, StateMachine};
 use lamplighter_contracts::genesis;
 use lamplighter_state::tree::Tree;
 use lamplighter_state::{Overlay, StateError, View, tables};
@@ -24,12 +24,16 @@ use crate::certify::certifier::Certifier;
 use crate::certify::fetch::CertificateFetcher;
 use crate::chain::{Chain, ExecutedBlock, Head, put_block};
 use crate::clock::Clock;
+use crate::clock_comparison::ClockComparison;
 use crate::config::LedgerConfig;
+use crate::evidence::EvidenceStore;
 use crate::handle::{Handle, Stages};
 use crate::message::Peers;
+use crate::order::electorate::LedgerElectorate;
 use crate::order::forwarder::Forwarder;
 use crate::order::reconciler::MembershipReconciler;
 use crate::order::sequencer::Sequencer;
+use crate::peers::health::HealthMonitor;
 use crate::peers::progress::{Progress, ProgressMonitor};
 use crate::peers::server::PeerServer;
 use crate::peers::validator_discovery::{ValidatorAnnouncements, ValidatorDiscovery};
@@ -52,6 +56,8 @@ pub enum OpenError {
     Store(#[from] StoreError),
     #[error("the artifacts can't be opened")]
     Artifacts(#[from] ArtifactError),
+    #[error("the evidence can't be read")]
+    Evidence(#[source] std::io::Error),
     #[error("the installation of an image was interrupted, and the image can't be used any more")]
     HalfInstalled(#[source] ImageError),
 }
@@ -86,20 +92,42 @@ impl Ledger {
         } else {
             Blocking::Threads
         };
+        // Beside the artifacts, where an operator finds it.
+        let evidence = artifacts.with_file_name("evidence");
         let artifacts = Artifacts::open(artifacts.to_owned(), Default::default()).await?;
         let open = move || open_chain(kv, genesis);
         let chain = Arc::new(blocking.run(open).await?);
         let mempool = Arc::new(Mempool::new(config.mempool.clone()));
         let resolver = TicketResolver::new(chain.clone(), mempool.clone());
+        let alarms = Arc::new(Alarms::new(clock.clone()));
+        let evidence = EvidenceStore::open(evidence, chain.clone(), alarms.clone());
+        let evidence = Arc::new(evidence.map_err(OpenError::Evidence)?);
+        let clocks = Arc::new(ClockComparison::new(
+            config.node,
+            config.clock_offset_max_ms,
+            clock.clone(),
+            chain.clone(),
+            peers.clone(),
+        ));
         let state_machine = LedgerStateMachine {
             chain,
             mempool,
             resolver,
             blocking,
+            alarms,
+            clocks,
             installation: watch::Sender::new(None),
         };
         let secret = identity.secret.clone();
-        let stages = stages(&state_machine, &config, identity, artifacts, peers, &clock);
+        let stages = stages(
+            &state_machine,
+            &config,
+            identity,
+            artifacts,
+            peers,
+            &clock,
+            evidence,
+        );
         Ok(Self {
             handle: Handle(Arc::new(stages)),
             state_machine: Arc::new(state_machine),
@@ -112,6 +140,17 @@ impl Ledger {
     /// The state machine for consensus to drive.
     pub fn state_machine(&self) -> Arc<dyn StateMachine> {
         self.state_machine.clone()
+    }
+
+    /// The voters, for consensus to ask.
+    pub fn electorate(&self) -> Arc<dyn Electorate> {
+        let stages = &self.handle.0;
+        Arc::new(LedgerElectorate {
+            chain: stages.chain.clone(),
+            announced: stages.announcements.watch(),
+            secret: self.secret.clone(),
+            evidence: stages.evidence.clone(),
+        })
     }
 
     /// The handle, so that the node can serve others before the tasks run. Forwarded transactions
@@ -154,6 +193,7 @@ impl Ledger {
             chain: stages.chain.clone(),
             mempool: stages.mempool.clone(),
             clock: self.clock.clone(),
+            clocks: self.state_machine.clocks.clone(),
             consensus: consensus.clone(),
         };
         let forwarder = Forwarder {
@@ -195,6 +235,13 @@ impl Ledger {
 
     fn spawn_peers(&self, consensus: Consensus, tasks: &TaskTracker, stop: &CancellationToken) {
         let stages = &self.handle.0;
+        let health = HealthMonitor {
+            chain: stages.chain.clone(),
+            alarms: stages.alarms.clone(),
+            clocks: self.state_machine.clocks.clone(),
+            announcements: stages.announcements.clone(),
+            consensus: consensus.clone(),
+        };
         let monitor = ProgressMonitor {
             chain: stages.chain.clone(),
             certifier: stages.certifier.clone(),
@@ -206,11 +253,13 @@ impl Ledger {
         let discovery = ValidatorDiscovery {
             chain: stages.chain.clone(),
             announcements: stages.announcements.clone(),
+            certifier: stages.certifier.clone(),
             peers: stages.peers.clone(),
             progress: stages.progress.subscribe(),
             blocking: self.state_machine.blocking,
             heartbeat_every: self.config.heartbeat_every,
         };
+        tasks.spawn(health.run(stop.clone()));
         tasks.spawn(monitor.run(stop.clone()));
         tasks.spawn(discovery.run(stop.clone()));
     }
@@ -224,15 +273,17 @@ fn stages(
     artifacts: Artifacts,
     peers: Arc<dyn Peers>,
     clock: &Arc<dyn Clock>,
+    evidence: Arc<EvidenceStore>,
 ) -> Stages {
     let LedgerStateMachine {
         chain,
         mempool,
         resolver,
         blocking,
+        alarms,
+        clocks,
         installation,
     } = state_machine;
-    let alarms = Arc::new(Alarms::new(clock.clone()));
     let admission = Arc::new(Admission::start(
         chain.clone(),
         mempool.clone(),
@@ -247,15 +298,23 @@ fn stages(
         mempool: mempool.clone(),
         artifacts: artifacts.clone(),
         blocking: *blocking,
+        clock: clock.clone(),
         consensus: consensus.clone(),
     };
     Stages {
         node: config.node,
-        certifier: Arc::new(Certifier::new(chain.clone(), alarms.clone())),
+        certifier: Arc::new(Certifier::new(
+            chain.clone(),
+            alarms.clone(),
+            evidence.clone(),
+        )),
         feed: Feed::new(chain.clone(), *blocking),
         announcements: Arc::new(ValidatorAnnouncements::new(chain.clone())),
         chain: chain.clone(),
-        alarms,
+        alarms: alarms.clone(),
+        evidence,
+        blocking: *blocking,
+        clocks: clocks.clone(),
         mempool: mempool.clone(),
         admission,
         node_account: Arc::new(node_account),
@@ -267,6 +326,16 @@ fn stages(
         identity_trouble: watch::Sender::new(None),
         artifacts,
     }
+}
+
+/// Drops log and state of a node that noted that they are not the others', before its ledger is
+/// opened; returns whether there was a note. It catches up like a new node, and keeps its identity,
+/// its vote, what it attested, and its evidence.
+///
+/// # Errors
+/// The store or the directory of images failed: the next start does it again.
+pub fn drop_diverged(kv: &dyn Kv, snapshots: &Path) -> Result<bool, ConsensusError> {
+    lamplighter_consensus::reset(kv, snapshots, |batch| tables::put_installing(batch, None))
 }
 
 fn open_chain(kv: Arc<dyn Kv>, genesis: Genesis) -> Result<Chain, OpenError> {
@@ -301,6 +370,8 @@ pub(crate) fn create_genesis_block(kv: &Arc<dyn Kv>, genesis: &Genesis) -> Resul
         state_root,
         history_root: history.root(),
         validators_hash: genesis.validators.hash(),
+        batch: Hash::ZERO,
+        position: Hash::ZERO,
     };
     let validators = Arc::new(genesis.validators.clone());
     let hash = header.hash();
@@ -317,7 +388,6 @@ pub(crate) fn create_genesis_block(kv: &Arc<dyn Kv>, genesis: &Genesis) -> Resul
         tree,
         history,
         validators: validators.clone(),
-        last_batch: Hash::ZERO,
     };
     let mut writes = WriteBatch::new();
     put_block(&mut writes, &mut head, &block, Some(&validators));

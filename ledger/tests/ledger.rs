@@ -1,13 +1,17 @@
 //! The ledger of one and of four nodes, from a signed transaction to a proof.
 
+mod clocks;
 mod cluster;
+mod equivocation;
+mod holding;
 mod snapshot;
 mod waiting;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cluster::{Cluster, id, node_secret};
-use lamplighter_ledger::{Commitment, Cursor, Subject, SubmitError, Ticket, Verdict};
+use lamplighter_ledger::{Commitment, Cursor, ProveError, Subject, SubmitError, Ticket, Verdict};
 use lamplighter_types::proof::{ProvenRecord, VALIDATOR_SET_KEY};
 use lamplighter_types::{Fact, GovernanceChange, Outcome};
 
@@ -39,14 +43,14 @@ async fn a_transaction_is_committed_certified_and_proven_on_one_node() {
 
     let hash = signed.hash(&ledger.chain_id());
     for subject in [Subject::Transaction(hash), Subject::Receipt(hash)] {
-        let bundle = ledger.prove(subject, WITHIN).await.unwrap();
+        let bundle = ledger.prove(subject, 0, WITHIN).await.unwrap();
         assert_eq!(
             bundle.verify(&cluster.genesis).unwrap().height,
             first.height
         );
     }
     let absent = ledger
-        .prove(Subject::State(b"nothing".to_vec()), WITHIN)
+        .prove(Subject::State(b"nothing".to_vec()), 0, WITHIN)
         .await
         .unwrap();
     let proven = absent.verify(&cluster.genesis).unwrap().record;
@@ -160,7 +164,7 @@ async fn a_removed_validator_certifies_its_removal() {
     let alone = committed(one.submit(cluster.organization("alone")).await.unwrap()).await;
     one.wait_certified(alone.height, WITHIN).await.unwrap();
     let subject = Subject::State(VALIDATOR_SET_KEY.to_vec());
-    let bundle = one.prove(subject, WITHIN).await.unwrap();
+    let bundle = one.prove(subject, 0, WITHIN).await.unwrap();
     bundle.verify(&cluster.genesis).unwrap();
     let mut nodes = one.watch_membership();
     let removed = nodes.wait_for(|nodes| nodes.key_of(2).is_none());
@@ -168,6 +172,99 @@ async fn a_removed_validator_certifies_its_removal() {
         .await
         .unwrap()
         .unwrap();
+    cluster.stop().await;
+}
+
+/// Raft's voters may be only such as the certified record explains: a change that was executed and
+/// is not certified yet is none of them.
+#[tokio::test]
+async fn the_electorate_explains_certified_sets_alone() {
+    let cluster = Cluster::start(4).await;
+    let (all, rest) = (BTreeSet::from([1, 2, 3, 4]), BTreeSet::from([1, 2, 3]));
+    let electorate = cluster.running[&1].electorate.clone();
+    assert_eq!(electorate.explains(&all), Some(0));
+    assert_eq!(electorate.explains(&[1].into()), None);
+    let signature = cluster.running[&2].electorate.sign(b"a statement");
+    assert!(electorate.verify(2, b"a statement", &signature));
+    assert!(!electorate.verify(3, b"a statement", &signature));
+    assert!(!electorate.verify(77, b"a statement", &signature));
+    assert!(electorate.names(4) && !electorate.names(77));
+
+    cluster.silence(&[3, 4]);
+    let one = cluster.handle(1);
+    let change = GovernanceChange::RemoveValidator { node: 4 };
+    for signed in cluster.govern("remove-4", change) {
+        let commitment = committed(one.submit(signed).await.unwrap()).await;
+        assert_eq!(commitment.receipt.outcome, Outcome::Succeeded);
+    }
+    assert_eq!(electorate.explains(&rest), None, "it is not certified");
+    assert_eq!(electorate.electors(), std::slice::from_ref(&all));
+    let voters = cluster.running[&1].consensus.metrics().voters;
+    assert_eq!(voters, all);
+
+    cluster.silence(&[]);
+    let mut nodes = one.watch_membership();
+    let changed = nodes.wait_for(|nodes| nodes.voters.by_node(4).is_none());
+    let changed = tokio::time::timeout(WITHIN, changed).await;
+    drop(changed.unwrap().unwrap());
+    assert_eq!(electorate.electors(), std::slice::from_ref(&rest));
+    assert!(electorate.explains(&rest) > electorate.explains(&all));
+    assert!(
+        electorate.explains(&all).is_some(),
+        "a log that is replayed has it"
+    );
+    assert!(!electorate.may_vote(4) && electorate.names(4));
+    cluster.stop().await;
+}
+
+/// A signature vouches for every change of the validators below it: verifiers skip them for that.
+#[tokio::test]
+async fn nothing_is_signed_above_a_change_that_is_not_certified() {
+    let cluster = Cluster::start(4).await;
+    let one = cluster.handle(1);
+    let first = committed(one.submit(cluster.organization("first")).await.unwrap()).await;
+    one.wait_certified(first.height, WITHIN).await.unwrap();
+    cluster.silence(&[1, 2, 3, 4]);
+    let change = GovernanceChange::RemoveValidator { node: 4 };
+    let mut changed = 0;
+    for signed in cluster.govern("remove-4", change) {
+        changed = committed(one.submit(signed).await.unwrap()).await.height;
+    }
+    let mut last = changed;
+    for n in 0..5 {
+        let organization = cluster.organization(&format!("o{n}"));
+        last = committed(one.submit(organization).await.unwrap())
+            .await
+            .height;
+    }
+    assert!(last > changed);
+    for node in 1..=4 {
+        let handle = cluster.handle(node);
+        handle.wait_height(last, WITHIN).await.unwrap();
+        let signed = async {
+            while handle.last_signed().unwrap() < Some(changed) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(WITHIN, signed).await.unwrap();
+        assert_eq!(handle.last_signed().unwrap(), Some(changed), "node {node}");
+    }
+    cluster.silence(&[]);
+    one.wait_certified(last, WITHIN).await.unwrap();
+    let trusted = one.set_path(0).await.unwrap();
+    let trusted = trusted.verify(&(&cluster.genesis).into()).unwrap();
+    assert_eq!((trusted.height, trusted.set.validators.len()), (changed, 3));
+    let subject = Subject::State(VALIDATOR_SET_KEY.to_vec());
+    let bundle = one.prove(subject.clone(), changed, WITHIN).await.unwrap();
+    assert!(bundle.set_changes.is_empty());
+    assert_eq!(bundle.verify(&trusted).unwrap().trusted, trusted);
+    // A node that has not come so far says it, and does not make a proof that is refused.
+    let ahead = one.head().height + 1_000;
+    let behind = one.prove(subject, ahead, WITHIN).await;
+    assert!(
+        matches!(behind, Err(ProveError::Behind { .. })),
+        "{behind:?}"
+    );
     cluster.stop().await;
 }
 

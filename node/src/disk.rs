@@ -72,6 +72,9 @@ impl DiskConfig {
         limits.snapshot_every_entries = every;
         limits.keep_entries = every / KEPT_PART;
         limits.snapshot_bytes_per_s = self.image_bytes_per_s.max(IMAGE_BYTES_PER_S_MIN);
+        // With the hysteresis, so that an image alone does not make the node read-only.
+        let reserve_bytes = self.reserve_bytes.unwrap_or(RESERVE_BYTES);
+        limits.snapshot_reserve_bytes = reserve_bytes + reserve_bytes / HYSTERESIS_PART;
     }
 }
 
@@ -94,6 +97,11 @@ fn space(dir: &Path) -> std::io::Result<(u64, u64)> {
     let stat = nix::sys::statvfs::statvfs(dir)?;
     let unit = stat.fragment_size();
     Ok((stat.blocks_available() * unit, stat.blocks() * unit))
+}
+
+/// Free bytes of a directory's file system.
+pub(crate) fn free_bytes(dir: &Path) -> std::io::Result<u64> {
+    space(dir).map(|(free, _)| free)
 }
 
 /// Monitors the free space, and closes the gate while there is too little.

@@ -56,7 +56,8 @@ impl Peers for LedgerPeers {
             PeerRequest::Submit(_) => Lane::Transactions,
             PeerRequest::Certificate { .. }
             | PeerRequest::Artifact(_)
-            | PeerRequest::Validators => Lane::Sync,
+            | PeerRequest::Validators { .. }
+            | PeerRequest::Time => Lane::Sync,
         };
         let body = codec::encode(&request).into();
         let answer = network.request(key, lane, body, REQUEST_TIMEOUT).await;

@@ -25,5 +25,5 @@ pub use disk::DiskConfig;
 pub use identity::IdentityError;
 pub use key::KeyError;
 pub use lamplighter_ledger::{Handle, Phase};
-pub use run::{Node, NodeError};
+pub use run::{Node, NodeError, PEER_PROTOCOL};
 pub use store_identity::{StoreIdentityError, mark_path};

@@ -82,7 +82,7 @@ impl Service for PeerService {
         }
         match codec::decode::<PeerGossip>(&body) {
             Ok(gossip) => {
-                if let Err(error) = self.ledger.handle_gossip(gossip) {
+                if let Err(error) = self.ledger.handle_gossip(gossip).await {
                     tracing::error!(%error, from, "attestations could not be taken");
                 }
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lamplighter_api as api;
 use lamplighter_consensus::{Consensus, ConsensusError};
-use lamplighter_ledger::{Handle, Identity, Ledger, OpenError, SystemClock};
+use lamplighter_ledger::{Handle, Identity, Ledger, OpenError, SystemClock, drop_diverged};
 use lamplighter_net::{NetError, Network};
 use lamplighter_rocks::{Closed, Options, RocksKv};
 use lamplighter_store::{Kv, StoreError};
@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::bootstrap_peers::{BootstrapPeers, BootstrapPeersError};
 use crate::config::{ConfigError, NodeConfig};
-use crate::disk::{ConsensusGate, DiskMonitor};
+use crate::disk::{self, ConsensusGate, DiskMonitor};
 use crate::edges::EdgeThreads;
 use crate::fatal_errors::FatalErrors;
 use crate::identity::{self, IdentityError};
@@ -31,7 +31,7 @@ use crate::scrub::Scrubber;
 use crate::store_identity::{self, IdentityRefusals, StoreIdentityError};
 
 /// The version of the messages between nodes.
-const PEER_PROTOCOL: u32 = 2;
+pub const PEER_PROTOCOL: u32 = 2;
 /// The timeout of the shutdown of a node that failed.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -63,6 +63,8 @@ pub enum NodeError {
     Network(#[from] NetError),
     #[error("consensus can't be started, or stopped")]
     Consensus(#[from] ConsensusError),
+    #[error("this node's log is not the others': it has to start again")]
+    Diverged(String),
     #[error("the edges can't be started")]
     Edges(#[from] api::ServeError),
     #[error("the threads of the edges can't be started")]
@@ -79,6 +81,7 @@ pub struct Node {
     /// The address for other nodes, with the port that the system chose.
     pub peer_address: SocketAddr,
     pub edges: api::EdgeAddresses,
+    config: NodeConfig,
     consensus: Consensus,
     network: Network,
     refusals: Arc<IdentityRefusals>,
@@ -123,8 +126,6 @@ impl Node {
             store_identity::claim(&config.key, &config.data_dir, &*kv, chain_id, config.node)?;
         let peers = Arc::new(LedgerPeers::new(gate.clone()));
         let ledger = open_ledger(&config, genesis, kv.clone(), &secret, peers.clone()).await?;
-        let bootstrap = BootstrapPeers::read(&config.data_dir)?;
-        ledger.handle().add_bootstrap_validators(bootstrap.into());
         let (stop, tasks) = (stop.clone(), TaskTracker::new());
         let service = PeerService::new(
             ledger.handle(),
@@ -164,6 +165,7 @@ impl Node {
             edges: serving.await?,
             peer_address: network.local_address(),
             handle,
+            config: config.clone(),
             consensus,
             network,
             refusals: service.refusals.clone(),
@@ -209,11 +211,29 @@ impl Node {
             biased;
             what = self.fatal_errors.wait() => NodeError::Failed(what),
             reason = self.refusals.permanent() => NodeError::Refused(reason),
-            error = self.consensus.stopped() => match self.fatal_errors.first() {
-                Some(what) => NodeError::Failed(what),
-                None => NodeError::Consensus(error),
+            halt = self.handle.contradicted() => {
+                let reason = halt.to_string();
+                match self.consensus.diverge(&reason).await {
+                    Ok(()) => NodeError::Diverged(reason),
+                    Err(error) => NodeError::Consensus(error),
+                }
+            }
+            error = self.consensus.stopped() => match (self.fatal_errors.first(), error) {
+                (Some(what), _) => NodeError::Failed(what),
+                (None, ConsensusError::Diverged(reason)) => NodeError::Diverged(reason),
+                (None, error) => NodeError::Consensus(error),
             },
         }
+    }
+
+    /// Starts again after [`NodeError::Diverged`]: the start drops log and state, and the node
+    /// catches up under its identity.
+    pub async fn restart(self) -> Result<Self, NodeError> {
+        let config = self.config.clone();
+        if let Err(error) = self.shutdown().await {
+            tracing::warn!(%error, "the node that starts again did not end cleanly");
+        }
+        Self::start(config).await
     }
 
     /// Ends the edges first, then the ledger, consensus and the network, and closes the store. A
@@ -304,6 +324,7 @@ async fn open_ledger(
     secret: &SecretKey,
     peers: Arc<LedgerPeers>,
 ) -> Result<Ledger, NodeError> {
+    drop_diverged(&*kv, &config.data_dir.join("snapshots"))?;
     let mut settings = lamplighter_ledger::LedgerConfig::new(config.node);
     settings.heartbeat_every = config.heartbeat();
     settings.clock_offset_max_ms = config.clock_offset_max_ms;
@@ -317,6 +338,7 @@ async fn open_ledger(
     let (handle, key) = (ledger.handle(), secret.public());
     let membership = handle.watch_membership().borrow().clone();
     identity::check_member(config, handle.chain_id(), &membership, key)?;
+    handle.add_bootstrap_validators(BootstrapPeers::read(&config.data_dir)?.into());
     Ok(ledger)
 }
 
@@ -401,6 +423,7 @@ async fn start_consensus(
     let snapshots = config.data_dir.join("snapshots");
     let mut settings = lamplighter_consensus::ConsensusConfig::new(config.node, snapshots);
     config.disk.limit(&mut settings.limits);
+    settings.free_bytes = Some(disk::free_bytes);
     let named = transport.directory.validators();
     let announced = ledger
         .handle()
@@ -413,7 +436,14 @@ async fn start_consensus(
     let others = named.validators.iter().chain(announced).map(|v| v.node);
     let others: BTreeSet<u64> = others.filter(|node| *node != config.node).collect();
     settings.sources = others.into_iter().collect();
-    let consensus = Consensus::start(settings, kv, transport, ledger.state_machine()).await?;
+    let consensus = Consensus::start(
+        settings,
+        kv,
+        transport,
+        ledger.state_machine(),
+        ledger.electorate(),
+    )
+    .await?;
     let genesis = ledger.handle().genesis().validators.clone();
     if genesis.by_node(config.node).is_some() && consensus.metrics().voters.is_empty() {
         // All validators of the genesis begin with the same members; later starts change nothing.

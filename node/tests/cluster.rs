@@ -11,8 +11,8 @@ use lamplighter_store::{Cf, Durability, Kv, WriteBatch};
 use lamplighter_system::{error_chain, unix_ms};
 use lamplighter_types::proof::ProofBundle;
 use lamplighter_types::{
-    Action, Encoding, Genesis, GenesisAccount, Grant, Hash, Id, Policies, Role, Scope, SecretKey,
-    SignedTransaction, Transaction, UsersAction, Validator, ValidatorSet, codec,
+    Action, Encoding, GENESIS_VERSION, Genesis, GenesisAccount, Grant, Hash, Id, Policies, Role,
+    Scope, SecretKey, SignedTransaction, Transaction, UsersAction, Validator, ValidatorSet, codec,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -70,6 +70,7 @@ fn set_up(dir: &Path) -> (Genesis, Vec<NodeConfig>) {
         });
     }
     let genesis = Genesis {
+        version: GENESIS_VERSION,
         name: "Test City".into(),
         created_ms: unix_ms(),
         validators: ValidatorSet { validators },
@@ -78,10 +79,7 @@ fn set_up(dir: &Path) -> (Genesis, Vec<NodeConfig>) {
             account: id("admin"),
             name: "Administrator".into(),
             key: admin().public(),
-            grants: vec![Grant {
-                role: Role::Administrator,
-                scope: Scope::city(),
-            }],
+            grants: vec![Grant::founding(Role::Administrator, Scope::city())],
         }],
         policies: Policies::default(),
     };

@@ -8,9 +8,9 @@ use lamplighter_ledger::Verdict;
 use lamplighter_node::{Node, NodeConfig, key};
 use lamplighter_system::{error_chain, unix_ms};
 use lamplighter_types::{
-    Action, Encoding, Genesis, GenesisAccount, GovernanceAction, GovernanceChange, Grant, Id,
-    Outcome, Policies, Role, Scope, SecretKey, SignedTransaction, Transaction, Validator,
-    ValidatorSet, codec,
+    Action, Encoding, GENESIS_VERSION, Genesis, GenesisAccount, GovernanceAction, GovernanceChange,
+    Grant, Id, Outcome, Policies, Role, Scope, SecretKey, SignedTransaction, Transaction,
+    Validator, ValidatorSet,
 };
 use tokio::time::timeout;
 
@@ -35,12 +35,10 @@ fn alone(dir: &Path) -> NodeConfig {
         account: id(&format!("admin-{number}")),
         name: "Administrator".into(),
         key: admin(number).public(),
-        grants: vec![Grant {
-            role: Role::Administrator,
-            scope: Scope::city(),
-        }],
+        grants: vec![Grant::founding(Role::Administrator, Scope::city())],
     };
     let genesis = Genesis {
+        version: GENESIS_VERSION,
         name: "Test City".into(),
         created_ms: unix_ms(),
         validators: ValidatorSet {
@@ -90,19 +88,19 @@ async fn a_node_stops_at_a_newer_protocol_version_and_reports_it() {
     let dir = tempfile::tempdir().unwrap();
     let config = alone(dir.path());
     let node = Node::start(config.clone()).await.unwrap();
-    let change = GovernanceChange::SetProtocol {
+    let changes = vec![GovernanceChange::SetProtocol {
         version: 1_000,
         from_height: node.handle.head().height + 100,
-    };
-    let (proposal, digest) = (id("upgrade"), codec::digest(&change));
+    }];
+    let (proposal, digest) = (id("upgrade"), GovernanceChange::digest(&changes));
     let propose = GovernanceAction::Propose {
         proposal: proposal.clone(),
-        change,
+        changes,
     };
     submit(&node, 1, propose).await;
     let approve = GovernanceAction::Approve {
         proposal,
-        change: digest,
+        changes: digest,
     };
     submit(&node, 2, approve).await;
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 use lamplighter_node::{Node, NodeConfig, key};
 use lamplighter_system::unix_ms;
 use lamplighter_types::{
-    Genesis, GenesisAccount, Grant, Id, Policies, Role, Scope, Validator, ValidatorSet,
+    GENESIS_VERSION, Genesis, GenesisAccount, Grant, Id, Policies, Role, Scope, Validator,
+    ValidatorSet,
 };
 
 /// Only a failing test waits so long.
@@ -21,6 +22,7 @@ fn alone(dir: &Path) -> NodeConfig {
     let peer_listen = TcpListener::bind("127.0.0.1:0").unwrap();
     let peer_listen = peer_listen.local_addr().unwrap();
     let genesis = Genesis {
+        version: GENESIS_VERSION,
         name: "Test City".into(),
         created_ms: unix_ms(),
         validators: ValidatorSet {
@@ -36,10 +38,7 @@ fn alone(dir: &Path) -> NodeConfig {
             account: id("admin"),
             name: "Administrator".into(),
             key: key::generate().unwrap().public(),
-            grants: vec![Grant {
-                role: Role::Administrator,
-                scope: Scope::city(),
-            }],
+            grants: vec![Grant::founding(Role::Administrator, Scope::city())],
         }],
         policies: Policies::default(),
     };

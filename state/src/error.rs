@@ -26,6 +26,11 @@ pub enum StateError {
         chain: u32,
         program: u32,
     },
+    /// No fault of the node: the verifier has to go the way in parts.
+    #[error(
+        "the changes of the validators since height {trusted} are more than one proof can have"
+    )]
+    ManyChanges { trusted: u64 },
     #[error("{what} is missing")]
     Missing { what: String },
     #[error("{what} does not fit: {expected} was expected, {got} found")]

@@ -5,6 +5,7 @@ mod error;
 mod key;
 mod overlay;
 pub mod prove;
+pub mod set_path;
 pub mod tables;
 pub mod tree;
 mod view;
@@ -14,5 +15,5 @@ mod tests;
 
 pub use error::StateError;
 pub use key::Key;
-pub use overlay::{Changes, Overlay};
+pub use overlay::{Changes, Growth, Overlay};
 pub use view::{EncodedRecord, View};

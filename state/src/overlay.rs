@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use lamplighter_types::{EventRecord, codec};
@@ -21,6 +22,19 @@ pub struct Overlay {
     view: View,
     block: Changes,
     transaction: Changes,
+    /// The sizes of the stored records that the current transaction has read, so that measuring its
+    /// growth does not read them again; `None` where there is no record.
+    sizes_read: RefCell<BTreeMap<Vec<u8>, Option<usize>>>,
+}
+
+/// The part of the state that a transaction adds: what it makes less what it removes, never below
+/// zero. So the sum over all transactions is at least what the state has grown, in whatever order
+/// records are made and removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Growth {
+    pub records: u64,
+    /// Bytes of keys and values, those of records that were replaced by longer ones included.
+    pub bytes: u64,
 }
 
 impl Overlay {
@@ -29,6 +43,7 @@ impl Overlay {
             view,
             block: Changes::default(),
             transaction: Changes::default(),
+            sizes_read: RefCell::default(),
         }
     }
 
@@ -46,14 +61,17 @@ impl Overlay {
         match self.written(bytes) {
             Some(None) => Ok(None),
             Some(Some(value)) => decode_record(bytes, value).map(Some),
-            None => self.view.get(key),
+            None => {
+                let stored = self.read(bytes)?;
+                stored.map(|value| decode_record(bytes, &value)).transpose()
+            }
         }
     }
 
     pub fn exists<T>(&self, key: &Key<T>) -> Result<bool, StateError> {
         match self.written(key.as_bytes()) {
             Some(value) => Ok(value.is_some()),
-            None => Ok(self.view.get_bytes(key.as_bytes())?.is_some()),
+            None => Ok(self.read(key.as_bytes())?.is_some()),
         }
     }
 
@@ -109,15 +127,52 @@ impl Overlay {
             .collect()
     }
 
+    /// Measures how much the current transaction adds to the state.
+    ///
+    /// # Errors
+    /// The state can't be read.
+    pub fn growth(&self) -> Result<Growth, StateError> {
+        let (mut made, mut removed) = (Growth::default(), Growth::default());
+        for (key, value) in &self.transaction.writes {
+            let before = self.size_before(key)?;
+            let after = value.as_ref().map(Vec::len);
+            for (size, sum) in [(after, &mut made), (before, &mut removed)] {
+                if let Some(size) = size {
+                    sum.records += 1;
+                    sum.bytes += (key.len() + size) as u64;
+                }
+            }
+        }
+        Ok(Growth {
+            records: made.records.saturating_sub(removed.records),
+            bytes: made.bytes.saturating_sub(removed.bytes),
+        })
+    }
+
+    /// The bytes of a record before the current transaction.
+    fn size_before(&self, key: &[u8]) -> Result<Option<usize>, StateError> {
+        if let Some(value) = self.block.writes.get(key) {
+            return Ok(value.as_ref().map(Vec::len));
+        }
+        if let Some(size) = self.sizes_read.borrow().get(key) {
+            return Ok(*size);
+        }
+        Ok(self.view.get_bytes(key)?.map(|value| value.len()))
+    }
+
     /// Keeps the writes of the current transaction.
     pub fn commit(&mut self) {
-        self.block.writes.append(&mut self.transaction.writes);
+        // One insertion per write: `BTreeMap::append` would build the map of the whole block again.
+        let writes = std::mem::take(&mut self.transaction.writes);
+        self.block.writes.extend(writes);
         self.block.events.append(&mut self.transaction.events);
+        self.sizes_read.get_mut().clear();
     }
 
     /// Drops the writes of the current transaction.
     pub fn rollback(&mut self) {
         self.transaction = Changes::default();
+        self.sizes_read.get_mut().clear();
     }
 
     /// The events committed so far in this block.
@@ -128,6 +183,14 @@ impl Overlay {
     /// The committed changes of the block; all others are dropped.
     pub fn into_changes(self) -> Changes {
         self.block
+    }
+
+    /// The stored bytes of a record, whose size is remembered.
+    fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        let value = self.view.get_bytes(key)?;
+        let size = value.as_ref().map(Vec::len);
+        self.sizes_read.borrow_mut().insert(key.to_vec(), size);
+        Ok(value)
     }
 
     fn written(&self, key: &[u8]) -> Option<&Option<Vec<u8>>> {

@@ -7,16 +7,15 @@
 //! above is certified and calls [`bundle`].
 
 use lamplighter_store::KvView;
-use lamplighter_types::limits::{PROOF_BYTES_MAX, SET_CHANGES_MAX};
+use lamplighter_types::limits::{PROOF_BYTES_MAX, SET_CHANGES_MAX, SET_PATH_MAX};
 use lamplighter_types::merkle::{ListTree, history};
 use lamplighter_types::proof::{
-    Ancestor, CertifiedHeader, HeaderProof, PROOF_VERSION, ProofBundle, RecordProof, SetChange,
-    VALIDATOR_SET_KEY,
+    Ancestor, CertifiedHeader, HeaderProof, PROOF_VERSION, ProofBundle, RecordProof, SetPath,
 };
-use lamplighter_types::{Hash, Header, HexBytes, codec};
+use lamplighter_types::{Certificate, Hash, Header, HexBytes};
 
 use crate::tree::Tree;
-use crate::{StateError, tables};
+use crate::{StateError, set_path, tables};
 
 /// Proof of transaction `index` of the block at `height`; `None` if there is none.
 pub fn transaction(
@@ -72,54 +71,60 @@ pub fn state(store: &dyn KvView, tree: &Tree, key: &[u8]) -> Result<RecordProof,
 }
 
 /// The bundle of a record of the block at `height` under the certified header at `certified`, which
-/// is not below it.
+/// is not below it, for a verifier with the validator set of the height `trusted`; 0 is the genesis
+/// file.
 ///
 /// # Errors
 /// A header, certificate or history node is missing; a certificate of a block that changed the
-/// validators is missing; the bundle would be too large.
+/// validators is missing; no path of changes is short enough; the bundle would be too large.
 pub fn bundle(
     store: &dyn KvView,
     record: RecordProof,
     height: u64,
     certified: u64,
+    trusted: u64,
 ) -> Result<ProofBundle, StateError> {
-    let HeaderProof {
-        ancestor,
-        head,
-        set_changes,
-    } = header_proof(store, height, certified)?;
-    let bundle = ProofBundle {
-        version: PROOF_VERSION,
-        record,
-        ancestor,
-        head,
-        set_changes,
-    };
+    let proof = header_proof(store, height, certified, trusted)?;
+    let bundle = with_record(record, proof);
     let size = bundle.to_bytes().len();
     check_limit("the size of a proof in bytes", size, PROOF_BYTES_MAX)?;
     Ok(bundle)
 }
 
-/// Proof of the newest validator set that a certified block made. It can be given at once, because
-/// no other header has to be certified first. `None` if the set of the genesis file is in force.
+/// The bundle of a record in the block of a header proof.
+pub fn with_record(record: RecordProof, proof: HeaderProof) -> ProofBundle {
+    let HeaderProof {
+        ancestor,
+        head,
+        set_changes,
+    } = proof;
+    ProofBundle {
+        version: PROOF_VERSION,
+        record,
+        ancestor,
+        head,
+        set_changes,
+    }
+}
+
+/// Changes that lead a verifier on from the validator set of the height `trusted`, of all that are
+/// certified up to `certified`. They can be given at once, because no other header has to be
+/// certified first.
 ///
 /// # Errors
-/// Those of [`bundle`].
-pub fn validators(store: &dyn KvView, certified: u64) -> Result<Option<ProofBundle>, StateError> {
-    let changes = tables::set_changes(store, 1..certified.saturating_add(1), SET_CHANGES_MAX)?;
-    let Some((height, set, path)) = changes.into_iter().next_back() else {
-        return Ok(None);
-    };
-    let record = RecordProof::State {
-        key: HexBytes(VALIDATOR_SET_KEY.to_vec()),
-        value: Some(HexBytes(codec::encode(&set))),
-        path,
-    };
-    bundle(store, record, height, certified).map(Some)
+/// Those of [`bundle`], except for the size.
+pub fn set_path(store: &dyn KvView, trusted: u64, certified: u64) -> Result<SetPath, StateError> {
+    let below = certified.saturating_add(1);
+    let path = set_path::find(store, trusted, below, SET_PATH_MAX)?;
+    Ok(SetPath {
+        version: PROOF_VERSION,
+        set_changes: set_path::changes(store, &path.heights)?,
+        more: !path.complete,
+    })
 }
 
 /// Proof that the header at `height` is on the ledger, under the certified header at `certified`,
-/// which is not below it.
+/// which is not below it, for a verifier with the validator set of the height `trusted`.
 ///
 /// # Errors
 /// Those of [`bundle`], except for the size.
@@ -127,6 +132,35 @@ pub fn header_proof(
     store: &dyn KvView,
     height: u64,
     certified: u64,
+    trusted: u64,
+) -> Result<HeaderProof, StateError> {
+    let path = set_path::find(store, trusted, certified, SET_CHANGES_MAX)?;
+    if !path.complete {
+        return Err(StateError::ManyChanges { trusted });
+    }
+    header_proof_over(store, height, certified, &path.heights)
+}
+
+/// The same proof with the newest changes alone, at most `limit`: for a verifier that keeps the
+/// validators it has seen.
+///
+/// # Errors
+/// Those of [`bundle`], except for the size.
+pub fn recent_header_proof(
+    store: &dyn KvView,
+    height: u64,
+    certified: u64,
+    limit: usize,
+) -> Result<HeaderProof, StateError> {
+    let heights = set_path::newest(store, certified, limit)?;
+    header_proof_over(store, height, certified, &heights)
+}
+
+fn header_proof_over(
+    store: &dyn KvView,
+    height: u64,
+    certified: u64,
+    changes: &[u64],
 ) -> Result<HeaderProof, StateError> {
     let ancestor = if height == certified {
         None
@@ -136,7 +170,7 @@ pub fn header_proof(
     Ok(HeaderProof {
         ancestor,
         head: certified_header(store, certified)?,
-        set_changes: set_changes(store, certified)?,
+        set_changes: set_path::changes(store, changes)?,
     })
 }
 
@@ -145,31 +179,17 @@ pub fn header_proof(
 /// # Errors
 /// One of them is missing.
 pub fn certified_header(store: &dyn KvView, height: u64) -> Result<CertifiedHeader, StateError> {
-    let certificate = tables::certificate(store, height)?;
-    let missing = || StateError::Missing {
-        what: format!("the certificate at height {height}"),
-    };
     Ok(CertifiedHeader {
         header: header(store, height)?,
-        certificate: certificate.ok_or_else(missing)?,
+        certificate: certificate(store, height)?,
     })
 }
 
-/// The changes of the validator set below the header at `height`, each with its certificate.
-///
-/// # Errors
-/// A certificate is missing, or there are more than a bundle may have.
-pub fn set_changes(store: &dyn KvView, height: u64) -> Result<Vec<SetChange>, StateError> {
-    let changes = tables::set_changes(store, 1..height, SET_CHANGES_MAX + 1)?;
-    check_limit("changes of validators", changes.len(), SET_CHANGES_MAX)?;
-    let changes = changes.into_iter().map(|(height, next, path)| {
-        Ok(SetChange {
-            certified: certified_header(store, height)?,
-            next,
-            path,
-        })
-    });
-    changes.collect()
+pub(crate) fn certificate(store: &dyn KvView, height: u64) -> Result<Certificate, StateError> {
+    let certificate = tables::certificate(store, height)?;
+    certificate.ok_or_else(|| StateError::Missing {
+        what: format!("the certificate at height {height}"),
+    })
 }
 
 /// Proof that the history under the header at `new` begins with the one under the header at `old`

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use lamplighter_store::{Cf, Durability, Kv, MemoryKv, WriteBatch};
 use lamplighter_types::codec;
 
-use crate::{Key, Overlay, View};
+use crate::{Growth, Key, Overlay, View};
 
 fn numbers() -> Key<u64> {
     Key::table(7)
@@ -70,4 +70,112 @@ fn a_record_that_does_not_decode_names_its_key() {
         .get(&Key::<u64>::table(7).byte(1))
         .unwrap_err();
     assert!(error.to_string().contains("0701"), "{error}");
+}
+
+/// Bytes of the key of a number, and of the number.
+const ENTRY_BYTES: u64 = 9 + 8;
+
+#[test]
+fn the_growth_of_a_transaction_is_what_it_makes_less_what_it_removes() {
+    let mut overlay = Overlay::new(View::new(store_with(0..3)));
+    let number = |n| numbers().number(n);
+    let growth = |records| Growth {
+        records,
+        bytes: records * ENTRY_BYTES,
+    };
+    let put = |overlay: &mut Overlay, range: std::ops::Range<u64>| {
+        range.for_each(|n| overlay.put(&number(n), &n));
+    };
+    put(&mut overlay, 0..3);
+    assert_eq!(overlay.growth().unwrap(), growth(0), "they were there");
+    put(&mut overlay, 3..5);
+    assert_eq!(overlay.growth().unwrap(), growth(2));
+    overlay.delete(&number(0));
+    assert_eq!(overlay.growth().unwrap(), growth(1));
+    overlay.commit();
+    assert_eq!(overlay.growth().unwrap(), growth(0), "a new transaction");
+    put(&mut overlay, 3..5);
+    assert_eq!(
+        overlay.growth().unwrap(),
+        growth(0),
+        "made before in the block"
+    );
+    // What another transaction removed is new again; what was removed beyond is no credit.
+    put(&mut overlay, 0..1);
+    assert_eq!(overlay.growth().unwrap(), growth(1));
+    overlay.rollback();
+    (1..5).for_each(|n| overlay.delete(&number(n)));
+    assert_eq!(overlay.growth().unwrap(), growth(0));
+    overlay.commit();
+    put(&mut overlay, 1..2);
+    assert_eq!(overlay.growth().unwrap(), growth(1), "no credit is kept");
+}
+
+#[test]
+fn a_longer_record_in_the_same_place_grows_by_its_bytes() {
+    let key: Key<String> = Key::table(8).byte(1);
+    let mut overlay = Overlay::new(View::new(store_with(0..0)));
+    overlay.put(&key, &"four".to_owned());
+    overlay.commit();
+    overlay.put(&key, &"four and ten".to_owned());
+    let eight_bytes = Growth {
+        records: 0,
+        bytes: 8,
+    };
+    assert_eq!(overlay.growth().unwrap(), eight_bytes);
+    // It counts the same whether the transaction has read the record before or not.
+    assert!(overlay.exists(&key).unwrap());
+    assert_eq!(overlay.growth().unwrap(), eight_bytes);
+}
+
+#[test]
+fn a_read_before_the_write_changes_no_growth() {
+    let mut overlay = Overlay::new(View::new(store_with(0..1)));
+    assert_eq!(overlay.get(&numbers().number(0)).unwrap(), Some(0));
+    assert_eq!(overlay.get(&numbers().number(1)).unwrap(), None);
+    overlay.put(&numbers().number(0), &7);
+    overlay.put(&numbers().number(1), &7);
+    assert_eq!(overlay.growth().unwrap().records, 1);
+}
+
+mod growth_is_no_less_than_the_state_grows {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever transactions write, remove and write again, committed or not.
+        #[test]
+        fn in_any_order(
+            transactions in prop::collection::vec(
+                (prop::collection::vec((0_u64..8, any::<bool>()), 0..6), any::<bool>()),
+                0..20,
+            )
+        ) {
+            let mut overlay = Overlay::new(View::new(store_with(0..4)));
+            let (mut present, mut counted) = (4, 4);
+            for (writes, is_kept) in transactions {
+                for (n, makes) in writes {
+                    let key = numbers().number(n);
+                    if makes {
+                        overlay.put(&key, &n);
+                    } else {
+                        overlay.delete(&key);
+                    }
+                }
+                let growth = overlay.growth().unwrap();
+                prop_assert_eq!(growth.bytes, growth.records * ENTRY_BYTES);
+                if is_kept {
+                    overlay.commit();
+                    let after = found(&overlay, None, 100).len() as u64;
+                    prop_assert_eq!(growth.records, after.saturating_sub(present));
+                    counted += growth.records;
+                    present = after;
+                } else {
+                    overlay.rollback();
+                }
+                prop_assert!(counted >= present);
+            }
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! Blocks: the header with its transactions, the receipts, the attestation that each validator
 //! signs, and the certificate that a quorum of attestations forms.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::codec;
@@ -9,10 +11,11 @@ use crate::limits::{ADDRESS_BYTES_MAX, VALIDATORS_MAX};
 use crate::{Hash, Id, Notification, PublicKey, Signature, SignedTransaction};
 
 /// Version of the header's format. It changes with a version of the [`protocol`](crate::protocol).
-pub const HEADER_VERSION: u32 = 1;
+pub const HEADER_VERSION: u32 = 2;
 
-/// The header of a block, which validators sign. It is equal on all of them, hence without Raft's
-/// term and log index.
+/// The header of a block, which validators sign. It is equal on all nodes that have the same log:
+/// what executed the block ([`batch`](Self::batch)) and where it came in the log
+/// ([`position`](Self::position)) is certified with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -38,6 +41,12 @@ pub struct Header {
     /// Digest of the [`ValidatorSet`] that certifies this header: the one in the state of the block
     /// below.
     pub validators_hash: Hash,
+    /// Digest of the batch that this block executed; zero at height 0.
+    pub batch: Hash,
+    /// Digest of the position of consensus after the entry that carried the batch: its log id, the
+    /// membership in force there, and the digest of the log up to it; zero at height 0. The
+    /// position itself is in the store of every node, and in its images.
+    pub position: Hash,
 }
 
 impl Header {
@@ -55,6 +64,10 @@ pub struct Block {
     pub transactions: Vec<SignedTransaction>,
 }
 
+/// The facts of a refusal by name, such as `release` or `highest`: ids, hexadecimal digits, names
+/// of states, decimal numbers, and texts of the refused action, cut to 256 bytes.
+pub type RefusalFields = BTreeMap<String, String>;
+
 /// The outcome of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
@@ -62,10 +75,10 @@ pub struct Block {
 pub enum Outcome {
     Succeeded,
     /// The action was refused and changed nothing. `code` is stable, e.g.
-    /// `firmware.unknown_release`; `message` is for people.
+    /// `firmware.unknown_release`; `fields` has the facts of the refusal.
     Failed {
         code: String,
-        message: String,
+        fields: RefusalFields,
     },
 }
 
@@ -133,6 +146,13 @@ impl ValidatorSet {
         self.validators.iter().find(|v| v.key == *key)
     }
 
+    /// The number of validators of this set that signed a certificate. Signatures of others are not
+    /// counted, and none is checked.
+    pub fn count_signers(&self, certificate: &Certificate) -> usize {
+        let is_signer = |v: &&Validator| certificate.signatures.iter().any(|s| s.key == v.key);
+        self.validators.iter().filter(is_signer).count()
+    }
+
     pub fn by_node(&self, node: u64) -> Option<&Validator> {
         self.validators.iter().find(|v| v.node == node)
     }
@@ -154,13 +174,15 @@ pub struct Attestation {
 }
 
 impl Attestation {
-    fn header_message(header: &Hash) -> Vec<u8> {
-        Domain::Attestation.message(&[&header.0])
+    /// The bytes that are signed. The height is among them: a signature can't be shown as one for
+    /// another height, so two of one key for one height and different headers prove a fault.
+    fn message_of(height: u64, header: &Hash) -> Vec<u8> {
+        Domain::Attestation.message(&[&height.to_le_bytes(), &header.0])
     }
 
     /// Signs a header. The caller must have made (height, header) durable first.
     pub fn sign(height: u64, header: Hash, secret: &SecretKey) -> Self {
-        let signature = secret.sign(&Self::header_message(&header));
+        let signature = secret.sign(&Self::message_of(height, &header));
         Self {
             height,
             header,
@@ -171,12 +193,11 @@ impl Attestation {
 
     /// The bytes that this attestation signs.
     pub fn message(&self) -> Vec<u8> {
-        Self::header_message(&self.header)
+        Self::message_of(self.height, &self.header)
     }
 
     pub fn verify(&self) -> Result<(), crate::crypto::BadSignature> {
-        self.key
-            .verify(&Self::header_message(&self.header), &self.signature)
+        self.key.verify(&self.message(), &self.signature)
     }
 }
 
@@ -234,7 +255,7 @@ impl Certificate {
         }
     }
 
-    /// Checks that a quorum of `set` signed this header.
+    /// Checks that a quorum of `set` signed this header at this height.
     ///
     /// # Errors
     /// Too few, repeated, foreign or wrong signatures; a single one suffices to refuse.
@@ -253,7 +274,7 @@ impl Certificate {
         {
             return Err(CertificateError::Unordered);
         }
-        let message = Attestation::header_message(&self.header);
+        let message = Attestation::message_of(self.height, &self.header);
         for CertificateSignature { key, signature } in &self.signatures {
             if set.by_key(key).is_none() {
                 return Err(CertificateError::Foreign { key: *key });

@@ -8,7 +8,7 @@ use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 use ed25519_zebra::{VerificationKey, VerificationKeyBytes, batch};
 use rand_core::{TryCryptoRng, TryRng};
 
-use crate::{PublicKey, Signature};
+use crate::{Hash, Id, PublicKey, Signature};
 
 /// The purpose of a signature. Its text, closed by a zero byte, precedes the signed bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub enum Domain {
     Release,
     DeviceReport,
     DeviceEvent,
-    KeyRotation,
+    KeyPossession,
     Token,
 }
 
@@ -27,11 +27,11 @@ impl Domain {
     pub const fn prefix(self) -> &'static [u8] {
         match self {
             Domain::Transaction => b"lamplighter/transaction/1\0",
-            Domain::Attestation => b"lamplighter/attestation/1\0",
+            Domain::Attestation => b"lamplighter/attestation/2\0",
             Domain::Release => b"lamplighter/release/1\0",
             Domain::DeviceReport => b"lamplighter/device-report/1\0",
             Domain::DeviceEvent => b"lamplighter/device-event/1\0",
-            Domain::KeyRotation => b"lamplighter/key-rotation/1\0",
+            Domain::KeyPossession => b"lamplighter/key-possession/2\0",
             Domain::Token => b"lamplighter/token/2\0",
         }
     }
@@ -45,6 +45,49 @@ impl Domain {
             .iter()
             .for_each(|part| message.extend_from_slice(part));
         message
+    }
+}
+
+/// The kind of the subject for which a key is introduced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyPurpose {
+    /// A user or a gateway.
+    Account,
+    /// A validator or an observer, by the name of its account.
+    Node,
+    Device,
+}
+
+impl KeyPurpose {
+    /// The text that is signed.
+    pub const fn text(self) -> &'static [u8] {
+        match self {
+            Self::Account => b"account",
+            Self::Node => b"node",
+            Self::Device => b"device",
+        }
+    }
+
+    /// The bytes that `key` signs to show that its holder wants it for `subject` of this ledger.
+    /// Otherwise anybody who may register could claim the key of somebody else, who then could
+    /// never be registered.
+    pub fn message(self, chain_id: &Hash, subject: &Id, key: &PublicKey) -> Vec<u8> {
+        let (text, subject) = (self.text(), subject.as_str().as_bytes());
+        Domain::KeyPossession.message(&[&chain_id.0, text, b"\0", subject, b"\0", &key.0])
+    }
+
+    /// Verifies a proof of possession.
+    ///
+    /// # Errors
+    /// The signature is not one of `key` over [`message`](Self::message).
+    pub fn verify(
+        self,
+        chain_id: &Hash,
+        subject: &Id,
+        key: &PublicKey,
+        proof: &Signature,
+    ) -> Result<(), BadSignature> {
+        key.verify(&self.message(chain_id, subject, key), proof)
     }
 }
 
@@ -77,6 +120,11 @@ impl SecretKey {
 
     pub fn public(&self) -> PublicKey {
         PublicKey(self.0.verifying_key().to_bytes())
+    }
+
+    /// The proof of possession of this key, for `subject` of the ledger `chain_id`.
+    pub fn prove(&self, purpose: KeyPurpose, chain_id: &Hash, subject: &Id) -> Signature {
+        self.sign(&purpose.message(chain_id, subject, &self.public()))
     }
 
     /// Signs `message`, which begins with a [`Domain`]'s prefix.

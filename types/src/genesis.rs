@@ -7,17 +7,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec;
 use crate::limits::{
-    APPROVALS_MAX, GRANTS_PER_ACCOUNT_MAX, NUMBER_MAX, SMALL_LIST_MAX, TEXT_BYTES_MAX,
-    VALIDATORS_MAX,
+    GRANTS_PER_ACCOUNT_MAX, NUMBER_MAX, SMALL_LIST_MAX, TEXT_BYTES_MAX, VALIDATORS_MAX,
 };
-use crate::record::Policies;
+use crate::record::{ApprovalPolicy, Policies, PolicyError};
 use crate::{Grant, Hash, Id, PublicKey, Role, Scope, Validator, ValidatorSet};
+
+/// Version of the formats of a ledger: of its genesis file and of all that follows from it.
+pub const GENESIS_VERSION: u32 = 2;
 
 /// The genesis file (JSON). Its digest is the chain id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Genesis {
+    /// [`GENESIS_VERSION`].
+    pub version: u32,
     /// Name for people, e.g. `Harbour City`.
     pub name: String,
     pub created_ms: u64,
@@ -42,6 +46,8 @@ pub struct GenesisAccount {
 /// Why a genesis file can't be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum GenesisError {
+    #[error("the file has version {0}, this program reads version {GENESIS_VERSION}")]
+    Version(u32),
     #[error("a ledger has 1 to {VALIDATORS_MAX} validators, not {0}")]
     ValidatorCount(usize),
     #[error("validators must be in the order of their node ids, each once: {after} follows {node}")]
@@ -78,8 +84,10 @@ pub enum GenesisError {
     Name { of: String },
     #[error("{account} has {got} roles, more than the {GRANTS_PER_ACCOUNT_MAX} allowed")]
     Grants { account: Id, got: usize },
-    #[error("{policy} is {got}, it must be 1 to {APPROVALS_MAX}")]
-    Policy { policy: &'static str, got: u8 },
+    #[error("a role of {account} has since_ms {since_ms}, in a genesis file it is 0")]
+    Since { account: Id, since_ms: u64 },
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
 }
 
 /// A part of a genesis file that is valid, and that the founders may not have meant.
@@ -88,8 +96,8 @@ pub enum GenesisWarning {
     #[error("{0} has no role: it can do nothing until an administrator grants it one")]
     NoRole(Id),
     #[error(
-        "{policy} is {wanted}, and the file has {have} with the role {role}: more must be \
-         registered before anything is approved by that policy"
+        "{policy} need {wanted} approvals, and the file has {have} with the role {role}: nothing \
+         is ever approved by that policy until there are more"
     )]
     TooFewPeople {
         policy: &'static str,
@@ -97,6 +105,24 @@ pub enum GenesisWarning {
         have: usize,
         role: &'static str,
     },
+    #[error(
+        "{have} administrators of the whole city, and {wanted} must agree: when one loses a key or \
+         has it stolen, nobody can be appointed or recovered any more"
+    )]
+    NoSpare { have: usize, wanted: u8 },
+    #[error("{policy} need one approval: one stolen key is enough")]
+    OneApproval { policy: &'static str },
+    #[error(
+        "{power} people can appoint administrators, and {policy} need {wanted}: those {power} can \
+         appoint the missing ones"
+    )]
+    WeakPower {
+        policy: &'static str,
+        wanted: u8,
+        power: u8,
+    },
+    #[error("newcomers do not wait: nobody has the time to stop a false one")]
+    NoWait,
 }
 
 /// The text that names a node of the file in an error.
@@ -118,6 +144,9 @@ impl Genesis {
     /// # Errors
     /// The first fault, with the names that it is about.
     pub fn check(&self) -> Result<(), GenesisError> {
+        if self.version != GENESIS_VERSION {
+            return Err(GenesisError::Version(self.version));
+        }
         if self.name.len() > TEXT_BYTES_MAX {
             let of = "the city".to_owned();
             return Err(GenesisError::Name { of });
@@ -125,11 +154,7 @@ impl Genesis {
         self.check_validators()?;
         self.check_accounts()?;
         self.check_names()?;
-        for (policy, got) in self.policies.named() {
-            if !(1..=APPROVALS_MAX).contains(&usize::from(got)) {
-                return Err(GenesisError::Policy { policy, got });
-            }
-        }
+        self.policies.check()?;
         match self.administrators() {
             0 => Err(GenesisError::NoAdministrator),
             _ => Ok(()),
@@ -186,6 +211,10 @@ impl Genesis {
                 let account = account.account.clone();
                 return Err(GenesisError::Grants { account, got });
             }
+            if let Some(grant) = account.grants.iter().find(|grant| grant.since_ms != 0) {
+                let (account, since_ms) = (account.account.clone(), grant.since_ms);
+                return Err(GenesisError::Since { account, since_ms });
+            }
         }
         Ok(())
     }
@@ -222,10 +251,7 @@ impl Genesis {
 
     /// Number of administrators of the whole city.
     fn administrators(&self) -> usize {
-        let city = Grant {
-            role: Role::Administrator,
-            scope: Scope::city(),
-        };
+        let city = Grant::founding(Role::Administrator, Scope::city());
         let administers = |a: &&GenesisAccount| a.grants.contains(&city);
         self.accounts.iter().filter(administers).count()
     }
@@ -235,11 +261,19 @@ impl Genesis {
         let idle = self.accounts.iter().filter(|a| a.grants.is_empty());
         let idle = idle.map(|a| GenesisWarning::NoRole(a.account.clone()));
         let mut warnings: Vec<_> = idle.collect();
+        warnings.extend(self.people_warnings());
+        warnings.extend(self.policy_warnings());
+        warnings
+    }
+
+    fn people_warnings(&self) -> Vec<GenesisWarning> {
         let approvers = self.with_role(Role::Approver).count();
         let administrators = self.administrators();
-        for (policy, wanted) in self.policies.named() {
+        let mut warnings = Vec::new();
+        for (policy, ApprovalPolicy { approvals, .. }) in self.policies.approvals.named() {
+            let wanted = approvals;
             let (have, role) = match policy {
-                "release_approvals" | "rollout_approvals" => (approvers, "approver"),
+                "releases" | "rollouts" => (approvers, "approver"),
                 _ => (administrators, "administrator of the whole city"),
             };
             if have < usize::from(wanted) {
@@ -250,6 +284,40 @@ impl Genesis {
                     role,
                 });
             }
+        }
+        let wanted = self.policies.approvals.administrators();
+        let have = administrators;
+        if have == usize::from(wanted) {
+            warnings.push(GenesisWarning::NoSpare { have, wanted });
+        }
+        warnings
+    }
+
+    fn policy_warnings(&self) -> Vec<GenesisWarning> {
+        let Policies {
+            approvals,
+            newcomer_wait_ms,
+            allowances: _,
+            retention: _,
+        } = &self.policies;
+        let power = approvals.power.approvals;
+        let mut warnings = Vec::new();
+        for (policy, ApprovalPolicy { approvals, .. }) in approvals.named() {
+            let wanted = approvals;
+            // One approver is enough for a rollout of what two have released.
+            if wanted == 1 && policy != "rollouts" {
+                warnings.push(GenesisWarning::OneApproval { policy });
+            }
+            if wanted > power {
+                warnings.push(GenesisWarning::WeakPower {
+                    policy,
+                    wanted,
+                    power,
+                });
+            }
+        }
+        if *newcomer_wait_ms == 0 {
+            warnings.push(GenesisWarning::NoWait);
         }
         warnings
     }

@@ -31,11 +31,11 @@ pub mod wire;
 pub use action::*;
 pub use block::{
     Attestation, Block, Certificate, CertificateError, CertificateSignature, HEADER_VERSION,
-    Header, Outcome, Receipt, Validator, ValidatorSet,
+    Header, Outcome, Receipt, RefusalFields, Validator, ValidatorSet,
 };
 pub use bytes::{Hash, HexBytes, HexError, PublicKey, Signature};
-pub use crypto::{Domain, SecretKey};
-pub use genesis::{Genesis, GenesisAccount, GenesisError, GenesisWarning};
+pub use crypto::{Domain, KeyPurpose, SecretKey};
+pub use genesis::{GENESIS_VERSION, Genesis, GenesisAccount, GenesisError, GenesisWarning};
 pub use id::{Id, NameError, Scope, Version};
 pub use notification::{Fact, Notification, Place};
 pub use printable::{printable, printable_json};

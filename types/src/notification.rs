@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AlarmId, ConfigTarget, DeploymentState, Device, Hash, Id, PublicKey, Role, Scope, Severity,
-    SkipReason, Validator,
+    AlarmId, ConfigTarget, DeploymentState, Device, DeviceCounters, Hash, Id, PublicKey, Role,
+    Scope, Severity, SkipReason, Validator,
 };
 
 /// A fact of a block, for subscribers.
@@ -62,9 +62,8 @@ pub enum Fact {
     AccountEnabled {
         account: Id,
     },
-    RecoveryVoted {
+    AccountRecovered {
         account: Id,
-        votes: u32,
     },
     DeviceRegistered,
     DeviceAssigned {
@@ -85,6 +84,15 @@ pub enum Fact {
     DeviceDecommissioned {
         reason: String,
     },
+    /// Numbers of the device were set by governance.
+    DeviceReset {
+        counters: DeviceCounters,
+    },
+    DeviceKeyReplaced {
+        key: PublicKey,
+    },
+    /// The device's key may be registered once more.
+    HardwareReleased,
     InventoryReported {
         digest: Hash,
     },
@@ -113,7 +121,19 @@ pub enum Fact {
         release: Id,
         by: Id,
     },
+    ReleaseApprovalWithdrawn {
+        release: Id,
+        by: Id,
+    },
     ReleaseReleased {
+        release: Id,
+    },
+    /// Its author or vendor took it back before it was approved; it has left the state.
+    ReleaseWithdrawn {
+        release: Id,
+    },
+    /// It was not approved in time; it has left the state.
+    ReleaseLapsed {
         release: Id,
     },
     ReleaseDeprecated {
@@ -128,12 +148,25 @@ pub enum Fact {
         node: u64,
         holders: u32,
     },
+    /// A validator is going to remove an artifact.
+    ArtifactDropped {
+        artifact: Hash,
+        node: u64,
+    },
     RolloutPlanned {
         rollout: Id,
     },
     RolloutApproved {
         rollout: Id,
         by: Id,
+    },
+    RolloutApprovalWithdrawn {
+        rollout: Id,
+        by: Id,
+    },
+    /// The plan was not started in time; it has left the state.
+    RolloutLapsed {
+        rollout: Id,
     },
     RolloutStarted {
         rollout: Id,
@@ -188,12 +221,37 @@ pub enum Fact {
         alarm: AlarmId,
         by: Id,
     },
+    /// An open alarm has left the state: it was cleared and not acknowledged, and made room for a
+    /// newer one; or the events of its device are numbered anew.
+    AlarmEvicted {
+        alarm: AlarmId,
+    },
+    /// An event raised no alarm, because the device has as many active ones as it may have.
+    AlarmNotRaised {
+        alarm: AlarmId,
+        kind: String,
+        severity: Severity,
+    },
     ChangeProposed {
         proposal: Id,
     },
     ChangeApproved {
         proposal: Id,
         by: Id,
+    },
+    /// An approval of a proposal was taken back.
+    ApprovalWithdrawn {
+        proposal: Id,
+        by: Id,
+    },
+    ProposalWithdrawn {
+        proposal: Id,
+    },
+    ProposalExpired {
+        proposal: Id,
+    },
+    ProposalCarriedOut {
+        proposal: Id,
     },
     ValidatorAdded {
         validator: Validator,

@@ -10,8 +10,8 @@ use crate::codec::{self, CodecError};
 use crate::crypto::{BadSignature, Domain, SecretKey};
 use crate::limits::TRANSACTION_BYTES_MAX;
 use crate::{
-    ConfigReport, DeploymentReport, DeviceEvent, Hash, HexBytes, InventoryReport, PublicKey,
-    ReleaseManifest, Signature, SignedRelease,
+    ConfigReport, DeploymentReport, DeviceEvent, Hash, HexBytes, InventoryReport, KeyRotation,
+    PublicKey, ReleaseManifest, Signature, SignedRelease,
 };
 
 /// A value that a Thing may sign.
@@ -76,6 +76,7 @@ macro_rules! device_signed {
 device_signed!(InventoryReport, DeviceReport);
 device_signed!(DeploymentReport, DeviceReport);
 device_signed!(ConfigReport, DeviceReport);
+device_signed!(KeyRotation, DeviceReport);
 device_signed!(DeviceEvent, DeviceEvent);
 
 /// Why a signed release is not valid.
@@ -119,9 +120,4 @@ impl SignedRelease {
             .map_err(ReleaseError::Signature)?;
         codec::decode(&self.manifest.0).map_err(ReleaseError::Manifest)
     }
-}
-
-/// The message that the new key of an account signs when it replaces the old one.
-pub fn key_rotation_message(chain_id: &Hash, account: &crate::Id, old: &PublicKey) -> Vec<u8> {
-    Domain::KeyRotation.message(&[&chain_id.0, account.as_str().as_bytes(), b"\0", &old.0])
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::codec::{self, CodecError};
 use crate::record::*;
 use crate::tables::Table;
-use crate::{AlarmId, ConfigTarget, Hash, HexBytes, Id, PublicKey, Scope, ValidatorSet};
+use crate::{ConfigTarget, Hash, HexBytes, Id, PublicKey, Scope, ValidatorSet};
 
 /// A deadline (Unix ms), the rollout and the device.
 type Timer = (u64, Id, Id);
@@ -56,8 +56,9 @@ state_keys! {
     Account { account: Id } => Account,
     Key { key: PublicKey } => KeyRecord,
     ReplayWindow { key: PublicKey } => ReplayWindow,
-    Recovery { account: Id, new_key: PublicKey } => Recovery,
+    Approver { account: Id } => Id,
     Administrator { account: Id } => Id,
+    AllowanceUse { account: Id } => AllowanceUse,
 
     Device { device: Id } => Device,
     DeviceState { device: Id } => DeviceState,
@@ -69,21 +70,23 @@ state_keys! {
     RegistrantLink { registrant: String } => RegistrantLink,
 
     Release { release: Id } => Release,
-    Artifact { digest: Hash } => Artifact,
+    Artifact { digest: Hash, size_bytes: u64 } => Artifact,
+    ReleaseByArtifact { digest: Hash, release: Id } => Id,
+    OpenRelease { organization: Id, release: Id } => Id,
 
     Rollout { rollout: Id } => Rollout,
     Deployment { rollout: Id, device: Id } => Deployment,
     DeploymentByDevice { device: Id, height: u64, rollout: Id } => Id,
     DeploymentTimer { deadline_ms: u64, rollout: Id, device: Id } => Timer,
     RunningRollout { rollout: Id } => (Id, RolloutWork),
+    OpenPlan { organization: Id, rollout: Id } => Id,
 
     DesiredConfig { target: ConfigTarget } => DesiredConfig,
     ReportedConfig { device: Id } => ReportedConfig,
 
     EventCursor { device: Id } => EventCursor,
     Alarm { device: Id, sequence: u64 } => Alarm,
-    OpenAlarm { device: Id, sequence: u64 } => AlarmId,
-    AlarmSlot { device: Id, alarm: String } => AlarmSlot,
+    DeviceAlarms { device: Id } => DeviceAlarms,
 
     ValidatorSet => ValidatorSet,
     Observer { node: u64 } => Observer,
@@ -91,6 +94,7 @@ state_keys! {
     Proposal { proposal: Id } => Proposal,
     Protocol => Protocol,
     UsedNode { node: u64 } => Id,
+    ProposalDeadline { deadline_ms: u64, proposal: Id } => Id,
 }
 
 fn readable<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<Value, CodecError> {

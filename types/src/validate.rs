@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use crate::limits::NUMBER_MAX;
 
-/// Why a field of an action is refused whatever the state. The texts are part of receipts.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+/// Why a field of an action is refused whatever the state. Receipts have its fields.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum FieldError {
     #[error("{field} is empty")]
     Empty { field: &'static str },

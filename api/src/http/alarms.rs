@@ -47,7 +47,7 @@ fn parse_alarm_id(text: &str) -> Result<AlarmId, ApiError> {
     })
 }
 
-/// All alarms of a device, oldest first.
+/// The open alarms of a device, oldest first. Closed ones are in the history of the device.
 #[utoipa::path(get, path = "/v1/devices/{device}/alarms", tag = "events",
     params(("device" = Id, Path), PageQuery),
     responses((status = 200, body = Page<Alarm>)))]
@@ -65,7 +65,8 @@ async fn device_alarms(
     .await
 }
 
-/// One alarm, named by its device and the event that raised it.
+/// One alarm, named by its device and the event that raised it, while it is active or not
+/// acknowledged. A closed one is in its history.
 #[utoipa::path(get, path = "/v1/alarms/{device}/{sequence}", tag = "events",
     params(("device" = Id, Path), ("sequence" = u64, Path), ReadQuery),
     responses((status = 200, body = RecordResponse<Alarm>), (status = 404, body = Problem)))]
@@ -77,7 +78,14 @@ async fn alarm(
     let alarm = AlarmId { device, sequence };
     let key = events::keys::alarm(&alarm);
     let subject = Some(Subject::Alarm(alarm));
-    read::record(&app, &query, &key, "such alarm", subject).await
+    read::record(
+        &app,
+        &query,
+        &key,
+        "such open alarm; a closed one is in its history",
+        subject,
+    )
+    .await
 }
 
 /// The history of an alarm, newest first: who raised, acknowledged and cleared it, and when. At

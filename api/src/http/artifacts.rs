@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use futures::stream;
-use lamplighter_contracts::users;
+use lamplighter_contracts::{firmware, users};
 use lamplighter_ledger::artifacts::{ArtifactError, Artifacts, RANGE_BYTES_MAX, Uploader};
 use lamplighter_system::error_chain;
 use lamplighter_types::wire::content_type::BYTES;
@@ -50,7 +50,11 @@ impl From<ArtifactError> for ApiError {
         let (status, code) = match &error {
             ArtifactError::Missing(_) => (StatusCode::NOT_FOUND, code::NOT_FOUND),
             ArtifactError::Offset { .. } => (StatusCode::CONFLICT, "artifact.offset"),
-            ArtifactError::TooManyAccountUploads(_) => (StatusCode::CONFLICT, "artifact.uploads"),
+            ArtifactError::TooManyAccountUploads(_)
+            | ArtifactError::TooManyOrganizationUploads(_) => {
+                (StatusCode::CONFLICT, "artifact.uploads")
+            }
+            ArtifactError::Published(_) => (StatusCode::CONFLICT, "artifact.published"),
             ArtifactError::WrongDigest { .. } => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "artifact.digest")
             }
@@ -58,6 +62,10 @@ impl From<ArtifactError> for ApiError {
             ArtifactError::Range { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, "artifact.range"),
             ArtifactError::TooManyUploads(_) => (StatusCode::SERVICE_UNAVAILABLE, code::BUSY),
             ArtifactError::Quota { .. } => (StatusCode::INSUFFICIENT_STORAGE, "artifact.quota"),
+            ArtifactError::OrganizationQuota { .. } => (
+                StatusCode::INSUFFICIENT_STORAGE,
+                "artifact.organization_quota",
+            ),
             ArtifactError::Io { source, .. } if source.kind() == ErrorKind::StorageFull => {
                 (StatusCode::INSUFFICIENT_STORAGE, "artifact.disk_full")
             }
@@ -74,12 +82,22 @@ impl From<ArtifactError> for ApiError {
     }
 }
 
-/// The owner of an upload; each account has its own uploads.
-fn uploader(bearer: Option<&Bearer>) -> Uploader {
-    match bearer {
-        Some(bearer) => Uploader::Account(bearer.account.clone()),
-        None => Uploader::Anyone,
-    }
+/// The owner of an upload; each account has its own uploads, within the limits of its organization.
+fn uploader(app: &App, bearer: Option<&Bearer>) -> Result<Uploader, ApiError> {
+    let Some(bearer) = bearer else {
+        return Ok(Uploader::Anyone);
+    };
+    let (view, _) = app.handle.view()?;
+    let account = users::account(&view, &bearer.account)?;
+    let account = account.ok_or_else(|| forbidden("the account is not on the ledger"))?;
+    Ok(Uploader::Account {
+        account: account.account,
+        organization: account.organization,
+    })
+}
+
+fn forbidden(detail: &str) -> ApiError {
+    ApiError::new(StatusCode::FORBIDDEN, code::FORBIDDEN, detail)
 }
 
 fn upload(artifacts: &Artifacts, digest: Hash, offset: u64) -> Upload {
@@ -104,24 +122,22 @@ fn require_uploader(app: &App, bearer: Option<&Bearer>) -> Result<(), ApiError> 
         return Ok(());
     }
     let detail = "only vendors, operators and administrators upload artifacts";
-    Err(ApiError::new(
-        StatusCode::FORBIDDEN,
-        code::FORBIDDEN,
-        detail,
-    ))
+    Err(forbidden(detail))
 }
 
 /// Begins an upload, or returns the offset of one.
 ///
 /// Uploads of other accounts are not touched. If the account has announced the digest with another
 /// size, the upload starts again from the beginning. An account has at most 8 unfinished uploads at
-/// a node, and each is dropped a day after its last piece.
+/// a node, its organization 16, and each is dropped a day after its last piece. An organization has
+/// at most 8 GiB at a node that no approver has released.
 #[utoipa::path(post, path = "/v1/artifacts", tag = "artifacts", request_body = NewArtifact,
     responses((status = 200, body = Upload), (status = 403, body = Problem),
-        (status = 409, description = "The account has too many unfinished uploads: \
-            `artifact.uploads`.",
+        (status = 409, description = "The account or its organization has too many unfinished \
+            uploads: `artifact.uploads`.",
             body = Problem),
-        (status = 507, body = Problem)))]
+        (status = 507, description = "No space for all (`artifact.quota`), or for the organization \
+            (`artifact.organization_quota`).", body = Problem)))]
 async fn begin(
     State(app): State<App>,
     bearer: Option<Extension<Bearer>>,
@@ -129,7 +145,7 @@ async fn begin(
 ) -> Result<Json<Upload>, ApiError> {
     require_uploader(&app, bearer.as_deref())?;
     let artifacts = app.handle.artifacts();
-    let uploader = uploader(bearer.as_deref());
+    let uploader = uploader(&app, bearer.as_deref())?;
     let offset = artifacts
         .begin(&uploader, new.digest, new.size_bytes)
         .await?;
@@ -143,7 +159,7 @@ async fn uploads(
     State(app): State<App>,
     bearer: Option<Extension<Bearer>>,
 ) -> Result<Json<UnfinishedUploads>, ApiError> {
-    let uploader = uploader(bearer.as_deref());
+    let uploader = uploader(&app, bearer.as_deref())?;
     let uploads = app.handle.artifacts().uploads(&uploader).await?;
     let items = uploads.into_iter().map(|upload| {
         let since = upload.expires.duration_since(UNIX_EPOCH);
@@ -159,18 +175,29 @@ async fn uploads(
     }))
 }
 
-/// Drops an unfinished upload of the caller with its bytes.
+/// Drops an unfinished upload of the caller with its bytes, or an artifact that an account of the
+/// caller's organization uploaded at this node and that no release names.
 #[utoipa::path(delete, path = "/v1/artifacts/{digest}/upload", tag = "artifacts",
     params(("digest" = Hash, Path)),
-    responses((status = 204), (status = 404, body = Problem)))]
+    responses((status = 204), (status = 404, body = Problem),
+        (status = 409, description = "A release names the artifact: `artifact.published`.",
+            body = Problem)))]
 async fn drop_upload(
     State(app): State<App>,
     Path(digest): Path<Hash>,
     bearer: Option<Extension<Bearer>>,
 ) -> Result<StatusCode, ApiError> {
-    let uploader = uploader(bearer.as_deref());
+    let uploader = uploader(&app, bearer.as_deref())?;
     let artifacts = app.handle.artifacts();
-    artifacts.drop_upload(&uploader, digest).await?;
+    if artifacts.size(&digest).is_none() {
+        artifacts.drop_upload(&uploader, digest).await?;
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    let (view, _) = app.handle.view()?;
+    if firmware::is_published(&view, &digest)? {
+        return Err(ArtifactError::Published(digest).into());
+    }
+    artifacts.drop_unpublished(&uploader, digest).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -206,7 +233,7 @@ async fn append(
         ApiError::invalid("artifact.offset", "the header Upload-Offset is missing")
     })?;
     let artifacts = app.handle.artifacts();
-    let uploader = uploader(bearer.as_deref());
+    let uploader = uploader(&app, bearer.as_deref())?;
     let offset = artifacts
         .append(&uploader, digest, offset, body.bytes.clone())
         .await?;
@@ -223,7 +250,7 @@ async fn offset(
     Path(digest): Path<Hash>,
     bearer: Option<Extension<Bearer>>,
 ) -> Result<Response, ApiError> {
-    let uploader = uploader(bearer.as_deref());
+    let uploader = uploader(&app, bearer.as_deref())?;
     let offset = app.handle.artifacts().offset(&uploader, digest).await?;
     Ok([(UPLOAD_OFFSET, offset.to_string())].into_response())
 }

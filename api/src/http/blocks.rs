@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use lamplighter_ledger::Subject;
-use lamplighter_types::proof::ProofBundle;
+use lamplighter_types::proof::{ProofBundle, SetPath};
 use lamplighter_types::wire::{DecodedTransaction, FullBlock};
 use lamplighter_types::{Certificate, Hash, Header};
 use serde::Deserialize;
@@ -23,6 +23,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(certificate))
         .routes(routes!(transaction_proof))
         .routes(routes!(event_proof))
+        .routes(routes!(validators_proof))
 }
 
 fn parse_height(app: &App, text: &str) -> Result<u64, ApiError> {
@@ -107,6 +108,17 @@ pub struct ProofQuery {
     /// Proves the receipt in place of the transaction.
     #[serde(default)]
     receipt: bool,
+    /// The height of the validators that the verifier trusts; 0, the genesis file, if absent.
+    #[serde(default)]
+    trusted: u64,
+}
+
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct TrustedQuery {
+    /// The height of the validators that the verifier trusts; 0, the genesis file, if absent.
+    #[serde(default)]
+    trusted: u64,
 }
 
 /// Proof that a transaction, or its receipt, is in the chain.
@@ -124,19 +136,30 @@ async fn transaction_proof(
     } else {
         Subject::Transaction(hash)
     };
-    Ok(Json(read::prove(&app, subject).await?))
+    Ok(Json(read::prove(&app, subject, query.trusted).await?))
 }
 
 /// Proof of a device event, by the height of its block and its index among the block's events.
 #[utoipa::path(get, path = "/v1/proofs/events/{height}/{index}", tag = "chain",
-    params(("height" = u64, Path), ("index" = u32, Path)),
+    params(("height" = u64, Path), ("index" = u32, Path), TrustedQuery),
     responses((status = 200, body = ProofBundle), (status = 404, body = Problem),
         (status = 504, body = Problem)))]
 async fn event_proof(
     State(app): State<App>,
     Path((height, index)): Path<(u64, u32)>,
+    Query(query): Query<TrustedQuery>,
 ) -> Result<Json<ProofBundle>, ApiError> {
-    Ok(Json(
-        read::prove(&app, Subject::Event { height, index }).await?,
-    ))
+    let subject = Subject::Event { height, index };
+    Ok(Json(read::prove(&app, subject, query.trusted).await?))
+}
+
+/// Changes of the validators that lead a verifier on from those that it trusts, in pages: while
+/// `more` is true, others follow after the height of the last one.
+#[utoipa::path(get, path = "/v1/proofs/validators", tag = "chain", params(TrustedQuery),
+    responses((status = 200, body = SetPath)))]
+async fn validators_proof(
+    State(app): State<App>,
+    Query(query): Query<TrustedQuery>,
+) -> Result<Json<SetPath>, ApiError> {
+    Ok(Json(app.handle.set_path(query.trusted).await?))
 }

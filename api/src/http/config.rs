@@ -34,6 +34,10 @@ pub struct TargetQuery {
     linearizable: bool,
     #[serde(default)]
     proof: bool,
+    /// The height of the validators that the verifier of the proof trusts; 0, the genesis file, if
+    /// absent.
+    #[serde(default)]
+    trusted: u64,
 }
 
 fn target(
@@ -68,6 +72,7 @@ async fn desired(
         min_height,
         linearizable,
         proof,
+        trusted,
     } = query;
     let target = target(model, district, device)?;
     let key = config::keys::desired(&target);
@@ -75,6 +80,7 @@ async fn desired(
         min_height,
         linearizable,
         proof,
+        trusted,
     };
     let what = "document for this target";
     read::record(&app, &query, &key, what, Some(Subject::Config(target))).await

@@ -122,6 +122,16 @@ impl From<ProveError> for ApiError {
         match &error {
             ProveError::NotFound => Self::not_found("such record"),
             ProveError::Wait(wait) => (*wait).into(),
+            ProveError::Behind { .. } => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                code::PROOF_BEHIND,
+                error.to_string(),
+            ),
+            ProveError::ManyChanges { .. } => Self::new(
+                StatusCode::CONFLICT,
+                code::PROOF_MANY_CHANGES,
+                error.to_string(),
+            ),
             ProveError::State(_) => Self::internal(&error),
         }
     }

@@ -12,11 +12,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use lamplighter_contracts::ContractError;
 use lamplighter_contracts::devices::iotregistry::{
     CreateRegistrant, RegisterSpec, RegisterThing, RegistryError, RegistryFailure, argument,
 };
 use lamplighter_contracts::devices::{iotregistry_check, iotregistry_query};
+use lamplighter_contracts::{ContractError, refusal};
 use lamplighter_ledger::Verdict;
 use lamplighter_state::StateError;
 use lamplighter_system::{RateLimit, error_chain};
@@ -79,7 +79,7 @@ fn refused(failure: RegistryFailure<StateError>) -> ApiError {
         | RegistryError::NonceExists
         | RegistryError::AliasExists { .. }
         | RegistryError::SpecExists => StatusCode::CONFLICT,
-        RegistryError::DamagedRecord(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        RegistryError::DamagedRecord => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_REQUEST,
     };
     ApiError::new(status, refusal.code(), error_chain(&refusal))
@@ -114,10 +114,10 @@ async fn relay(app: &App, function: &str, argument: String) -> Result<Json<Submi
     {
         Verdict::Committed(commitment) => match &commitment.receipt.outcome {
             Outcome::Succeeded => Ok(Json(submitted(app, hash, commitment))),
-            Outcome::Failed { code, message } => Err(ApiError::new(
+            Outcome::Failed { code, fields } => Err(ApiError::new(
                 StatusCode::CONFLICT,
                 code.clone(),
-                message.clone(),
+                refusal::message(code, fields),
             )),
         },
         Verdict::Refused(refusal) => Err(ApiError::busy(refusal.to_string())),

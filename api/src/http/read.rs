@@ -44,6 +44,10 @@ pub struct ReadQuery {
     /// Adds a proof bundle under the newest certificate.
     #[serde(default)]
     pub proof: bool,
+    /// The height of the validators that the verifier of the proof trusts; 0, the genesis file, if
+    /// absent.
+    #[serde(default)]
+    pub trusted: u64,
 }
 
 /// Parameters of a read of many records.
@@ -150,7 +154,8 @@ pub async fn record<T: DeserializeOwned>(
     let missing = || ApiError::not_found(&what);
     let record = state.get(key)?.ok_or_else(missing)?;
     if query.proof {
-        return proven_record(app, key).await?.ok_or_else(missing);
+        let proven = proven_record(app, key, query.trusted).await?;
+        return proven.ok_or_else(missing);
     }
     let changed = match subject {
         Some(subject) => last_change(&state, &subject)?,
@@ -170,8 +175,10 @@ pub async fn record<T: DeserializeOwned>(
 async fn proven_record<T: DeserializeOwned>(
     app: &App,
     key: &Key<T>,
+    trusted: u64,
 ) -> Result<Option<AtHeight<RecordResponse<T>>>, ApiError> {
-    let proof = prove(app, Subject::State(key.as_bytes().to_vec())).await?;
+    let subject = Subject::State(key.as_bytes().to_vec());
+    let proof = prove(app, subject, trusted).await?;
     let RecordProof::State {
         value: Some(value), ..
     } = &proof.record
@@ -249,7 +256,7 @@ pub async fn history(
     })
 }
 
-/// Makes a proof when its block is certified.
-pub async fn prove(app: &App, subject: Subject) -> Result<ProofBundle, ApiError> {
-    Ok(app.handle.prove(subject, WAIT).await?)
+/// Makes a proof when its block is certified, for a verifier with the validators of a height.
+pub async fn prove(app: &App, subject: Subject, trusted: u64) -> Result<ProofBundle, ApiError> {
+    Ok(app.handle.prove(subject, trusted, WAIT).await?)
 }

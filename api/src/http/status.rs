@@ -23,7 +23,21 @@ fn alarm_status(RaisedAlarm { alarm, time_ms }: RaisedAlarm) -> NodeAlarmStatus 
         NodeAlarm::ClockOffset { height, offset_ms } => {
             NodeAlarmKind::ClockOffset { height, offset_ms }
         }
-        NodeAlarm::Contradiction(attestation) => NodeAlarmKind::Contradiction { attestation },
+        NodeAlarm::ClockDiffers { offset_ms } => NodeAlarmKind::ClockDiffers { offset_ms },
+        NodeAlarm::EarlyBatch { leader, ahead_ms } => {
+            NodeAlarmKind::EarlyBatch { leader, ahead_ms }
+        }
+        NodeAlarm::VoidBatch { log_index } => NodeAlarmKind::VoidBatch { log_index },
+        NodeAlarm::Divergence(attestation) => NodeAlarmKind::Divergence { attestation },
+        NodeAlarm::DoubleAttestation(attestations) => {
+            let attestations = (*attestations).into();
+            NodeAlarmKind::DoubleAttestation { attestations }
+        }
+        NodeAlarm::Equivocation { node, key, file } => {
+            NodeAlarmKind::Equivocation { node, key, file }
+        }
+        NodeAlarm::LeaderNoElector { leader } => NodeAlarmKind::LeaderNoElector { leader },
+        NodeAlarm::ValidatorNoVoter { node } => NodeAlarmKind::ValidatorNoVoter { node },
         NodeAlarm::DiskFull(DiskFull {
             free_bytes,
             reserve_bytes,

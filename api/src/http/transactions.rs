@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode};
-use lamplighter_contracts::ContractError;
+use lamplighter_contracts::{ContractError, refusal};
 use lamplighter_ledger::{Commitment, Verdict};
 use lamplighter_state::tables;
 use lamplighter_system::error_chain;
 use lamplighter_types::limits::TRANSACTION_BYTES_MAX;
 use lamplighter_types::wire::content_type::transaction_encoding;
 use lamplighter_types::wire::{DecodedTransaction, Submitted, TransactionRecord, Wait};
-use lamplighter_types::{Encoding, Hash, SignedTransaction, codec};
+use lamplighter_types::{Encoding, Hash, Outcome, Receipt, SignedTransaction, codec};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 use utoipa_axum::router::OpenApiRouter;
@@ -136,7 +136,15 @@ pub fn submitted(app: &App, transaction: Hash, commitment: Commitment) -> Submit
         height: Some(height),
         index: Some(index),
         certified: app.handle.certified_height() >= height,
+        message: refusal_message(&receipt),
         receipt: Some(receipt.as_ref().clone()),
+    }
+}
+
+fn refusal_message(receipt: &Receipt) -> Option<String> {
+    match &receipt.outcome {
+        Outcome::Succeeded => None,
+        Outcome::Failed { code, fields } => Some(refusal::message(code, fields)),
     }
 }
 

@@ -116,10 +116,7 @@ fn frames_are_cut_anywhere() {
 }
 
 fn account(id: &str, kind: AccountKind, districts: &[&str]) -> Account {
-    let grant = |district: &&str| Grant {
-        role: Role::Operator,
-        scope: district.parse().unwrap(),
-    };
+    let grant = |district: &&str| Grant::founding(Role::Operator, district.parse().unwrap());
     Account {
         account: Id::new(id).unwrap(),
         kind,

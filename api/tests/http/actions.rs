@@ -163,7 +163,7 @@ fn the_page_has_every_step_and_every_domain() {
         Domain::Release,
         Domain::DeviceReport,
         Domain::DeviceEvent,
-        Domain::KeyRotation,
+        Domain::KeyPossession,
         Domain::Token,
     ];
     for domain in domains {

@@ -1,6 +1,9 @@
 //! `/v1/artifacts`: resumed uploads, wrong bytes, ranges.
 
-use lamplighter_types::{Action, Hash, Role, Scope, SecretKey, UsersAction};
+use lamplighter_types::{
+    Action, Encoding, FirmwareAction, GovernanceAction, GovernanceChange, Hash, ReleaseManifest,
+    Role, Scope, SecretKey, SignedRelease, SignedTransaction, Transaction, UsersAction,
+};
 use reqwest::{Method, Response};
 use serde_json::json;
 
@@ -86,14 +89,19 @@ async fn vendor(node: &Node, name: &str) -> String {
         organization: id("city"),
         name: name.to_owned(),
         key: secret.public(),
+        proof: node.proof(&secret, &account),
     };
     node.act(Action::Users(register)).await;
-    let grant = UsersAction::Grant {
+    let grant = GovernanceChange::Grant {
         account: account.clone(),
         role: Role::Vendor,
         scope: Scope::city(),
     };
-    node.act(Action::Users(grant)).await;
+    let propose = GovernanceAction::Propose {
+        proposal: account.clone(),
+        changes: vec![grant],
+    };
+    node.act(Action::Governance(propose)).await;
     node.login(&account, &secret).await
 }
 
@@ -147,6 +155,52 @@ async fn unfinished_uploads_belong_to_their_owners() {
     let other = json!({ "digest": Hash([99; 32]), "size_bytes": 1 });
     let other = node.open(Method::POST, "/v1/artifacts").json(&other);
     by_eve(other).await.ok();
+    node.stop().await;
+}
+
+/// Complete bytes that no release names are dropped by who uploaded them; a release keeps them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn complete_bytes_are_dropped_while_no_release_names_them() {
+    let node = Node::start().await;
+    let bytes = image(6);
+    let digest = upload(&node, &bytes).await;
+    let drop_it = async || {
+        let path = format!("/v1/artifacts/{digest}/upload");
+        let request = node.request(Method::DELETE, &path);
+        Answer::of(request.send().await.unwrap()).await
+    };
+    assert_eq!(drop_it().await.status, 204);
+    let path = format!("/v1/artifacts/{digest}");
+    node.get(&path).await.assert_problem(404, "not_found");
+
+    upload(&node, &bytes).await;
+    vendor(&node, "eve").await;
+    let secret = SecretKey::from_seed([3; 32]);
+    let manifest = ReleaseManifest {
+        release: id("of-eve"),
+        vendor: id("eve"),
+        version: "1.0.0".parse().unwrap(),
+        artifact: digest,
+        size_bytes: bytes.len() as u64,
+        hardware_classes: vec!["lamp-v2".into()],
+        security_counter: 1,
+        replaces_from: None,
+        depends_on: Vec::new(),
+        expires_ms: None,
+        critical: false,
+        provenance: None,
+    };
+    let release = SignedRelease::sign(&manifest, &secret);
+    let publish = Action::Firmware(FirmwareAction::Publish { release });
+    let transaction = Transaction {
+        sender: id("eve"),
+        ..node.transaction(publish)
+    };
+    let chain_id = node.genesis.chain_id();
+    let signed = SignedTransaction::sign(&transaction, Encoding::Json, &chain_id, &secret);
+    let answer = node.submit(&signed, "").await.ok();
+    assert_eq!(answer["receipt"]["outcome"], "succeeded", "{answer}");
+    drop_it().await.assert_problem(409, "artifact.published");
     node.stop().await;
 }
 

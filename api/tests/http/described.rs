@@ -82,13 +82,14 @@ fn samples(path: &str) -> BTreeMap<&'static str, String> {
         ("account", "ada".to_owned()),
         ("organization", "harbour-authority".to_owned()),
         ("key", secret("ada").public().to_string()),
-        ("device", "lamp-1".to_owned()),
+        ("device", if alarm { "lamp-2" } else { "lamp-1" }.to_owned()),
         (
             "height",
             if path.contains("proofs") { "0" } else { "1" }.to_owned(),
         ),
         ("index", "0".to_owned()),
-        ("sequence", if alarm { "1" } else { "7" }.to_owned()),
+        // The alarm of lamp-1 was closed, and left the state.
+        ("sequence", if alarm { "2" } else { "7" }.to_owned()),
         ("release", "lamp-2.0.0".to_owned()),
         ("rollout", "north-spring".to_owned()),
         ("proposal", "more-approvals".to_owned()),
@@ -115,6 +116,7 @@ fn parameters<'a>(operation: &'a Value, place: &'a str) -> Vec<(&'a str, bool)> 
 fn good(name: &str, path: &str) -> &'static str {
     match (name, path) {
         ("min_height" | "timeout_ms", _) => "1",
+        ("trusted", _) => "0",
         ("linearizable" | "proof" | "receipt", _) => "true",
         ("limit", _) => "2",
         ("after", "/v1/alarms") => "lamp-1:1",

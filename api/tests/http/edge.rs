@@ -55,6 +55,68 @@ async fn the_operator_sees_whether_the_node_is_well() {
     node.stop().await;
 }
 
+async fn readiness(node: &Node) -> (u16, Value) {
+    let address = format!("http://{}/readyz", node.edges.admin);
+    let answer = node.http.get(address).send().await.unwrap();
+    (answer.status().as_u16(), answer.json().await.unwrap())
+}
+
+/// The batch is committed, so each node had to leave it out: the operator must know.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_a_void_batch_is_not_ready_until_its_next_block_is_certified() {
+    let node = Node::start_without_certificates().await;
+    let (code, body) = readiness(&node).await;
+    assert_eq!((code, &body["reasons"]), (200, &serde_json::json!([])));
+    assert!(!node.commit_batch(b"no batch".to_vec()).await);
+    let (code, body) = readiness(&node).await;
+    assert_eq!((code, &body["ready"]), (503, &Value::from(false)));
+    let reason = body["reasons"][0].as_str().unwrap().to_owned();
+    assert!(reason.contains("is void on this node"), "{reason}");
+    let status = node.get("/v1/status").await.ok();
+    assert_eq!(status["alarms"][0]["kind"], "void_batch");
+    assert_eq!(status["alarms"][0]["message"], Value::from(reason));
+    node.stop().await;
+
+    let node = Node::start().await;
+    assert!(!node.commit_batch(b"no batch".to_vec()).await);
+    wait_ready(&node, 200).await;
+    node.stop().await;
+}
+
+/// One of two clocks is wrong, so no quorum has equal ones; both nodes say so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_a_wrong_clock_is_not_ready_until_it_agrees() {
+    let node = Node::start_without_certificates().await;
+    node.connect_peer(60_000);
+    let body = wait_ready(&node, 503).await;
+    let reason = body["reasons"][0].as_str().unwrap();
+    assert!(
+        reason.contains("off this node's: it does not lead"),
+        "{reason}"
+    );
+    let status = node.get("/v1/status").await.ok();
+    assert_eq!(status["alarms"][0]["kind"], "clock_differs");
+    let offset_ms = status["alarms"][0]["offset_ms"].as_i64().unwrap();
+    assert!((50_000..70_000).contains(&offset_ms), "{offset_ms}");
+    node.connect_peer(5);
+    wait_ready(&node, 200).await;
+    node.stop().await;
+}
+
+async fn wait_ready(node: &Node, code: u16) -> Value {
+    let wait = async {
+        loop {
+            let (got, body) = readiness(node).await;
+            if got == code {
+                return body;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(20), wait).await;
+    waited.expect("the readiness changes")
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_description_is_complete_and_as_agreed() {
     let node = Node::start().await;

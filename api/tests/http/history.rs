@@ -2,12 +2,12 @@
 
 use lamplighter_ledger::DiskFull;
 use lamplighter_types::{
-    Action, ConfigAction, ConfigTarget, DevicesAction, Grant, Hash, PublicKey, Role, Scope,
-    SecretKey, UsersAction,
+    Action, ConfigAction, ConfigTarget, DevicesAction, Hash, Role, Scope, SecretKey, UsersAction,
 };
 use serde_json::{Value, json};
 
 use crate::node::{Answer, Node, admin, id};
+use crate::scenario::{self, Client, printed};
 
 /// The time of the block of a transaction.
 async fn time_of(node: &Node, done: &Value) -> Value {
@@ -25,12 +25,13 @@ fn assert_by_admin(answer: &Value, done: &Value, time_ms: &Value) {
     assert_eq!(&answer["time_ms"], time_ms, "{answer}");
 }
 
-fn user(name: &str, key: PublicKey) -> Action {
+fn user(node: &Node, name: &str, secret: &SecretKey) -> Action {
     Action::Users(UsersAction::RegisterUser {
         account: id(name),
         organization: id("city"),
         name: "Anna".into(),
-        key,
+        key: secret.public(),
+        proof: node.proof(secret, &id(name)),
     })
 }
 
@@ -138,17 +139,13 @@ async fn a_history_is_read_in_turn() {
 async fn an_account_has_its_last_change() {
     let node = Node::start().await;
     let registered = node
-        .act(user("anna", SecretKey::from_seed([9; 32]).public()))
+        .act(user(&node, "anna", &SecretKey::from_seed([9; 32])))
         .await;
-    let Grant { role, scope } = Grant {
-        role: Role::Operator,
-        scope: Scope::city(),
-    };
     let account = id("anna");
     let grant = UsersAction::Grant {
         account,
-        role,
-        scope,
+        role: Role::Operator,
+        scope: Scope::city(),
     };
     let granted = node.act(Action::Users(grant)).await;
     let history = node.get("/v1/users/anna/history").await.ok();
@@ -197,7 +194,7 @@ async fn devices_organizations_and_documents_have_their_last_change() {
     };
     let desired = node.act(Action::Config(ConfigAction::SetDesired {
         target,
-        document: "{}".into(),
+        document: r#"{"dim":60}"#.into(),
         replaces_version: 0,
     }));
     let desired = desired.await;
@@ -271,5 +268,35 @@ async fn an_alarm_of_a_node_is_an_object_and_a_sentence() {
     node.handle.set_disk_full(None);
     assert_eq!(node.get("/v1/status").await.ok()["alarms"], json!([]));
     assert_ne!(status["chain_id"], Hash::ZERO.to_string());
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closed_alarm_is_in_its_history_only() {
+    let node = scenario::node().await;
+    let mut client = Client::default();
+    for step in printed() {
+        client.send(&node, &step).await.ok();
+    }
+    // The alarm of lamp-1 was acknowledged and cleared, that of lamp-2 is open.
+    let open = node.get("/v1/alarms").await.ok();
+    let [alarm] = &open["items"].as_array().unwrap()[..] else {
+        panic!("{open}");
+    };
+    assert_eq!(alarm["alarm"], json!({ "device": "lamp-2", "sequence": 2 }));
+    let of_device = node.get("/v1/devices/lamp-2/alarms").await.ok();
+    assert_eq!(of_device["items"], open["items"]);
+    let closed = node.get("/v1/alarms/lamp-1/1").await;
+    closed.assert_problem(404, "not_found");
+    let history = node.get("/v1/alarms/lamp-1/1/history").await.ok();
+    let facts = history["items"].as_array().unwrap().iter().map(|entry| {
+        let fact = &entry["receipt"]["notifications"][0]["fact"];
+        fact.as_object().unwrap().keys().next().unwrap().clone()
+    });
+    let facts: Vec<_> = facts.collect();
+    assert_eq!(
+        facts,
+        ["alarm_cleared", "alarm_acknowledged", "alarm_raised"]
+    );
     node.stop().await;
 }

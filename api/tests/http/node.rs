@@ -1,8 +1,8 @@
 //! A ledger of one node in memory behind its listeners, and a client with a token.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,8 +16,9 @@ use lamplighter_ledger::{
 use lamplighter_store::MemoryKv;
 use lamplighter_types::login::{Audience, Challenge, ChallengeRequest, Token, TokenRequest};
 use lamplighter_types::{
-    Action, DevicesAction, Encoding, Genesis, GenesisAccount, Grant, Hash, Id, NewDevice, Policies,
-    Role, Scope, SecretKey, SignedTransaction, Transaction, UsersAction, Validator, ValidatorSet,
+    Action, DevicesAction, Encoding, GENESIS_VERSION, Genesis, GenesisAccount, Grant, Hash, Id,
+    KeyPurpose, NewDevice, Policies, Role, Scope, SecretKey, Signature, SignedTransaction,
+    Transaction, UsersAction, Validator, ValidatorSet,
 };
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
@@ -46,12 +47,10 @@ pub fn node_key() -> SecretKey {
 }
 
 fn genesis() -> Genesis {
-    let grant = |role| Grant {
-        role,
-        scope: Scope::city(),
-    };
+    let grant = |role| Grant::founding(role, Scope::city());
     let roles = [Role::Administrator, Role::Operator, Role::Vendor];
     Genesis {
+        version: GENESIS_VERSION,
         name: "Test City".into(),
         created_ms: now_ms(),
         validators: ValidatorSet {
@@ -69,12 +68,16 @@ fn genesis() -> Genesis {
             key: admin().public(),
             grants: roles.map(grant).to_vec(),
         }],
-        policies: Policies::default(),
+        policies: Policies::of_one_person(),
     }
 }
 
-/// The network of a node without peers.
-struct Alone;
+/// The network of a node without peers, or with one that only tells its time.
+#[derive(Default)]
+struct Alone {
+    /// How far the clock of node 2 is ahead, in ms, while it is connected.
+    ahead_ms: Mutex<Option<u64>>,
+}
 
 #[async_trait]
 impl Transport for Alone {
@@ -91,14 +94,21 @@ impl Transport for Alone {
 
 #[async_trait]
 impl Peers for Alone {
-    async fn request(&self, node: u64, _: PeerRequest) -> Result<PeerAnswer, PeerError> {
-        Err(PeerError::Unreachable(node))
+    async fn request(&self, node: u64, request: PeerRequest) -> Result<PeerAnswer, PeerError> {
+        let ahead_ms = *self.ahead_ms.lock().unwrap();
+        match (request, ahead_ms) {
+            (PeerRequest::Time, Some(ahead_ms)) => Ok(PeerAnswer::Time {
+                now_ms: SystemClock.now_ms() + ahead_ms,
+            }),
+            _ => Err(PeerError::Unreachable(node)),
+        }
     }
 
     fn broadcast(&self, _: PeerGossip) {}
 
     fn connected(&self) -> Vec<u64> {
-        Vec::new()
+        let ahead_ms = self.ahead_ms.lock().unwrap();
+        ahead_ms.iter().map(|_| 2).collect()
     }
 }
 
@@ -109,6 +119,7 @@ pub struct Node {
     pub http: reqwest::Client,
     pub token: String,
     consensus: Consensus,
+    wire: Arc<Alone>,
     tasks: TaskTracker,
     stop: CancellationToken,
     sequence: AtomicU64,
@@ -167,6 +178,11 @@ impl Answer {
 }
 
 impl Node {
+    /// The proof with which `secret` is registered for an account.
+    pub fn proof(&self, secret: &SecretKey, account: &Id) -> Signature {
+        secret.prove(KeyPurpose::Account, &self.genesis.chain_id(), account)
+    }
+
     pub async fn start() -> Self {
         Self::start_with(LedgerConfig::new(1)).await
     }
@@ -206,7 +222,7 @@ impl Node {
 
     async fn begin(mut config: LedgerConfig, genesis: Genesis, clock: Arc<dyn Clock>) -> Self {
         let dir = TempDir::new().unwrap();
-        let (kv, wire) = (Arc::new(MemoryKv::new()), Arc::new(Alone));
+        let (kv, wire) = (Arc::new(MemoryKv::new()), Arc::new(Alone::default()));
         config.heartbeat_every = Duration::from_millis(200);
         let identity = Identity {
             account: id("node-1"),
@@ -229,7 +245,9 @@ impl Node {
         settings.timers.election_min = Duration::from_millis(150);
         settings.timers.election_max = Duration::from_millis(300);
         let machine = ledger.state_machine();
-        let consensus = Consensus::start(settings, kv, wire, machine).await.unwrap();
+        let electorate = ledger.electorate();
+        let consensus = Consensus::start(settings, kv, wire.clone(), machine, electorate);
+        let consensus = consensus.await.unwrap();
         consensus.bootstrap(&[1].into()).await.unwrap();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let handle = ledger.start(consensus.clone(), &tasks, &stop);
@@ -255,11 +273,24 @@ impl Node {
             http: reqwest::Client::new(),
             token: String::new(),
             consensus,
+            wire,
             tasks,
             stop,
             sequence: AtomicU64::new(0),
             _dir: dir,
         }
+    }
+
+    /// Connects node 2, whose clock is so far ahead.
+    pub fn connect_peer(&self, ahead_ms: u64) {
+        *self.wire.ahead_ms.lock().unwrap() = Some(ahead_ms);
+    }
+
+    /// Has these bytes committed as a batch, and returns whether they made a block.
+    pub async fn commit_batch(&self, bytes: Vec<u8>) -> bool {
+        let proposal = self.consensus.propose(bytes.into()).await.unwrap();
+        let applied = proposal.outcome().await.unwrap();
+        !applied.response.is_empty()
     }
 
     /// Stops all tasks. Fails if one does not end.
@@ -351,6 +382,7 @@ impl Node {
             district: district.parse().unwrap(),
             gateway: None,
             key: None,
+            proof: None,
             tags: Vec::new(),
         };
         let devices = names.iter().map(device).collect();

@@ -172,6 +172,7 @@ async fn a_token_ends_with_its_key() {
         organization,
         name,
         key,
+        proof: node.proof(&secret, &account),
     };
     node.act(Action::Users(user)).await;
     let token = node.login(&account, &secret).await;

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use lamplighter_ledger::{Clock, LedgerConfig};
-use lamplighter_types::report::key_rotation_message;
 use lamplighter_types::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -47,12 +46,10 @@ pub fn genesis() -> Genesis {
         account: id(name),
         name: name.to_owned(),
         key: public(name),
-        grants: vec![Grant {
-            role,
-            scope: Scope::city(),
-        }],
+        grants: vec![Grant::founding(role, Scope::city())],
     };
     Genesis {
+        version: GENESIS_VERSION,
         name: "Example City".into(),
         created_ms: BEGIN_MS,
         validators: ValidatorSet {
@@ -155,17 +152,33 @@ impl Known {
         }
     }
 
+    /// A key with its proof for an account.
+    fn introduced(&self, key: &str, account: &Id) -> (PublicKey, Signature) {
+        let proof = secret(key).prove(KeyPurpose::Account, &self.chain, account);
+        (public(key), proof)
+    }
+
     fn users(&self, sender: &str, action: &mut UsersAction) {
         match action {
-            UsersAction::RegisterUser { account, key, .. }
-            | UsersAction::RegisterGateway { account, key, .. } => *key = public(account.as_str()),
+            UsersAction::RegisterUser {
+                account,
+                key,
+                proof,
+                ..
+            }
+            | UsersAction::RegisterGateway {
+                account,
+                key,
+                proof,
+                ..
+            } => (*key, *proof) = self.introduced(account.as_str(), account),
+            UsersAction::AddKey { key, proof, .. } => {
+                (*key, *proof) = self.introduced("zoe-safe", &id(sender));
+            }
             UsersAction::RotateKey { new_key, proof } => {
-                let message = key_rotation_message(&self.chain, &id(sender), &public(sender));
-                *new_key = public("zoe-2");
-                *proof = secret("zoe-2").sign(&message);
+                (*new_key, *proof) = self.introduced("zoe-2", &id(sender));
             }
             UsersAction::RevokeKey { key, .. } => *key = public("zoe-2"),
-            UsersAction::Recover { new_key, .. } => *new_key = public("zoe-3"),
             _ => {}
         }
     }
@@ -173,8 +186,20 @@ impl Known {
     fn devices(&self, action: &mut DevicesAction) {
         match action {
             DevicesAction::Register { devices } => {
-                for device in devices.iter_mut().filter(|device| device.key.is_some()) {
-                    device.key = Some(public(device.device.as_str()));
+                for new in devices.iter_mut().filter(|new| new.key.is_some()) {
+                    let secret = secret(new.device.as_str());
+                    new.key = Some(secret.public());
+                    let proof = secret.prove(KeyPurpose::Device, &self.chain, &new.device);
+                    new.proof = Some(proof);
+                }
+            }
+            DevicesAction::RotateKeys { rotations } => {
+                for rotation in rotations {
+                    let secret = secret("lamp-1-rotated");
+                    rotation.new_key = secret.public();
+                    rotation.proof =
+                        secret.prove(KeyPurpose::Device, &self.chain, &rotation.device);
+                    self.sign(&rotation.device.clone(), rotation);
                 }
             }
             DevicesAction::ReportInventory { reports } => {
@@ -205,19 +230,46 @@ impl Known {
 
     fn governance(&mut self, action: &mut GovernanceAction) {
         match action {
-            GovernanceAction::Propose { proposal, change } => {
-                match change {
-                    GovernanceChange::AddValidator { validator } => {
-                        validator.key = public(validator.account.as_str());
-                    }
-                    GovernanceChange::AddObserver { observer } => {
-                        observer.key = public(observer.account.as_str());
-                    }
-                    _ => {}
-                }
-                self.changes.insert(proposal.clone(), codec::digest(change));
+            GovernanceAction::Propose { proposal, changes } => {
+                changes.iter_mut().for_each(|change| self.change(change));
+                self.changes
+                    .insert(proposal.clone(), GovernanceChange::digest(changes));
             }
-            GovernanceAction::Approve { proposal, change } => *change = self.changes[proposal],
+            GovernanceAction::Approve { proposal, changes } => *changes = self.changes[proposal],
+            GovernanceAction::Withdraw { proposal: _ } => {}
+        }
+    }
+
+    fn change(&self, change: &mut GovernanceChange) {
+        let of_node = |account: &Id| {
+            let secret = secret(account.as_str());
+            let proof = secret.prove(KeyPurpose::Node, &self.chain, account);
+            (secret.public(), proof)
+        };
+        match change {
+            GovernanceChange::AddValidator { validator, proof } => {
+                (validator.key, *proof) = of_node(&validator.account);
+            }
+            GovernanceChange::AddObserver { observer, proof } => {
+                (observer.key, *proof) = of_node(&observer.account);
+            }
+            GovernanceChange::RegisterUser {
+                account,
+                key,
+                proof,
+                ..
+            } => (*key, *proof) = self.introduced(account.as_str(), account),
+            GovernanceChange::Recover {
+                account,
+                new_key,
+                proof,
+            } => (*new_key, *proof) = self.introduced("zoe-3", account),
+            GovernanceChange::ReplaceDeviceKey { device, key, proof } => {
+                let secret = secret("lamp-1-b");
+                *proof = secret.prove(KeyPurpose::Device, &self.chain, device);
+                *key = secret.public();
+            }
+            _ => {}
         }
     }
 }
@@ -228,6 +280,10 @@ fn firmware(action: &mut FirmwareAction) {
         FirmwareAction::Publish { release } => *release = signed,
         FirmwareAction::Approve { manifest, .. } => *manifest = signed.manifest_digest(),
         FirmwareAction::HoldArtifact {
+            artifact,
+            size_bytes,
+        }
+        | FirmwareAction::DropArtifact {
             artifact,
             size_bytes,
         } => (*artifact, *size_bytes) = (Hash::of(IMAGE), IMAGE.len() as u64),

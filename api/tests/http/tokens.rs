@@ -22,6 +22,7 @@ async fn register(node: &Node) {
         organization: id("city"),
         district: Scope::city(),
         key: secret().public(),
+        proof: node.proof(&secret(), &id("gw")),
     };
     node.act(Action::Users(gateway)).await;
 }

@@ -18,9 +18,9 @@ use lamplighter_ledger::{
 use lamplighter_tls::Identity;
 use lamplighter_types::login::Audience;
 use lamplighter_types::{
-    Action, DevicesAction, Encoding, Genesis, GenesisAccount, Grant, Hash, Id, NewDevice, Outcome,
-    Policies, PublicKey, Role, Scope, SecretKey, SignedTransaction, Tag, Transaction, UsersAction,
-    Validator, ValidatorSet,
+    Action, DevicesAction, Encoding, GENESIS_VERSION, Genesis, GenesisAccount, Grant, Hash, Id,
+    KeyPurpose, NewDevice, Outcome, Policies, PublicKey, Role, Scope, SecretKey, SignedTransaction,
+    Tag, Transaction, UsersAction, Validator, ValidatorSet,
 };
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -79,10 +79,7 @@ pub fn expiring_token(name: &str) -> String {
 
 fn genesis() -> Genesis {
     let account = |name: &str, roles: &[(Role, &str)]| {
-        let grant = |(role, scope): &(Role, &str)| Grant {
-            role: *role,
-            scope: scope.parse().unwrap(),
-        };
+        let grant = |(role, scope): &(Role, &str)| Grant::founding(*role, scope.parse().unwrap());
         GenesisAccount {
             account: id(name),
             name: name.to_owned(),
@@ -91,6 +88,7 @@ fn genesis() -> Genesis {
         }
     };
     Genesis {
+        version: GENESIS_VERSION,
         name: "Test City".into(),
         created_ms: now_ms(),
         validators: ValidatorSet {
@@ -250,7 +248,8 @@ async fn ledger(
     settings.timers.election_min = Duration::from_millis(150);
     settings.timers.election_max = Duration::from_millis(300);
     let machine = ledger.state_machine();
-    let consensus = Consensus::start(settings, kv, network, machine).await;
+    let electorate = ledger.electorate();
+    let consensus = Consensus::start(settings, kv, network, machine, electorate).await;
     let consensus = consensus.unwrap();
     consensus.bootstrap(&[1].into()).await.unwrap();
     let handle = ledger.start(consensus.clone(), &TaskTracker::new(), stop);
@@ -263,6 +262,7 @@ pub fn register_gateway(name: &str) -> Action {
         organization: id("city"),
         district: Scope::city(),
         key: public_key(name),
+        proof: secret(name).prove(KeyPurpose::Account, &GENESIS.chain_id(), &id(name)),
     })
 }
 
@@ -275,6 +275,7 @@ pub fn new_device(name: &str, district: &str, gateway: Option<&str>) -> NewDevic
         district: district.parse().unwrap(),
         gateway: gateway.map(id),
         key: None,
+        proof: None,
         tags: Vec::new(),
     }
 }

@@ -127,7 +127,8 @@ async fn work_comes_on_subscribing_on_sync_and_on_reconnecting() {
     let all = [WorkItem::Device {
         device: device.clone(),
     }];
-    for (v5, version) in [(false, 0), (true, 2)] {
+    // The empty document leaves no record, so that the numbers begin anew.
+    for (v5, version) in [(false, 0), (true, 0)] {
         let kept = || ConnectPacket::new(v5, "gw-1").keep();
         let mut raw = Raw::connect(world.plain, kept()).await;
         assert_eq!(raw.subscribe(WORK, 1).await, 1);

@@ -206,6 +206,8 @@ impl<'a> Writer<'a> {
             state_root: root("state"),
             history_root: self.history.root(),
             validators_hash: self.set.hash(),
+            batch: root("batch"),
+            position: root("position"),
         }
     }
 

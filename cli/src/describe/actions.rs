@@ -3,7 +3,7 @@ use lamplighter_types::{
     RolloutPlan, RolloutsAction, UsersAction,
 };
 
-use super::{because, change, hash, key, names, place, role, selection, target};
+use super::{because, changes, hash, key, names, place, role, selection, target};
 use crate::time;
 
 /// An action in a line.
@@ -29,6 +29,7 @@ fn of_users(action: &UsersAction) -> String {
             organization,
             name,
             key: public_key,
+            proof: _,
         } => format!(
             "register the user {account} ({name}) of {organization} with the key {}",
             key(public_key)
@@ -38,6 +39,7 @@ fn of_users(action: &UsersAction) -> String {
             organization,
             district,
             key: public_key,
+            proof: _,
         } => format!(
             "register the gateway {account} of {organization} for {} with the key {}",
             place(district),
@@ -53,6 +55,14 @@ fn of_users(action: &UsersAction) -> String {
             role: revoked,
             scope,
         } => format!("make {account} no longer {}", role(*revoked, scope)),
+        UsersAction::AddKey {
+            key: new,
+            label,
+            proof: _,
+        } => format!(
+            "add the key {} ({label}) to the account that signs this",
+            key(new)
+        ),
         UsersAction::RotateKey { new_key, proof: _ } => {
             format!("replace the key that signs this by {}", key(new_key))
         }
@@ -60,10 +70,6 @@ fn of_users(action: &UsersAction) -> String {
             format!("revoke the key {} of {account}", key(old))
         }
         UsersAction::Disable { account } => format!("disable {account}"),
-        UsersAction::Enable { account } => format!("enable {account}"),
-        UsersAction::Recover { account, new_key } => {
-            format!("vote to give {account} the key {}", key(new_key))
-        }
     }
 }
 
@@ -101,6 +107,10 @@ fn of_devices(action: &DevicesAction) -> String {
         DevicesAction::ReportInventory { reports } => {
             let all: Vec<_> = reports.iter().map(|report| &report.device).collect();
             format!("report what devices run: {}", names(&all))
+        }
+        DevicesAction::RotateKeys { rotations } => {
+            let all: Vec<_> = rotations.iter().map(|rotation| &rotation.device).collect();
+            format!("replace the keys of {}, as they have signed", names(&all))
         }
         DevicesAction::IotRegistry {
             function,
@@ -140,6 +150,14 @@ fn of_firmware(action: &FirmwareAction) -> String {
             artifact,
             size_bytes,
         } => format!("hold the image {} ({size_bytes} bytes)", hash(artifact)),
+        FirmwareAction::DropArtifact {
+            artifact,
+            size_bytes,
+        } => format!("drop the image {} ({size_bytes} bytes)", hash(artifact)),
+        FirmwareAction::WithdrawApproval { release } => {
+            format!("withdraw the approval of the release {release}")
+        }
+        FirmwareAction::Withdraw { release } => format!("withdraw the release {release}"),
     }
 }
 
@@ -148,6 +166,9 @@ fn of_rollouts(action: &RolloutsAction) -> String {
         RolloutsAction::Plan { plan } => of_plan(plan),
         RolloutsAction::Approve { rollout, plan } => {
             format!("approve the rollout {rollout} (plan {})", hash(plan))
+        }
+        RolloutsAction::WithdrawApproval { rollout } => {
+            format!("withdraw the approval of the rollout {rollout}")
         }
         RolloutsAction::Start { rollout } => format!("start the rollout {rollout}"),
         RolloutsAction::Pause { rollout, reason } => {
@@ -225,11 +246,14 @@ fn of_governance(action: &GovernanceAction) -> String {
     match action {
         GovernanceAction::Propose {
             proposal,
-            change: proposed,
-        } => format!("propose {proposal}: {}", change(proposed)),
+            changes: proposed,
+        } => format!("propose {proposal}: {}", changes(proposed)),
         GovernanceAction::Approve {
             proposal,
-            change: approved,
-        } => format!("approve {proposal} (change {})", hash(approved)),
+            changes: approved,
+        } => format!("approve {proposal} (changes {})", hash(approved)),
+        GovernanceAction::Withdraw { proposal } => {
+            format!("withdraw the approval of {proposal}")
+        }
     }
 }

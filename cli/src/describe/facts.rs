@@ -22,30 +22,36 @@ fn fact(device: &str, fact: &Fact) -> String {
         | KeyRevoked { .. }
         | AccountDisabled { .. }
         | AccountEnabled { .. }
-        | RecoveryVoted { .. }
-        | RegistrantCreated { .. }
-        | RegistrantLinked { .. } => of_people(fact),
+        | AccountRecovered { .. } => of_people(fact),
+        RegistrantCreated { .. } | RegistrantLinked { .. } => of_people(fact),
+        TransferOffered { .. } | TransferWithdrawn | TransferAccepted { .. } => {
+            of_devices(device, fact)
+        }
         DeviceRegistered
         | DeviceAssigned { .. }
         | DeviceTagged
-        | TransferOffered { .. }
-        | TransferWithdrawn
-        | TransferAccepted { .. }
         | DeviceSuspended { .. }
         | DeviceResumed
         | DeviceDecommissioned { .. }
+        | DeviceReset { .. }
+        | DeviceKeyReplaced { .. }
+        | HardwareReleased
         | InventoryReported { .. }
         | DeviceDrifted { .. }
         | ThingRegistered { .. }
         | SpecRegistered { .. } => of_devices(device, fact),
         ReleasePublished { .. }
         | ReleaseApproved { .. }
+        | ReleaseApprovalWithdrawn { .. }
         | ReleaseReleased { .. }
         | ReleaseDeprecated { .. }
-        | ReleaseRevoked { .. }
-        | ArtifactHeld { .. } => of_firmware(fact),
+        | ReleaseRevoked { .. } => of_firmware(fact),
+        ReleaseWithdrawn { .. } | ReleaseLapsed { .. } => of_firmware(fact),
+        ArtifactHeld { .. } | ArtifactDropped { .. } => of_firmware(fact),
         RolloutPlanned { .. }
         | RolloutApproved { .. }
+        | RolloutApprovalWithdrawn { .. }
+        | RolloutLapsed { .. }
         | RolloutStarted { .. }
         | RolloutPaused { .. }
         | RolloutResumed { .. }
@@ -61,12 +67,15 @@ fn fact(device: &str, fact: &Fact) -> String {
         | AlarmRaised { .. }
         | AlarmCleared { .. }
         | AlarmAcknowledged { .. } => of_events(device, fact),
+        AlarmEvicted { .. } | AlarmNotRaised { .. } => of_events(device, fact),
+        ValidatorAdded { .. } | ValidatorRemoved { .. } => of_governance(fact),
+        ObserverAdded { .. } | ObserverRemoved { .. } => of_governance(fact),
         ChangeProposed { .. }
         | ChangeApproved { .. }
-        | ValidatorAdded { .. }
-        | ValidatorRemoved { .. }
-        | ObserverAdded { .. }
-        | ObserverRemoved { .. }
+        | ApprovalWithdrawn { .. }
+        | ProposalWithdrawn { .. }
+        | ProposalExpired { .. }
+        | ProposalCarriedOut { .. }
         | PoliciesSet
         | ProtocolSet { .. } => of_governance(fact),
     };
@@ -95,8 +104,8 @@ fn of_people(fact: &Fact) -> Option<String> {
         }
         Fact::AccountDisabled { account } => format!("account {account} disabled"),
         Fact::AccountEnabled { account } => format!("account {account} enabled"),
-        Fact::RecoveryVoted { account, votes } => {
-            format!("votes for the recovery of {account}: {votes}")
+        Fact::AccountRecovered { account } => {
+            format!("account {account} recovered with a new key")
         }
         Fact::RegistrantCreated { registrant } => format!("registrant {registrant} created"),
         Fact::RegistrantLinked {
@@ -123,6 +132,9 @@ fn of_devices(device: &str, fact: &Fact) -> Option<String> {
         Fact::DeviceDecommissioned { reason } => {
             format!("{device} decommissioned{}", because(reason))
         }
+        Fact::DeviceReset { counters } => format!("{device} reset: {}", super::counters(counters)),
+        Fact::DeviceKeyReplaced { key: new } => format!("{device} has the new key {}", key(new)),
+        Fact::HardwareReleased => format!("the key of {device} may be registered again"),
         Fact::InventoryReported { digest } => {
             format!("{device} runs the image {}", hash(digest))
         }
@@ -143,6 +155,13 @@ fn of_firmware(fact: &Fact) -> Option<String> {
             format!("release {release} published, image {}", hash(artifact))
         }
         Fact::ReleaseApproved { release, by } => format!("release {release} approved by {by}"),
+        Fact::ReleaseApprovalWithdrawn { release, by } => {
+            format!("release {release}: {by} withdrew the approval")
+        }
+        Fact::ReleaseWithdrawn { release } => format!("release {release} withdrawn"),
+        Fact::ReleaseLapsed { release } => {
+            format!("release {release} lapsed: it was not approved in time")
+        }
         Fact::ReleaseReleased { release } => {
             format!("release {release} released: it has the approvals it needs")
         }
@@ -160,6 +179,9 @@ fn of_firmware(fact: &Fact) -> Option<String> {
             "node {node} holds the image {}, {holders} in all",
             hash(artifact)
         ),
+        Fact::ArtifactDropped { artifact, node } => {
+            format!("node {node} drops the image {}", hash(artifact))
+        }
         _ => return None,
     })
 }
@@ -168,6 +190,12 @@ fn of_rollouts(device: &str, fact: &Fact) -> Option<String> {
     Some(match fact {
         Fact::RolloutPlanned { rollout } => format!("rollout {rollout} planned"),
         Fact::RolloutApproved { rollout, by } => format!("rollout {rollout} approved by {by}"),
+        Fact::RolloutApprovalWithdrawn { rollout, by } => {
+            format!("rollout {rollout}: {by} withdrew the approval")
+        }
+        Fact::RolloutLapsed { rollout } => {
+            format!("rollout {rollout} lapsed: it was not started in time")
+        }
         Fact::RolloutStarted { rollout } => format!("rollout {rollout} started"),
         Fact::RolloutPaused { rollout, reason } => {
             format!("rollout {rollout} paused{}", because(reason))
@@ -284,6 +312,20 @@ fn of_events(device: &str, fact: &Fact) -> Option<String> {
             alarm: acknowledged,
             by,
         } => format!("{} acknowledged by {by}", alarm(acknowledged)),
+        Fact::AlarmEvicted { alarm: evicted } => format!(
+            "{} left the state: too many are not acknowledged, or events are numbered anew",
+            alarm(evicted)
+        ),
+        Fact::AlarmNotRaised {
+            alarm: refused,
+            kind,
+            severity,
+        } => format!(
+            "event {} of {} raised no alarm, there are too many: {kind}, {}",
+            refused.sequence,
+            refused.device,
+            words(severity)
+        ),
         _ => return None,
     })
 }
@@ -292,6 +334,12 @@ fn of_governance(fact: &Fact) -> Option<String> {
     Some(match fact {
         Fact::ChangeProposed { proposal } => format!("{proposal} proposed"),
         Fact::ChangeApproved { proposal, by } => format!("{proposal} approved by {by}"),
+        Fact::ApprovalWithdrawn { proposal, by } => {
+            format!("{by} has withdrawn its approval of {proposal}")
+        }
+        Fact::ProposalWithdrawn { proposal } => format!("the proposal {proposal} is withdrawn"),
+        Fact::ProposalExpired { proposal } => format!("the proposal {proposal} has expired"),
+        Fact::ProposalCarriedOut { proposal } => format!("the changes of {proposal} are made"),
         Fact::ValidatorAdded { validator } => {
             format!(
                 "node {} validates, at {}",

@@ -7,8 +7,9 @@ mod facts;
 mod tests;
 
 use lamplighter_types::{
-    ConfigTarget, GovernanceChange, Hash, Observer, Outcome, Policies, PublicKey, Receipt, Role,
-    Scope, Selection, Validator,
+    Allowance, Allowances, ApprovalPolicy, ConfigTarget, DeviceCounters, GovernanceChange, Hash,
+    Observer, Outcome, Policies, PublicKey, Receipt, RefusalFields, Role, Scope, Selection,
+    Validator,
 };
 
 pub use actions::action;
@@ -40,10 +41,22 @@ pub fn place(scope: &Scope) -> String {
     }
 }
 
+/// The line of a refusal: the text of the node that was asked, or the facts that are on the record.
+pub fn refusal(code: &str, fields: &RefusalFields, message: Option<&str>) -> String {
+    let facts = || {
+        let facts = fields.iter().map(|(name, value)| format!("{name} {value}"));
+        facts.collect::<Vec<_>>().join(", ")
+    };
+    match message.map_or_else(facts, str::to_owned) {
+        text if text.is_empty() => format!("refused ({code})"),
+        text => format!("refused: {text} ({code})"),
+    }
+}
+
 /// The lines of a receipt: each fact, or why nothing was done.
 pub fn receipt(receipt: &Receipt) -> Vec<String> {
     match &receipt.outcome {
-        Outcome::Failed { code, message } => vec![format!("refused: {message} ({code})")],
+        Outcome::Failed { code, fields } => vec![refusal(code, fields, None)],
         Outcome::Succeeded => receipt.notifications.iter().map(notification).collect(),
     }
 }
@@ -82,12 +95,39 @@ pub fn target(target: &ConfigTarget) -> String {
     }
 }
 
+/// The changes of a proposal in a line.
+pub fn changes(changes: &[GovernanceChange]) -> String {
+    let all: Vec<_> = changes.iter().map(change).collect();
+    all.join("; ")
+}
+
+/// The numbers that a reset sets.
+fn counters(counters: &DeviceCounters) -> String {
+    let DeviceCounters {
+        report_counter,
+        security_counter,
+        event_sequence,
+    } = counters;
+    let all = [
+        ("report counter", *report_counter),
+        ("security counter", *security_counter),
+        ("event sequence", *event_sequence),
+    ];
+    let set = all
+        .iter()
+        .filter_map(|(name, number)| Some(format!("{name} {}", number.as_ref()?)));
+    set.collect::<Vec<_>>().join(", ")
+}
+
 /// A change of governance in a line.
-pub fn change(change: &GovernanceChange) -> String {
+fn change(change: &GovernanceChange) -> String {
     match change {
-        GovernanceChange::AddValidator { validator } => add_validator(validator),
+        GovernanceChange::AddValidator {
+            validator,
+            proof: _,
+        } => add_validator(validator),
         GovernanceChange::RemoveValidator { node } => format!("remove the validator {node}"),
-        GovernanceChange::AddObserver { observer } => {
+        GovernanceChange::AddObserver { observer, proof: _ } => {
             let Observer {
                 node,
                 account,
@@ -97,23 +137,88 @@ pub fn change(change: &GovernanceChange) -> String {
             format!("add the observer {node} ({account}, {address}, key {key})")
         }
         GovernanceChange::RemoveObserver { node } => format!("remove the observer {node}"),
-        GovernanceChange::SetPolicies { policies } => {
-            let Policies {
-                release_approvals,
-                rollout_approvals,
-                recovery_approvals,
-                governance_approvals,
-            } = policies;
-            format!(
-                "demand approvals: {release_approvals} of a release, {rollout_approvals} of a \
-                 rollout, {recovery_approvals} of a recovery, {governance_approvals} of a proposal"
-            )
-        }
+        GovernanceChange::SetPolicies { policies } => set_policies(policies),
         GovernanceChange::SetProtocol {
             version,
             from_height,
         } => format!("follow version {version} of the rules from block {from_height} on"),
+        GovernanceChange::RegisterUser {
+            account,
+            organization,
+            name,
+            key: new,
+            proof: _,
+        } => format!(
+            "register the user {account} ({name}) of {organization} with the key {}",
+            key(new)
+        ),
+        GovernanceChange::Grant {
+            account,
+            role: granted,
+            scope,
+        } => format!("make {account} {}", role(*granted, scope)),
+        GovernanceChange::Revoke {
+            account,
+            role: revoked,
+            scope,
+        } => format!("make {account} no longer {}", role(*revoked, scope)),
+        GovernanceChange::Disable { account } => format!("disable {account}"),
+        GovernanceChange::Enable { account } => format!("enable {account}"),
+        GovernanceChange::Recover {
+            account,
+            new_key,
+            proof: _,
+        } => format!("recover {account} with the key {}", key(new_key)),
+        GovernanceChange::ResetDevice {
+            device,
+            counters: set,
+        } => format!("reset {device}: {}", counters(set)),
+        GovernanceChange::ReplaceDeviceKey {
+            device,
+            key: new,
+            proof: _,
+        } => format!("give {device} the key {}", key(new)),
+        GovernanceChange::ReuseHardware { device } => {
+            format!("let the key of {device} be registered again")
+        }
     }
+}
+
+fn set_policies(policies: &Policies) -> String {
+    let Policies {
+        approvals,
+        newcomer_wait_ms,
+        allowances,
+        retention,
+    } = policies;
+    let times = retention.named().map(|(of, ms)| format!("{of} {ms}"));
+    let times = times.join(", ");
+    let numbers = approvals.named().map(|(kind, policy)| {
+        let ApprovalPolicy {
+            approvals,
+            expires_ms,
+        } = policy;
+        format!("{approvals} for {kind} within {expires_ms} ms")
+    });
+    let numbers = numbers.join(", ");
+    let allowances = self::allowances(allowances);
+    format!(
+        "demand approvals: {numbers}; a newcomer's count after {newcomer_wait_ms} ms; a day's \
+         allowance: {allowances}; keep {times}"
+    )
+}
+
+fn allowances(allowances: &Allowances) -> String {
+    let Allowances {
+        users,
+        gateways,
+        nodes,
+    } = allowances;
+    let kinds = [("user", users), ("gateway", gateways), ("node", nodes)];
+    let kinds = kinds.map(|(kind, Allowance { records, bytes })| {
+        format!("{records} records and {bytes} bytes for a {kind}")
+    });
+    kinds.join(", ")
 }
 
 fn add_validator(validator: &Validator) -> String {

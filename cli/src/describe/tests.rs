@@ -37,8 +37,37 @@ const FACTS: &[(&str, &str)] = &[
         "account anna enabled",
     ),
     (
-        r#"{"recovery_voted":{"account":"anna","votes":2}}"#,
-        "votes for the recovery of anna: 2",
+        r#"{"account_recovered":{"account":"anna"}}"#,
+        "account anna recovered with a new key",
+    ),
+    (
+        r#"{"approval_withdrawn":{"proposal":"p","by":"anna"}}"#,
+        "anna has withdrawn its approval of p",
+    ),
+    (
+        r#"{"proposal_withdrawn":{"proposal":"p"}}"#,
+        "the proposal p is withdrawn",
+    ),
+    (
+        r#"{"proposal_expired":{"proposal":"p"}}"#,
+        "the proposal p has expired",
+    ),
+    (
+        r#"{"proposal_carried_out":{"proposal":"p"}}"#,
+        "the changes of p are made",
+    ),
+    (
+        r#"{"device_reset":{"counters":{"report_counter":1,"security_counter":2,
+            "event_sequence":null}}}"#,
+        "lamp-1 reset: report counter 1, security counter 2",
+    ),
+    (
+        r#"{"device_key_replaced":{"key":"HASH"}}"#,
+        "lamp-1 has the new key HASH",
+    ),
+    (
+        r#""hardware_released""#,
+        "the key of lamp-1 may be registered again",
     ),
     (r#""device_registered""#, "lamp-1 registered"),
     (
@@ -237,7 +266,7 @@ const FACTS: &[(&str, &str)] = &[
 const ACTIONS: &[(&str, &str)] = &[
     (
         r#"{"users":{"register_user":{"account":"anna","organization":"city","name":"Anna",
-            "key":"HASH"}}}"#,
+            "key":"HASH","proof":"HASHHASH"}}}"#,
         "register the user anna (Anna) of city with the key HASH",
     ),
     (
@@ -272,8 +301,20 @@ const ACTIONS: &[(&str, &str)] = &[
         "acknowledge alarm 7 of lamp-1: crew sent",
     ),
     (
-        r#"{"governance":{"propose":{"proposal":"p","change":{"remove_validator":{"node":3}}}}}"#,
-        "propose p: remove the validator 3",
+        r#"{"governance":{"propose":{"proposal":"p","changes":[{"remove_validator":{"node":3}},
+            {"grant":{"account":"anna","role":"approver","scope":""}},
+            {"revoke":{"account":"anna","role":"operator","scope":"north"}},
+            {"disable":{"account":"ben"}},{"enable":{"account":"cyd"}},
+            {"reset_device":{"device":"lamp-1","counters":{"report_counter":0,
+            "security_counter":null,"event_sequence":7}}},
+            {"reuse_hardware":{"device":"lamp-2"}}]}}}"#,
+        "propose p: remove the validator 3; make anna approver of the whole city; make anna no \
+         longer operator of north; disable ben; enable cyd; reset lamp-1: report counter 0, event \
+         sequence 7; let the key of lamp-2 be registered again",
+    ),
+    (
+        r#"{"governance":{"withdraw":{"proposal":"p"}}}"#,
+        "withdraw the approval of p",
     ),
 ];
 
@@ -304,7 +345,7 @@ fn every_fact_has_its_words() {
         );
         kinds.insert(kind);
     }
-    assert_eq!(kinds.len(), 56, "each kind of fact is in the list");
+    assert_eq!(kinds.len(), 63, "each kind of fact is in the list");
 }
 
 #[test]

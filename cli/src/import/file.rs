@@ -124,7 +124,7 @@ fn wrong_with(item: &Value) -> Vec<String> {
         return vec!["this is no device, which begins with { and ends with }".to_owned()];
     };
     let sound = json!({ "device": "d", "owner": "o", "model": "m", "hardware_class": "h",
-        "district": "", "gateway": null, "key": null, "tags": [] });
+        "district": "", "gateway": null, "key": null, "proof": null, "tags": [] });
     let mut wrong = Vec::new();
     for (name, value) in fields {
         let mut probe = sound.clone();

@@ -132,6 +132,8 @@ fn differences(new: &NewDevice, there: &Device) -> Vec<String> {
         district,
         gateway,
         key,
+        // It shows that the key may be registered, and is not kept.
+        proof: _,
         tags,
     } = new;
     let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());

@@ -60,6 +60,8 @@ impl Output {
             index,
             certified,
             receipt,
+            // The words for people are this program's own.
+            message: _,
         } = submitted;
         if self.json {
             return print(

@@ -9,8 +9,8 @@ use lamplighter_client::{Client, ClientConfig};
 use lamplighter_node::{Node, NodeConfig, key};
 use lamplighter_system::unix_ms;
 use lamplighter_types::{
-    Action, Fact, Genesis, GenesisAccount, Grant, Hash, Id, Policies, Role, Scope, SecretKey,
-    Transaction, Validator, ValidatorSet,
+    Action, Fact, GENESIS_VERSION, Genesis, GenesisAccount, GovernanceChange, Grant, Hash, Id,
+    KeyPurpose, Policies, Role, Scope, SecretKey, Transaction, Validator, ValidatorSet,
 };
 use tempfile::TempDir;
 
@@ -95,6 +95,15 @@ impl City {
         self.dir.path().join(name)
     }
 
+    /// The proof by which the key in the file `key` becomes that of a device.
+    pub fn device_proof(&self, key: &str, device: &str) -> String {
+        let file = self.path("keys").join(format!("{key}.key"));
+        let chain_id = self.genesis.chain_id();
+        let secret = key::read(&file).unwrap();
+        let proof = secret.prove(KeyPurpose::Device, &chain_id, &id(device));
+        proof.to_string()
+    }
+
     /// Makes a key in the folder of keys and returns the public one in hexadecimal digits.
     pub fn key(&self, account: &str) -> String {
         let file = self.path("keys").join(format!("{account}.key"));
@@ -104,6 +113,35 @@ impl City {
             new_key(&file)
         };
         secret.public().to_string()
+    }
+
+    fn secret(&self, name: &str) -> SecretKey {
+        self.key(name);
+        key::read(&self.path("keys").join(format!("{name}.key"))).unwrap()
+    }
+
+    /// The options with a key and its proof for an account.
+    pub fn proven_key(&self, name: &str, account: &str) -> String {
+        let secret = self.secret(name);
+        let proof = secret.prove(KeyPurpose::Account, &self.genesis.chain_id(), &id(account));
+        format!("--public-key {} --proof {proof}", secret.public())
+    }
+
+    /// The options with the key of a node and its proof.
+    pub fn node_key(&self, name: &str) -> String {
+        let secret = self.secret(name);
+        let proof = secret.prove(KeyPurpose::Node, &self.genesis.chain_id(), &id(name));
+        format!("--public-key {} --proof {proof}", secret.public())
+    }
+
+    /// The change that recovers an account with a key.
+    pub fn recovery(&self, name: &str, account: &str) -> GovernanceChange {
+        let (secret, account) = (self.secret(name), id(account));
+        GovernanceChange::Recover {
+            proof: secret.prove(KeyPurpose::Account, &self.genesis.chain_id(), &account),
+            new_key: secret.public(),
+            account,
+        }
     }
 
     pub fn write(&self, name: &str, text: impl AsRef<[u8]>) {
@@ -198,10 +236,9 @@ fn new_key(file: &std::path::Path) -> SecretKey {
 fn genesis(secrets: &[SecretKey; PEOPLE.len()]) -> Genesis {
     let [people @ .., node] = secrets;
     let accounts = PEOPLE.iter().zip(people).map(|((account, role), secret)| {
-        let grants = role.iter().map(|role| Grant {
-            role: *role,
-            scope: Scope::city(),
-        });
+        let grants = role
+            .iter()
+            .map(|role| Grant::founding(*role, Scope::city()));
         GenesisAccount {
             account: id(account),
             name: (*account).to_owned(),
@@ -210,6 +247,7 @@ fn genesis(secrets: &[SecretKey; PEOPLE.len()]) -> Genesis {
         }
     });
     Genesis {
+        version: GENESIS_VERSION,
         name: "Test City".into(),
         created_ms: unix_ms(),
         validators: ValidatorSet {
@@ -222,9 +260,10 @@ fn genesis(secrets: &[SecretKey; PEOPLE.len()]) -> Genesis {
         },
         organization: id("city"),
         accounts: accounts.collect(),
-        policies: Policies {
-            release_approvals: 1,
-            ..Policies::default()
+        policies: {
+            let mut policies = Policies::default();
+            policies.approvals.releases.approvals = 1;
+            policies
         },
     }
 }

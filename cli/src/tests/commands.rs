@@ -9,19 +9,26 @@ use lamplighter_system::unix_ms;
 use lamplighter_types::{
     Action, AlarmChange, ConfigAction, DeviceEvent, DevicesAction, EventsAction, FirmwareAction,
     GovernanceAction, GovernanceChange, Hash, Policies, RolloutsAction, Severity, UsersAction,
-    codec,
 };
 
 use super::city::{City, id};
 use crate::Arguments;
 
 /// All options that are meant for every command, with what they are called.
-const GLOBAL: [&str; 7] = [
-    "profile", "node-url", "genesis", "as", "key", "timeout", "json",
+const GLOBAL: [&str; 9] = [
+    "profile",
+    "node-url",
+    "genesis",
+    "trusted",
+    "update-trusted",
+    "as",
+    "key",
+    "timeout",
+    "json",
 ];
 
 /// Commands that talk to no ledger, or are nodes, gateways and Things themselves.
-const WITHOUT_LEDGER: [&str; 12] = [
+const WITHOUT_LEDGER: [&str; 13] = [
     "node init",
     "node run",
     "node join",
@@ -30,6 +37,7 @@ const WITHOUT_LEDGER: [&str; 12] = [
     "devnet up",
     "key new",
     "key show",
+    "key prove",
     "genesis new",
     "genesis check",
     "audit verify",
@@ -134,11 +142,10 @@ fn command_of(action: &Action) -> Option<&'static str> {
             UsersAction::RegisterGateway { .. } => "user gateway",
             UsersAction::Grant { .. } => "user grant",
             UsersAction::Revoke { .. } => "user revoke",
+            UsersAction::AddKey { .. } => "user add-key",
             UsersAction::RotateKey { .. } => "user rotate-key",
             UsersAction::RevokeKey { .. } => "user revoke-key",
             UsersAction::Disable { .. } => "user disable",
-            UsersAction::Enable { .. } => "user enable",
-            UsersAction::Recover { .. } => "user recover",
         },
         Action::Devices(action) => match action {
             DevicesAction::Register { .. } => "device register",
@@ -151,20 +158,25 @@ fn command_of(action: &Action) -> Option<&'static str> {
             DevicesAction::Resume { .. } => "device resume",
             DevicesAction::Decommission { .. } => "device decommission",
             DevicesAction::LinkRegistrant { .. } => "device link-registrant",
-            DevicesAction::ReportInventory { .. } | DevicesAction::IotRegistry { .. } => {
-                return None;
-            }
+            DevicesAction::ReportInventory { .. }
+            | DevicesAction::RotateKeys { .. }
+            | DevicesAction::IotRegistry { .. } => return None,
         },
         Action::Firmware(action) => match action {
             FirmwareAction::Publish { .. } => "firmware publish",
             FirmwareAction::Approve { .. } => "firmware approve",
             FirmwareAction::Deprecate { .. } => "firmware deprecate",
             FirmwareAction::Revoke { .. } => "firmware revoke",
-            FirmwareAction::HoldArtifact { .. } => return None,
+            FirmwareAction::WithdrawApproval { .. } => "firmware withdraw-approval",
+            FirmwareAction::Withdraw { .. } => "firmware withdraw",
+            FirmwareAction::HoldArtifact { .. } | FirmwareAction::DropArtifact { .. } => {
+                return None;
+            }
         },
         Action::Rollouts(action) => match action {
             RolloutsAction::Plan { .. } => "rollout plan",
             RolloutsAction::Approve { .. } => "rollout approve",
+            RolloutsAction::WithdrawApproval { .. } => "rollout withdraw-approval",
             RolloutsAction::Start { .. } => "rollout start",
             RolloutsAction::Pause { .. } => "rollout pause",
             RolloutsAction::Resume { .. } => "rollout resume",
@@ -182,15 +194,25 @@ fn command_of(action: &Action) -> Option<&'static str> {
             EventsAction::Append { .. } => return None,
         },
         Action::Governance(action) => match action {
-            GovernanceAction::Propose { change, .. } => match change {
+            GovernanceAction::Propose { changes, .. } => match changes.first()? {
                 Change::AddValidator { .. } => "governance propose add-validator",
                 Change::RemoveValidator { .. } => "governance propose remove-validator",
                 Change::AddObserver { .. } => "governance propose add-observer",
                 Change::RemoveObserver { .. } => "governance propose remove-observer",
                 Change::SetPolicies { .. } => "governance propose set-policies",
                 Change::SetProtocol { .. } => "governance propose set-protocol",
+                Change::RegisterUser { .. } => "governance propose register",
+                Change::Grant { .. } => "governance propose grant",
+                Change::Revoke { .. } => "governance propose revoke",
+                Change::Disable { .. } => "governance propose disable",
+                Change::Enable { .. } => "governance propose enable",
+                Change::Recover { .. } => "governance propose recover",
+                Change::ResetDevice { .. } => "governance propose reset-device",
+                Change::ReplaceDeviceKey { .. } => "governance propose replace-device-key",
+                Change::ReuseHardware { .. } => "governance propose reuse-hardware",
             },
             GovernanceAction::Approve { .. } => "governance approve",
+            GovernanceAction::Withdraw { .. } => "governance withdraw",
         },
     })
 }
@@ -277,27 +299,39 @@ impl Day {
     }
 
     async fn people(&mut self) {
-        let (bob, gateway) = (self.city.key("bob"), self.city.key("gateway-1"));
+        let bob = self.city.proven_key("bob", "bob");
+        let gateway = self.city.proven_key("gateway-1", "gateway-1");
         let all = [
             "user organization lighting Lighting".to_owned(),
-            format!("user register bob --organization lighting --name Bob --public-key {bob}"),
-            format!(
-                "user gateway gateway-1 --organization lighting --district north --public-key \
-                 {gateway}"
-            ),
+            format!("user register bob --organization lighting --name Bob {bob}"),
+            format!("user gateway gateway-1 --organization lighting --district north {gateway}"),
             "user grant bob operator@north".to_owned(),
             // Both have a key in the folder of keys, and might act themselves.
             "user grant admin-2 operator".to_owned(),
             "user revoke admin-2 operator".to_owned(),
             "user disable bob".to_owned(),
-            "user enable bob".to_owned(),
         ];
         for command in all {
             self.writes("admin-1", &command).await;
         }
+        self.govern(
+            "enable bob",
+            GovernanceChange::Enable { account: id("bob") },
+        )
+        .await;
         for command in ["user list", "user show admin-2"] {
             self.reads("auditor", command).await;
         }
+    }
+
+    /// A proposal of one administrator, which another approves.
+    async fn govern(&mut self, command: &str, change: GovernanceChange) {
+        let name = command.split(' ').next().unwrap();
+        let propose = format!("governance propose {name}-it {command}");
+        self.writes("admin-1", &propose).await;
+        let digest = GovernanceChange::digest(&[change]);
+        let approve = format!("governance approve {name}-it --digest {digest}");
+        self.writes("admin-2", &approve).await;
     }
 
     async fn devices(&mut self) {
@@ -346,10 +380,20 @@ impl Day {
         let begun = std::time::Instant::now();
         self.writes("vendor", &again).await;
         assert!(begun.elapsed() < Duration::from_secs(20), "it waited");
-        self.writes("approver", "firmware approve lamp-2").await;
+        for command in [
+            "approve lamp-2",
+            "withdraw-approval lamp-2",
+            "approve lamp-2",
+        ] {
+            self.writes("approver", &format!("firmware {command}"))
+                .await;
+        }
+        self.writes("vendor", "firmware withdraw lamp-3").await;
         let plan = "rollout plan first --release lamp-2 --device lamp-1 --device lamp-2";
         self.writes("operator", plan).await;
-        self.writes("approver", "rollout approve first").await;
+        for command in ["approve first", "withdraw-approval first", "approve first"] {
+            self.writes("approver", &format!("rollout {command}")).await;
+        }
         for command in [
             "rollout start first",
             "rollout pause first wait",
@@ -398,11 +442,13 @@ impl Day {
                 assert_eq!(found.time_ms, change.time_ms);
             }
         }
-        output.truncate(6);
+        output.truncate(8);
         assert_eq!(
             output,
             [
                 "operator rollout_planned",
+                "approver rollout_approved",
+                "approver rollout_approval_withdrawn",
                 "approver rollout_approved",
                 "operator rollout_started",
                 "operator rollout_paused",
@@ -441,6 +487,9 @@ impl Day {
             .await;
         self.check_blocks("transaction send", "gateway-1");
         self.writes("operator", "alarm ack lamp-2 1").await;
+        // It is acknowledged and open; once it is cleared too, only its history has it.
+        let proof = "proof get --out {alarm.json} alarm lamp-2 1";
+        self.reads("auditor", proof).await;
         self.writes("operator", "alarm clear lamp-2 1").await;
         let hash = signed.hash(&self.city.genesis.chain_id());
         for command in [
@@ -466,8 +515,8 @@ impl Day {
             &format!("proof get --out {{transaction.json}} transaction {hash}"),
             "proof get --out {device-state.json} device-state lamp-1",
             "proof get --out {organization.json} organization lighting",
-            "proof get --out {alarm.json} alarm lamp-2 1",
             "proof get --out {config.json} config --district north",
+            "proof validators",
         ] {
             self.reads("auditor", command).await;
         }
@@ -511,28 +560,47 @@ impl Day {
         self.reads("auditor", "history config --fleet").await;
     }
 
+    async fn propose(&mut self, account: &str, change: &str) {
+        let name = change.split(' ').next().unwrap();
+        self.writes(account, &format!("governance propose my-{name} {change}"))
+            .await;
+    }
+
     async fn governance(&mut self) {
-        let key = self.city.key("node-5");
-        let new = format!("--public-key {key} --address 10.0.0.5:7400");
+        let node = self.city.node_key("node-5");
+        let new = format!("{node} --address 10.0.0.5:7400");
+        let (eve, lamp) = (self.city.proven_key("eve", "eve"), self.city.key("lamp-9"));
+        let proof = "01".repeat(64);
         for change in [
             format!("add-observer --node 5 {new}"),
             // No account approves it.
             format!("add-validator --node 1 {new}"),
             "remove-observer 5".to_owned(),
             "remove-validator 5".to_owned(),
-            "set-policies --recovery-approvals 1".to_owned(),
+            "set-policies --rollouts 2".to_owned(),
             "set-protocol --version 1 --from-height 1000000".to_owned(),
         ] {
-            let name = change.split(' ').next().unwrap();
-            self.writes("admin-1", &format!("governance propose my-{name} {change}"))
-                .await;
+            self.propose("admin-1", &change).await;
         }
-        let policies = Policies {
-            release_approvals: 1,
-            recovery_approvals: 1,
-            ..Policies::default()
-        };
-        let digest = codec::digest(&GovernanceChange::SetPolicies { policies });
+        for change in [
+            format!("register eve --organization lighting --name Eve {eve} --role approver"),
+            "grant bob vendor@north".to_owned(),
+            "revoke approver approver".to_owned(),
+            "disable bob".to_owned(),
+            "reset-device lamp-1 --report-counter 0".to_owned(),
+            format!("replace-device-key lamp-1 --public-key {lamp} --proof {proof}"),
+            "reuse-hardware lamp-3".to_owned(),
+        ] {
+            self.propose("admin-2", &change).await;
+        }
+        self.writes("admin-2", "governance withdraw my-disable")
+            .await;
+        let mut policies = Policies::default();
+        policies.approvals.releases.approvals = 1;
+        policies.approvals.rollouts.approvals = 2;
+        let digest = GovernanceChange::digest(&[GovernanceChange::SetPolicies { policies }]);
+        self.reads("auditor", "governance show my-set-policies")
+            .await;
         self.writes(
             "admin-2",
             &format!("governance approve my-set-policies --digest {digest}"),
@@ -541,7 +609,6 @@ impl Day {
         for command in [
             "governance nodes",
             "governance list",
-            "governance show my-set-policies",
             "governance policies",
             "history proposal my-set-policies",
             "history governance",
@@ -551,11 +618,14 @@ impl Day {
     }
 
     async fn keys(&mut self) {
-        let new = self.city.key("bob-new");
-        self.writes("admin-1", &format!("user recover bob --public-key {new}"))
-            .await;
+        let new = self.city.proven_key("bob-new", "bob");
+        let change = self.city.recovery("bob-new", "bob");
+        self.govern(&format!("recover bob {new}"), change).await;
         let keys = self.city.path("keys");
         std::fs::rename(keys.join("bob-new.key"), keys.join("bob.key")).unwrap();
+        self.city.key("bob-safe");
+        self.writes("bob", "user add-key {keys/bob-safe.key} --label safe")
+            .await;
         self.city.key("bob-third");
         self.writes("bob", "user rotate-key {keys/bob-third.key}")
             .await;

@@ -203,9 +203,10 @@ async fn an_import_resumes_with_the_same_command() {
 async fn what_the_ledger_would_refuse_is_found_before() {
     let mut city = City::found().await;
     let key = city.key("lamp");
+    let proof = city.device_proof("lamp", "lamp-1");
     let with =
         |name: &str, more: &str| device(name, "city").replace("[]}", &format!("[], {more}}}"));
-    let key = format!(r#""key": "{key}""#);
+    let key = format!(r#""key": "{key}", "proof": "{proof}""#);
     city.write("one.json", list(&[with("lamp-1", &key)]));
     city.new_transactions();
     let output = city

@@ -1,40 +1,54 @@
 //! The Raft log and the vote in the store.
 //!
-//! [`Cf::Log`] maps a log index (u64, big-endian) to its entry. [`Cf::Meta`] has the vote, the last
-//! committed and the last purged log id.
+//! [`Cf::Log`] maps a log index (u64, big-endian) to its entry and the digest of the log up to it
+//! (see [`chain`]). [`Cf::Meta`] has the vote, the last committed log id, and the last purged one
+//! with the digest up to there.
 
+mod chain;
+mod disk;
+mod openraft_storage;
+mod received;
 mod recent;
 mod sync_tracker;
 #[cfg(test)]
 mod tests;
 
-use std::fmt::Debug;
-use std::ops::{Bound, RangeBounds};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
-use lamplighter_store::{Cf, Direction, Durability, KeyRange, Kv, StoreError, WriteBatch};
-use openraft::storage::{LogFlushed, RaftLogStorage};
-use openraft::{AnyError, ErrorSubject, ErrorVerb, LogState, RaftLogReader, StorageIOError};
+use lamplighter_store::{Cf, Durability, KeyRange, Kv, StoreError, WriteBatch};
+use openraft::storage::RaftLogStorage;
+use openraft::{AnyError, ErrorSubject, ErrorVerb, StorageIOError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::task::AbortOnDropHandle;
 
+use self::chain::LinkedStatement;
+pub(crate) use self::chain::{AuthoredEntry, ChainEnd};
+pub use self::chain::{ChainLink, LogDigest, StoredEntry};
+pub(crate) use self::disk::storage_error;
+use self::disk::{
+    find_ends, key, read_authored, read_digests, read_entries, read_last_statements,
+    read_statement_from, read_stored,
+};
+use self::received::ReceivedStatements;
 use self::recent::{CachedEntry, RecentEntries};
 use self::sync_tracker::SyncTracker;
 use crate::blocking_io::BlockingIo;
 use crate::codec::{self, CodecError};
 use crate::config::Limits;
+use crate::election::Candidacy;
 use crate::error::ConsensusError;
-use crate::message::{entry_bytes, get_entry, put_entry};
+use crate::evidence::LINKS_MAX;
 use crate::state_machine::StateMachine;
-use crate::type_config::{RaftLogEntry, TypeConfig};
-use crate::types::{LogId, Marker, StorageError, Vote};
+use crate::statement::LeaderStatement;
+use crate::type_config::RaftLogEntry;
+use crate::types::{LogId, Marker, NodeId, StorageError};
 
 const VOTE: &[u8] = b"raft/vote";
-const COMMITTED: &[u8] = b"raft/committed";
-const PURGED: &[u8] = b"raft/purged";
+pub(crate) const COMMITTED: &[u8] = b"raft/committed";
+pub(crate) const PURGED: &[u8] = b"raft/purged";
 
 /// A handle to the log; clones share it.
 #[derive(Clone)]
@@ -45,6 +59,12 @@ struct LogInner {
     io: BlockingIo,
     limits: Limits,
     recent: Mutex<RecentEntries>,
+    /// Statements about entries that are on their way into the log.
+    received: Mutex<ReceivedStatements>,
+    /// The last entry that openraft reported as committed since the start.
+    committed: watch::Sender<Option<LogId>>,
+    /// Begins when the vote of this node for itself is stored.
+    candidacy: OnceLock<Arc<Candidacy>>,
     syncs: Arc<SyncTracker>,
     /// Bytes of entries appended since a snapshot was last requested.
     bytes_since_request: AtomicU64,
@@ -54,10 +74,19 @@ struct LogInner {
     purges_held: AtomicBool,
     /// Bytes of entries appended since a snapshot was last made.
     bytes_since_image: AtomicU64,
+    /// Entries may follow an unknown digest: only in openraft's own test suite, which begins logs
+    /// anywhere.
+    unbound: AtomicBool,
     _syncer: AbortOnDropHandle<()>,
 }
 
 impl LogStore {
+    /// Lets entries follow an unknown digest.
+    #[cfg(any(test, feature = "suite"))]
+    pub(crate) fn unbind(&self) {
+        self.0.unbound.store(true, Ordering::Relaxed);
+    }
+
     /// Opens the log in a store, and makes all of it durable: when only the process ended before,
     /// some of it may still be in the memory of the operating system.
     pub(crate) async fn open(
@@ -66,18 +95,28 @@ impl LogStore {
         limits: Limits,
     ) -> Result<Self, ConsensusError> {
         let store = kv.clone();
-        let ends = io.run(move || find_ends(&*store).and_then(|ends| store.sync().map(|()| ends)));
-        let (last, purged) = ends.await.map_err(|source| ConsensusError::Store {
+        let failed = |source| ConsensusError::Store {
             operation: "open the log",
             source,
-        })?;
+        };
+        let ends = io.run(move || find_ends(&*store).and_then(|ends| store.sync().map(|()| ends)));
+        let (last, purged) = ends.await.map_err(failed)?;
         let corrupt = |error: CodecError| ConsensusError::Corrupt(error.to_string());
-        let purged: Option<LogId> = purged
-            .map(|bytes| codec::decode("log id", &bytes))
+        let purged: Option<ChainEnd> = purged
+            .map(|bytes| codec::decode("end of the log", &bytes))
             .transpose()
             .map_err(corrupt)?;
-        let last = last.map(get_entry).transpose().map_err(corrupt)?;
-        let recent = RecentEntries::new(last.map(|entry| entry.log_id).or(purged), purged);
+        let last = last.map(StoredEntry::decode).transpose().map_err(corrupt)?;
+        let store = kv.clone();
+        let statements = io
+            .run(move || read_last_statements(&*store, LINKS_MAX))
+            .await;
+        let statements = statements.map_err(failed)?;
+        let mut received = ReceivedStatements::default();
+        for statement in statements.into_iter().rev() {
+            received.add_stored(statement);
+        }
+        let recent = RecentEntries::new(last.map(|last| last.end()).or(purged), purged);
         let syncs = Arc::new(SyncTracker::new());
         let syncer = tokio::spawn(syncs.clone().run(kv.clone(), io));
         Ok(Self(Arc::new(LogInner {
@@ -85,11 +124,15 @@ impl LogStore {
             io,
             limits,
             recent: Mutex::new(recent),
+            received: Mutex::new(received),
+            committed: watch::Sender::default(),
+            candidacy: OnceLock::new(),
             syncs,
             bytes_since_request: AtomicU64::new(0),
             appended: Notify::new(),
             purges_held: AtomicBool::new(false),
             bytes_since_image: AtomicU64::new(0),
+            unbound: AtomicBool::new(false),
             _syncer: AbortOnDropHandle::new(syncer),
         })))
     }
@@ -173,6 +216,22 @@ impl LogStore {
         Ok(purged.filter(|purged| applied < Some(*purged)))
     }
 
+    /// The last entry of the log, purged ones included.
+    pub(crate) fn last(&self) -> Option<LogId> {
+        self.recent().last()
+    }
+
+    /// The last entry that openraft reported as committed since the start.
+    pub(crate) fn committed(&self) -> Option<LogId> {
+        *self.0.committed.borrow()
+    }
+
+    /// Connects the candidacy, which begins with a stored vote.
+    pub(crate) fn connect(&self, candidacy: Arc<Candidacy>) {
+        let set = self.0.candidacy.set(candidacy);
+        assert!(set.is_ok(), "a node starts openraft once");
+    }
+
     /// The last entry that was purged.
     pub(crate) fn purged(&self) -> Option<LogId> {
         self.recent().purged()
@@ -181,6 +240,101 @@ impl LogStore {
     fn recent(&self) -> MutexGuard<'_, RecentEntries> {
         self.0
             .recent
+            .lock()
+            .expect("no code panics while it holds this lock")
+    }
+
+    /// Records where the log of the applied state ends, which its marker says.
+    pub(crate) fn set_applied(&self, end: ChainEnd) {
+        self.recent().set_applied(end);
+    }
+
+    /// The digest of a cached entry.
+    pub(crate) fn cached_digest(&self, log_id: LogId) -> Option<LogDigest> {
+        self.recent().digest(log_id)
+    }
+
+    /// The log id and the digest at this index, if they are known.
+    pub(crate) async fn end(&self, index: u64) -> Result<Option<ChainEnd>, StoreError> {
+        if let Some(end) = self.recent().end(index) {
+            return Ok(Some(end));
+        }
+        let kv = self.0.kv.clone();
+        let stored = self.0.io.run(move || read_stored(&*kv, index)).await?;
+        Ok(stored.map(|stored| stored.end()))
+    }
+
+    /// The digest of the log up to this entry, none if the log does not have this very entry.
+    pub(crate) async fn digest(&self, log_id: LogId) -> Result<Option<LogDigest>, StoreError> {
+        let end = self.end(log_id.index).await?;
+        Ok(end
+            .filter(|end| end.log_id == log_id)
+            .and_then(|end| end.digest))
+    }
+
+    /// The digests of the entries from `start` to `end` that the log has.
+    pub(crate) async fn digests(
+        &self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<(u64, LogDigest)>, StoreError> {
+        let kv = self.0.kv.clone();
+        self.0.io.run(move || read_digests(&*kv, start, end)).await
+    }
+
+    /// The entries from `start` to `end`, as they are signed, that the log has.
+    pub(crate) async fn authored(
+        &self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<AuthoredEntry>, StoreError> {
+        if let Some(authored) = self.recent().authored(start, end) {
+            return Ok(authored);
+        }
+        let kv = self.0.kv.clone();
+        self.0.io.run(move || read_authored(&*kv, start, end)).await
+    }
+
+    /// The first statement of a leadership about an entry from this index on.
+    pub(crate) async fn statement_from(
+        &self,
+        index: u64,
+        leadership: (u64, NodeId),
+    ) -> Result<Option<LinkedStatement>, StoreError> {
+        let kv = self.0.kv.clone();
+        let read = move || read_statement_from(&*kv, index, leadership, LINKS_MAX);
+        self.0.io.run(read).await
+    }
+
+    /// Keeps a leader's statement, which was verified, for the entry that it is about.
+    pub(crate) fn receive(&self, statement: LeaderStatement) {
+        self.received().add(statement);
+    }
+
+    /// The newest statement of each of the last leaderships.
+    pub(crate) fn newest_statements(&self) -> Vec<LeaderStatement> {
+        self.received().newest()
+    }
+
+    /// The digest before an entry that is to be appended: the last one, or one of an earlier entry
+    /// in memory.
+    fn digest_before(&self, index: u64) -> Result<LogDigest, StoreError> {
+        let Some(before) = index.checked_sub(1) else {
+            return Ok(LogDigest::EMPTY);
+        };
+        let recent = self.recent();
+        let digest = recent.end(before).and_then(|end| end.digest);
+        if digest.is_none() && self.0.unbound.load(Ordering::Relaxed) {
+            return Ok(LogDigest::EMPTY);
+        }
+        digest.ok_or_else(|| StoreError::Failed {
+            what: format!("the digest of the log up to entry {before} is not known"),
+        })
+    }
+
+    fn received(&self) -> MutexGuard<'_, ReceivedStatements> {
+        self.0
+            .received
             .lock()
             .expect("no code panics while it holds this lock")
     }
@@ -244,17 +398,23 @@ impl LogStore {
         let mut batch = WriteBatch::new();
         let mut cached = Vec::with_capacity(entries.len());
         let mut bytes = 0;
+        let mut digest = match entries.first() {
+            Some(first) => self.digest_before(first.log_id.index)?,
+            None => return Ok(()),
+        };
         for entry in entries {
-            let mut value = Vec::with_capacity(entry_bytes(&entry));
-            put_entry(&entry, &mut value);
-            bytes += value.len();
+            digest = digest.after(&entry);
+            let statements = self.received().store(entry.log_id.index, digest);
+            let stored = StoredEntry::new(entry, digest, &statements);
+            let value = stored.encode();
+            let length = value.len();
+            bytes += length;
+            batch.put(Cf::Log, key(stored.entry.log_id.index), value);
             cached.push(CachedEntry {
-                bytes: value.len(),
-                entry,
+                bytes: length,
+                stored,
                 write_number: 0,
             });
-            let index = cached[cached.len() - 1].entry.log_id.index;
-            batch.put(Cf::Log, key(index), value);
         }
         self.write(batch, Durability::Unsynced).await?;
         {
@@ -285,175 +445,10 @@ impl LogStore {
         let ends = self.0.io.run(move || find_ends(&*kv)).await;
         let (last, _) = ends.map_err(|error| AnyError::new(&error))?;
         let last = last
-            .map(get_entry)
+            .map(StoredEntry::decode)
             .transpose()
             .map_err(|error| AnyError::new(&error))?;
-        self.recent()
-            .truncate(index, last.map(|entry| entry.log_id));
-        Ok(())
-    }
-}
-
-fn key(index: u64) -> Vec<u8> {
-    index.to_be_bytes().to_vec()
-}
-
-/// The last entry, and the record of the last purge.
-type LogEnds = (Option<bytes::Bytes>, Option<bytes::Bytes>);
-
-fn find_ends(kv: &dyn Kv) -> Result<LogEnds, StoreError> {
-    let mut entries = kv.scan(Cf::Log, KeyRange::all(), Direction::Backward)?;
-    let last = entries.next().transpose()?.map(|(_, value)| value);
-    Ok((last, kv.get(Cf::Meta, PURGED)?))
-}
-
-fn read_entries(
-    kv: &dyn Kv,
-    start: u64,
-    end: u64,
-    bytes_max: usize,
-) -> Result<Vec<RaftLogEntry>, AnyError> {
-    let range = KeyRange::between(key(start), key(end));
-    let scan = kv
-        .scan(Cf::Log, range, Direction::Forward)
-        .map_err(|error| AnyError::new(&error))?;
-    let mut entries = Vec::new();
-    let mut bytes = 0usize;
-    for found in scan {
-        let (_, value) = found.map_err(|error| AnyError::new(&error))?;
-        bytes = bytes.saturating_add(value.len());
-        if bytes > bytes_max && !entries.is_empty() {
-            break;
-        }
-        entries.push(get_entry(value).map_err(|error| AnyError::new(&error))?);
-    }
-    Ok(entries)
-}
-
-pub(crate) fn storage_error<E: std::error::Error + 'static>(
-    subject: ErrorSubject<u64>,
-    verb: ErrorVerb,
-    error: &E,
-) -> StorageError {
-    StorageIOError::new(subject, verb, AnyError::new(error)).into()
-}
-
-fn bounds(range: impl RangeBounds<u64>) -> (u64, u64) {
-    let start = match range.start_bound() {
-        Bound::Included(start) => *start,
-        Bound::Excluded(start) => start.saturating_add(1),
-        Bound::Unbounded => 0,
-    };
-    let end = match range.end_bound() {
-        Bound::Included(end) => end.saturating_add(1),
-        Bound::Excluded(end) => *end,
-        Bound::Unbounded => u64::MAX,
-    };
-    (start, end)
-}
-
-impl RaftLogReader<TypeConfig> for LogStore {
-    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + Send>(
-        &mut self,
-        range: RB,
-    ) -> Result<Vec<RaftLogEntry>, StorageError> {
-        let (start, end) = bounds(range);
-        self.read(start, end, usize::MAX).await
-    }
-
-    async fn limited_get_log_entries(
-        &mut self,
-        start: u64,
-        end: u64,
-    ) -> Result<Vec<RaftLogEntry>, StorageError> {
-        self.read(start, end, self.0.limits.append_bytes_max).await
-    }
-}
-
-impl RaftLogStorage<TypeConfig> for LogStore {
-    type LogReader = Self;
-
-    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, StorageError> {
-        let recent = self.recent();
-        Ok(LogState {
-            last_purged_log_id: recent.purged(),
-            last_log_id: recent.last(),
-        })
-    }
-
-    async fn get_log_reader(&mut self) -> Self {
-        self.clone()
-    }
-
-    /// Writes the vote synced: a vote that was given must survive every crash.
-    async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
-        self.put(VOTE, vote, Durability::Synced)
-            .await
-            .map_err(|error| storage_error(ErrorSubject::Vote, ErrorVerb::Write, &error))
-    }
-
-    async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
-        self.get(VOTE).await
-    }
-
-    /// Writes the committed index unsynced behind its entries, so they are there where it is. If it
-    /// is lost, the leader announces it again.
-    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
-        self.put(COMMITTED, &committed, Durability::Unsynced)
-            .await
-            .map_err(|error| storage_error(ErrorSubject::Store, ErrorVerb::Write, &error))
-    }
-
-    async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
-        Ok(self.get(COMMITTED).await?.flatten())
-    }
-
-    /// Completes as soon as the entries are written. The steps that need durable entries wait for
-    /// that themselves (see the documentation of the crate).
-    async fn append<I>(
-        &mut self,
-        entries: I,
-        callback: LogFlushed<TypeConfig>,
-    ) -> Result<(), StorageError>
-    where
-        I: IntoIterator<Item = RaftLogEntry> + Send,
-        I::IntoIter: Send,
-    {
-        let entries: Vec<RaftLogEntry> = entries.into_iter().collect();
-        match self.append_entries(entries).await {
-            Ok(()) => {
-                callback.log_io_completed(Ok(()));
-                Ok(())
-            }
-            Err(error) => {
-                let failure = storage_error(ErrorSubject::Logs, ErrorVerb::Write, &error);
-                callback.log_io_completed(Err(std::io::Error::other(error)));
-                Err(failure)
-            }
-        }
-    }
-
-    async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        self.truncate_from(log_id.index)
-            .await
-            .map_err(|error| StorageIOError::write_logs(error).into())
-    }
-
-    /// Writes the purge unsynced: in the write-ahead log it follows the effects of the entries that
-    /// it removes, so it is never durable without them. A purge that is held back is repeated: by
-    /// `OpenraftStateMachine` after an installation, otherwise with the next purge.
-    async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        if self.0.purges_held.load(Ordering::SeqCst) {
-            return Ok(());
-        }
-        let mut batch = WriteBatch::new();
-        batch.put(Cf::Meta, PURGED, codec::encode(&log_id));
-        let end = log_id.index.saturating_add(1);
-        batch.delete_range(Cf::Log, KeyRange::between(key(0), key(end)));
-        self.write(batch, Durability::Unsynced)
-            .await
-            .map_err(|error| storage_error(ErrorSubject::Log(log_id), ErrorVerb::Delete, &error))?;
-        self.recent().purge(log_id);
+        self.recent().truncate(index, last.map(|last| last.end()));
         Ok(())
     }
 }

@@ -3,11 +3,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lamplighter_store::{Fault, MemoryKv};
-use openraft::CommittedLeaderId;
+use openraft::{CommittedLeaderId, RaftLogReader};
 use tokio::time::timeout;
 
 use super::*;
 use crate::type_config::{EntryPayload, ProposedBatch};
+use crate::types::Vote;
 
 async fn open(kv: &MemoryKv) -> LogStore {
     let io = BlockingIo {

@@ -4,6 +4,8 @@ use openraft::CommittedLeaderId;
 
 use super::*;
 use crate::codec::frame;
+use crate::election::SignedVote;
+use crate::log::LogDigest;
 use crate::snapshot::message::{FileInfo, Manifest, SnapshotRequest, SnapshotResponse};
 use crate::types::{Marker, SnapshotMeta, StoredMembership};
 
@@ -38,7 +40,41 @@ fn request() -> AppendRequest {
     }
 }
 
+fn proof() -> ElectionProof {
+    ElectionProof {
+        term: 3,
+        candidate: 1,
+        last_log_id: Some(log_id(1, 2, 3)),
+        votes: vec![SignedVote {
+            voter: 2,
+            signature: SignatureBytes([5; 64]),
+        }],
+    }
+}
+
+fn vote_request() -> ControlRequest {
+    ControlRequest::Vote {
+        request: openraft::raft::VoteRequest::new(Vote::new(3, 1), Some(log_id(1, 2, 3))),
+        log_proof: Some(proof()),
+    }
+}
+
+fn granted() -> ControlResponse {
+    ControlResponse::Vote {
+        response: openraft::raft::VoteResponse::new(Vote::new(3, 1), None, true),
+        signature: Some(SignatureBytes([5; 64])),
+    }
+}
+
 /// The formats on disk and on the wire; a change of them needs a new version of the protocol.
+fn binding() -> AppendBinding {
+    AppendBinding {
+        prev_digest: LogDigest([6; 32]),
+        signature: SignatureBytes([8; 64]),
+        authors: vec![SignatureBytes([9; 64]); 2],
+    }
+}
+
 #[test]
 fn frozen_bytes() {
     let mut entry = Vec::new();
@@ -57,6 +93,7 @@ fn frozen_bytes() {
     let marker = Marker {
         log_id: log_id(3, 1, 6),
         membership: StoredMembership::default(),
+        digest: LogDigest([7; 32]),
     };
     let manifest = Manifest {
         meta: SnapshotMeta::default(),
@@ -68,12 +105,22 @@ fn frozen_bytes() {
     };
     let vote = Vote::new_committed(3, 1);
     let samples = [
-        ("append", hash(&encode_append(&request()))),
+        (
+            "append",
+            hash(&encode_append(&request(), Some(&proof()), Some(binding()))),
+        ),
+        ("vote request", hash(&encode(&vote_request()))),
+        ("vote", hash(&encode(&granted()))),
+        ("heartbeat answer", hash(&encode(&AppendAnswer::Unproven))),
         ("marker", hash(&encode(&marker))),
         ("manifest", hash(&encode(&manifest))),
         (
             "offer",
-            hash(&encode(&SnapshotRequest::Offer { vote, manifest })),
+            hash(&encode(&SnapshotRequest::Offer {
+                vote,
+                manifest,
+                proof: Some(proof()),
+            })),
         ),
         (
             "chunk",
@@ -112,7 +159,11 @@ fn entries_come_back() {
         assert_eq!(bytes.len(), entry_bytes(&entry));
         assert_eq!(get_entry(bytes.into()).unwrap(), entry);
     }
-    let back = decode_append(encode_append(&request())).unwrap();
+    let bytes = encode_append(&request(), Some(&proof()), Some(binding()));
+    let back = decode_append(bytes).unwrap();
+    assert_eq!(back.proof, Some(proof()));
+    assert_eq!(back.binding, Some(binding()));
+    let back = back.request;
     assert_eq!(back.entries, request().entries);
     assert_eq!(back.vote, request().vote);
     assert_eq!(back.prev_log_id, request().prev_log_id);
@@ -122,7 +173,7 @@ fn entries_come_back() {
 /// Every cut and every changed byte is an error or another request, never a panic.
 #[test]
 fn malformed_bytes_are_errors() {
-    let whole = encode_append(&request());
+    let whole = encode_append(&request(), None, Some(binding()));
     for len in 0..whole.len() {
         assert!(decode_append(whole.slice(..len)).is_err(), "{len}");
     }
@@ -132,7 +183,7 @@ fn malformed_bytes_are_errors() {
             let mut bytes = whole.to_vec();
             bytes[at] ^= flip;
             if let Ok(request) = decode_append(bytes.into()) {
-                assert!(request.entries.len() <= 3);
+                assert!(request.request.entries.len() <= 3);
             }
         }
     }

@@ -4,11 +4,12 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::codec;
+use crate::election::ElectionProof;
 use crate::types::{SnapshotMeta, Vote};
 
 /// One file of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct FileInfo {
+pub struct FileInfo {
     pub name: String,
     pub bytes: u64,
     /// blake3.
@@ -17,23 +18,25 @@ pub(crate) struct FileInfo {
 
 /// The contents of a snapshot. Its hash identifies the transfer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Manifest {
+pub struct Manifest {
     pub meta: SnapshotMeta,
     pub files: Vec<FileInfo>,
 }
 
 impl Manifest {
-    pub(crate) fn hash(&self) -> [u8; 32] {
+    pub fn hash(&self) -> [u8; 32] {
         *blake3::hash(&codec::encode(self)).as_bytes()
     }
 }
 
 /// Requests of the snapshot lane; the bytes of a chunk follow the header.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum SnapshotRequest {
+pub enum SnapshotRequest {
     Offer {
         vote: Vote,
         manifest: Manifest,
+        /// The proof of the leadership; pieces follow only an offer whose leadership is proven.
+        proof: Option<ElectionProof>,
     },
     Chunk {
         vote: Vote,
@@ -58,7 +61,7 @@ pub(crate) enum SnapshotRequest {
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum SnapshotResponse {
+pub enum SnapshotResponse {
     /// The receiver wants these bytes next.
     Next { file: u32, offset: u64 },
     /// The receiver has all bytes and has checked them.
@@ -71,4 +74,6 @@ pub(crate) enum SnapshotResponse {
     NoImage,
     /// Answer to [`SnapshotRequest::Read`].
     Piece { bytes: Bytes },
+    /// The receiver does not know the leadership: the offer comes again with the proof.
+    Unproven,
 }

@@ -13,6 +13,7 @@ mod fetch;
 pub(crate) mod message;
 mod receive;
 mod send;
+mod space;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,8 @@ use self::message::{FileInfo, Manifest};
 pub use self::receive::SnapshotTransfer;
 pub(crate) use self::receive::{ReceiveError, ReceivedSnapshot, SnapshotReceiver, TransferStep};
 pub(crate) use self::send::{SendError, SnapshotSender, read_at};
+pub use self::space::FreeBytes;
+pub(crate) use self::space::SnapshotSpace;
 pub(crate) use self::store::SnapshotStore;
 pub(crate) use self::throttle::SnapshotThrottle;
 use crate::types::SnapshotMeta;

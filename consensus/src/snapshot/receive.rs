@@ -7,16 +7,23 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::message::{FileInfo, Manifest};
+use super::space::SnapshotSpace;
 use super::store::INCOMING;
 use super::{
     DATA, FILES_MAX, SnapshotDir, SnapshotError, SnapshotStore, hash_file, is_plain, remove,
     sync_dir,
 };
+use crate::codec;
+
+/// The file that names the leader of a transfer.
+const LEADER: &str = "leader";
 
 /// Receives at most one snapshot at a time. Blocks on the disk.
 pub(crate) struct SnapshotReceiver {
     store: Arc<SnapshotStore>,
-    bytes_max: u64,
+    space: SnapshotSpace,
+    /// The proven leader, as term and node, whose transfer this is.
+    leader: Option<(u64, u64)>,
     incoming: Option<IncomingSnapshot>,
     progress: watch::Sender<Option<SnapshotTransfer>>,
 }
@@ -66,10 +73,11 @@ fn invalid<T>(reason: impl Into<String>) -> Result<T, ReceiveError> {
 }
 
 impl SnapshotReceiver {
-    pub(crate) fn new(store: Arc<SnapshotStore>, bytes_max: u64) -> Self {
+    pub(crate) fn new(store: Arc<SnapshotStore>, space: SnapshotSpace) -> Self {
         Self {
             store,
-            bytes_max,
+            space,
+            leader: None,
             incoming: None,
             progress: watch::Sender::new(None),
         }
@@ -78,6 +86,21 @@ impl SnapshotReceiver {
     /// The progress of the transfer; none while there is no transfer.
     pub(crate) fn progress(&self) -> watch::Receiver<Option<SnapshotTransfer>> {
         self.progress.subscribe()
+    }
+
+    /// Removes a transfer that another leader than this one began, as term and node. After a
+    /// restart the leader that began it is in the directory.
+    pub(crate) fn begin_leadership(&mut self, leader: (u64, u64)) -> Result<(), SnapshotError> {
+        if self.leader == Some(leader) {
+            return Ok(());
+        }
+        self.leader = Some(leader);
+        if let Some(path) = incoming_of(self.store.dir(), leader)? {
+            return remove_others(self.store.dir(), &path);
+        }
+        self.incoming = None;
+        self.progress.send_replace(None);
+        remove_others(self.store.dir(), Path::new(""))
     }
 
     /// Begins a transfer, or continues one that was interrupted. Ends any other transfer.
@@ -95,7 +118,9 @@ impl SnapshotReceiver {
                 .dir()
                 .join(format!("{INCOMING}{}", hex::encode(hash)));
             remove_others(self.store.dir(), &path)?;
+            self.space.check(self.store.dir(), &path, &manifest)?;
             let incoming = IncomingSnapshot::open(hash, manifest, path)?;
+            incoming.note_leader(self.leader)?;
             let transfer = incoming.transfer();
             tracing::info!(
                 bytes_before = transfer.bytes_before,
@@ -124,8 +149,8 @@ impl SnapshotReceiver {
             .iter()
             .try_fold(0u64, |sum, file| sum.checked_add(file.bytes));
         match total {
-            Some(total) if total <= self.bytes_max => Ok(()),
-            _ => invalid(format!("a snapshot over {} bytes", self.bytes_max)),
+            Some(total) if total <= self.space.bytes_max => Ok(()),
+            _ => invalid(format!("a snapshot over {} bytes", self.space.bytes_max)),
         }
     }
 
@@ -205,6 +230,15 @@ impl IncomingSnapshot {
         }
         sync_dir(&data)?;
         Ok(incoming)
+    }
+
+    /// Writes down whose transfer it is, for the time after a restart.
+    fn note_leader(&self, leader: Option<(u64, u64)>) -> Result<(), SnapshotError> {
+        let Some(leader) = leader else {
+            return Ok(());
+        };
+        let file = self.path.join(LEADER);
+        fs::write(&file, codec::encode(&leader)).map_err(SnapshotError::io("write", &file))
     }
 
     fn transfer(&self) -> SnapshotTransfer {
@@ -296,6 +330,20 @@ fn write_at(path: &Path, offset: u64, bytes: &[u8], sync: bool) -> std::io::Resu
     file.seek(SeekFrom::Start(offset))?;
     file.write_all(bytes)?;
     if sync { file.sync_all() } else { Ok(()) }
+}
+
+/// The directory of a transfer that this leader began.
+fn incoming_of(dir: &Path, leader: (u64, u64)) -> Result<Option<PathBuf>, SnapshotError> {
+    for entry in fs::read_dir(dir).map_err(SnapshotError::io("list", dir))? {
+        let path = entry.map_err(SnapshotError::io("list", dir))?.path();
+        let is_incoming = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(INCOMING);
+        // A note that can't be read is of no leader.
+        let noted = fs::read(path.join(LEADER)).unwrap_or_default();
+        if path.file_name().is_some_and(is_incoming) && noted == codec::encode(&leader) {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
 }
 
 /// Removes the remains of other transfers, which only take space.

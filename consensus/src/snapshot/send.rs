@@ -9,6 +9,7 @@ use super::message::{Manifest, SnapshotRequest, SnapshotResponse};
 use super::{SnapshotDir, SnapshotError, SnapshotThrottle};
 use crate::blocking_io::BlockingIo;
 use crate::codec;
+use crate::election::ElectionProof;
 use crate::error::TransportError;
 use crate::transport::{RaftLane, Transport};
 use crate::types::{SnapshotMeta, Vote};
@@ -32,6 +33,8 @@ pub(crate) struct SnapshotSender<'a> {
     pub to: NodeId,
     pub config: &'a ConsensusConfig,
     pub throttle: &'a SnapshotThrottle,
+    /// The proof of this node's leadership.
+    pub proof: Option<ElectionProof>,
 }
 
 impl SnapshotSender<'_> {
@@ -52,6 +55,7 @@ impl SnapshotSender<'_> {
         let offer = SnapshotRequest::Offer {
             vote,
             manifest: Manifest::clone(&manifest),
+            proof: self.proof.clone(),
         };
         let mut answer = self.call(&offer, &[]).await?;
         loop {
@@ -76,6 +80,8 @@ impl SnapshotSender<'_> {
                     self.call(&request, &[]).await?
                 }
                 SnapshotResponse::Done { vote } => return Ok(vote),
+                // It has lost the proof, and begins where it stopped.
+                SnapshotResponse::Unproven => self.call(&offer, &[]).await?,
                 SnapshotResponse::Image { .. }
                 | SnapshotResponse::NoImage
                 | SnapshotResponse::Piece { .. } => return Err(SendError::Answer(self.to)),

@@ -9,6 +9,14 @@ fn store(dir: &Path) -> Arc<SnapshotStore> {
     Arc::new(SnapshotStore::open(dir).unwrap())
 }
 
+fn space(bytes_max: u64) -> SnapshotSpace {
+    SnapshotSpace {
+        bytes_max,
+        reserve_bytes: 0,
+        free_bytes: None,
+    }
+}
+
 /// A directory with files, as a state machine could have built it.
 fn source(dir: &Path) -> Arc<SnapshotDir> {
     let path = dir.join("source");
@@ -53,7 +61,7 @@ fn a_transfer_continues_after_a_restart_of_the_receiver() {
     let manifest = source.manifest(&SnapshotMeta::default()).unwrap();
     let target = dir.path().join("target");
 
-    let mut receiver = SnapshotReceiver::new(store(&target), 1 << 20);
+    let mut receiver = SnapshotReceiver::new(store(&target), space(1 << 20));
     let step = run(&mut receiver, &source, &manifest, 5);
     assert_eq!(
         step,
@@ -64,7 +72,7 @@ fn a_transfer_continues_after_a_restart_of_the_receiver() {
     );
     drop(receiver);
 
-    let mut receiver = SnapshotReceiver::new(store(&target), 1 << 20);
+    let mut receiver = SnapshotReceiver::new(store(&target), space(1 << 20));
     let offered = receiver.offer(Manifest::clone(&manifest)).unwrap();
     assert_eq!(offered, step, "what has arrived is not sent again");
     assert!(receiver.complete(manifest.hash()).is_err());
@@ -85,7 +93,7 @@ fn a_file_that_is_not_the_offered_one_is_sent_again() {
     let source = source(dir.path());
     let manifest = source.manifest(&SnapshotMeta::default()).unwrap();
     let hash = manifest.hash();
-    let mut receiver = SnapshotReceiver::new(store(&dir.path().join("target")), 1 << 20);
+    let mut receiver = SnapshotReceiver::new(store(&dir.path().join("target")), space(1 << 20));
     receiver.offer(Manifest::clone(&manifest)).unwrap();
     let error = receiver
         .chunk(hash, 0, 0, vec![9; 1000].into())
@@ -120,7 +128,7 @@ fn impossible_offers_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let source = source(dir.path());
     let good = source.manifest(&SnapshotMeta::default()).unwrap();
-    let mut receiver = SnapshotReceiver::new(store(&dir.path().join("target")), 10_000);
+    let mut receiver = SnapshotReceiver::new(store(&dir.path().join("target")), space(10_000));
     let change = |change: &dyn Fn(&mut Manifest)| {
         let mut manifest = Manifest::clone(&good);
         change(&mut manifest);
@@ -195,4 +203,67 @@ async fn a_caller_that_stops_waiting_uses_up_nothing() {
     let begun = tokio::time::Instant::now();
     throttle.wait(250).await;
     assert!(begun.elapsed().as_millis() <= 251, "{:?}", begun.elapsed());
+}
+
+/// An image that does not fit leaves the reserve of the disk free, and no directory.
+#[test]
+fn an_image_that_does_not_fit_the_disk_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = source(dir.path());
+    let manifest = source.manifest(&SnapshotMeta::default()).unwrap();
+    let target = dir.path().join("target");
+    let total: u64 = manifest.files.iter().map(|file| file.bytes).sum();
+    let receiver = |reserve_bytes| {
+        let space = SnapshotSpace {
+            bytes_max: 1 << 20,
+            reserve_bytes,
+            free_bytes: Some(|_| Ok(10_000)),
+        };
+        SnapshotReceiver::new(store(&target), space)
+    };
+    let offered = receiver(10_001 - total).offer(Manifest::clone(&manifest));
+    assert!(
+        matches!(offered, Err(ReceiveError::Invalid(_))),
+        "{offered:?}"
+    );
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
+    let mut fitting = receiver(10_000 - total);
+    run(&mut fitting, &source, &manifest, 5);
+    // What is here already needs no space any more.
+    drop(fitting);
+    assert!(
+        receiver(10_000 - total + 1_000)
+            .offer(Manifest::clone(&manifest))
+            .is_ok()
+    );
+}
+
+/// A transfer belongs to the leader that began it, also after a restart.
+#[test]
+fn a_transfer_is_removed_with_its_leader() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = source(dir.path());
+    let manifest = source.manifest(&SnapshotMeta::default()).unwrap();
+    let target = dir.path().join("target");
+    let mut receiver = SnapshotReceiver::new(store(&target), space(1 << 20));
+    receiver.begin_leadership((3, 1)).unwrap();
+    let step = run(&mut receiver, &source, &manifest, 5);
+    receiver.begin_leadership((3, 1)).unwrap();
+    assert_eq!(run(&mut receiver, &source, &manifest, 0), step);
+    drop(receiver);
+
+    let mut receiver = SnapshotReceiver::new(store(&target), space(1 << 20));
+    receiver.begin_leadership((3, 1)).unwrap();
+    assert_eq!(
+        run(&mut receiver, &source, &manifest, 0),
+        step,
+        "the same leader goes on"
+    );
+    receiver.begin_leadership((4, 2)).unwrap();
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
+    assert!(
+        receiver
+            .chunk(manifest.hash(), 2, 800, Bytes::from_static(b"x"))
+            .is_err()
+    );
 }

@@ -1,6 +1,7 @@
 //! openraft's own test suite for the log and the state machine on any store, and a small state
 //! machine for tests.
 
+mod electorate;
 mod machine;
 
 use std::future::Future;
@@ -10,6 +11,7 @@ use lamplighter_store::Kv;
 use openraft::testing::{StoreBuilder, Suite};
 use tempfile::TempDir;
 
+pub use self::electorate::{SharedVoters, TestElectorate};
 pub use self::machine::KvMachine;
 use crate::blocking_io::BlockingIo;
 use crate::config::Limits;
@@ -37,6 +39,7 @@ where
             let snapshots = Arc::new(snapshots.expect("the directory of snapshots opens"));
             let log = LogStore::open(kv.clone(), io, Limits::default()).await;
             let log = log.expect("the log opens");
+            log.unbind();
             let machine = Arc::new(KvMachine::new(kv));
             Ok((
                 dir,

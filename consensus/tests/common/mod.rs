@@ -2,6 +2,8 @@
 //! be cut.
 #![allow(dead_code)] // Not every test file uses everything.
 
+pub mod liar;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lamplighter_consensus::suite::KvMachine;
+use lamplighter_consensus::suite::{KvMachine, SharedVoters, TestElectorate};
 use lamplighter_consensus::{
     Applied, Consensus, ConsensusConfig, ConsensusError, Limits, NodeId, ProposeError, RaftLane,
     Transport, TransportError,
@@ -22,9 +24,16 @@ use tokio::time::{sleep, timeout};
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 const LATENCY: Duration = Duration::from_millis(2);
 
+/// What a liar answers to a request: none if it is silent.
+pub type LiarAnswer = dyn Fn(NodeId, RaftLane, &Bytes) -> Option<Bytes> + Send + Sync;
+
 #[derive(Default)]
 pub struct Net {
+    /// Changes requests on their way, as their sender would.
+    pub forger: Mutex<Option<Forger>>,
     nodes: Mutex<BTreeMap<NodeId, Consensus>>,
+    /// Nodes that a test speaks for.
+    liars: Mutex<BTreeMap<NodeId, Arc<LiarAnswer>>>,
     /// Nodes that neither send nor receive.
     cut: Mutex<BTreeSet<NodeId>>,
     /// Snapshot requests that still get through.
@@ -35,9 +44,21 @@ pub struct Net {
     pub bytes_per_second: AtomicU64,
 }
 
+/// Sender, receiver, lane and request in, request out.
+pub type Forger = Box<dyn FnMut(NodeId, NodeId, RaftLane, Bytes) -> Bytes + Send>;
+
 impl Net {
     pub fn cut(&self, node: NodeId) {
         self.cut.lock().unwrap().insert(node);
+    }
+
+    /// Answers for a node from now on.
+    pub fn lie(&self, node: NodeId, answer: Arc<LiarAnswer>) {
+        self.liars.lock().unwrap().insert(node, answer);
+    }
+
+    fn liar(&self, node: NodeId) -> Option<Arc<LiarAnswer>> {
+        self.liars.lock().unwrap().get(&node).cloned()
     }
 
     pub fn heal(&self) {
@@ -103,7 +124,15 @@ impl Transport for Link {
             sleep(LATENCY).await;
             self.net.admit(to, lane, request.len())?;
             self.net.transmit(lane, request.len()).await;
+            if let Some(liar) = self.net.liar(to) {
+                let answer = liar(self.from, lane, &request);
+                return answer.ok_or(TransportError::Unreachable(to));
+            }
             let node = self.net.reach(self.from, to)?;
+            let request = match &mut *self.net.forger.lock().unwrap() {
+                Some(forge) => forge(self.from, to, lane, request),
+                None => request,
+            };
             let answer = node.serve(self.from, lane, request).await;
             sleep(LATENCY).await;
             self.net.reach(self.from, to)?;
@@ -130,6 +159,8 @@ pub struct Cluster {
     /// The disks of nodes that are down.
     pub down: BTreeMap<NodeId, MemoryKv>,
     pub limits: Limits,
+    /// What a ledger would explain.
+    pub voters: Arc<SharedVoters>,
     dir: TempDir,
 }
 
@@ -147,8 +178,10 @@ impl Cluster {
             nodes,
             down,
             limits,
+            voters: Arc::default(),
             dir,
         };
+        cluster.voters.set((1..=count).collect());
         for id in 1..=count {
             cluster.boot(id, MemoryKv::new()).await;
         }
@@ -197,7 +230,12 @@ impl Cluster {
             net: self.net.clone(),
         });
         let store = Arc::new(kv.clone());
-        let consensus = Consensus::start(self.config(id), store, link, machine.clone()).await?;
+        let electorate = Arc::new(TestElectorate {
+            node: id,
+            voters: self.voters.clone(),
+        });
+        let config = self.config(id);
+        let consensus = Consensus::start(config, store, link, machine.clone(), electorate).await?;
         Ok(Node {
             consensus,
             kv: kv.clone(),
@@ -264,6 +302,11 @@ impl Cluster {
     pub async fn follower(&self) -> NodeId {
         let leader = self.leader().await;
         *self.nodes.keys().find(|id| **id != leader).unwrap()
+    }
+
+    /// The directory of a node's images.
+    pub fn images(&self, id: NodeId) -> std::path::PathBuf {
+        self.dir.path().join(id.to_string())
     }
 
     pub fn node(&self, id: NodeId) -> &Consensus {

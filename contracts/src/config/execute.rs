@@ -1,7 +1,7 @@
 //! The actions on configuration.
 
 use lamplighter_state::Overlay;
-use lamplighter_types::json::{self, JsonValue};
+use lamplighter_types::json::{self, JsonError, JsonValue};
 use lamplighter_types::limits::{CONFIG_BYTES_MAX, ID_BYTES_MAX, LIST_ITEMS_MAX, TEXT_BYTES_MAX};
 use lamplighter_types::{
     ConfigAction, ConfigReport, ConfigTarget, DesiredConfig, Device, DeviceStatus, Fact,
@@ -12,6 +12,9 @@ use super::{ConfigError, keys};
 use crate::devices::{self, AcceptedReport, DevicesError, accept_report, require_active};
 use crate::validate::{self, FieldError};
 use crate::{Context, ExecutionError};
+
+/// The canonical form of the document without members.
+const EMPTY: &str = "{}";
 
 /// Checks shape and size.
 pub fn check(action: &ConfigAction) -> Result<(), ConfigError> {
@@ -52,7 +55,7 @@ fn document_of(text: &str) -> Result<JsonValue, ConfigError> {
         let (field, got, max) = ("document", text.len(), CONFIG_BYTES_MAX);
         return Err(FieldError::TooLong { field, got, max }.into());
     }
-    match json::parse(text, &json::CONFIGURATION).map_err(ConfigError::Document)? {
+    match json::parse(text, &json::CONFIGURATION).map_err(malformed)? {
         object @ JsonValue::Object(_) => Ok(object),
         _ => Err(ConfigError::NotAnObject),
     }
@@ -99,11 +102,16 @@ fn set_desired(
     let desired = DesiredConfig {
         target: target.clone(),
         document: document_of(document)?.canonical(),
-        version: current + 1,
+        version: current.saturating_add(1),
         author: context.sender.account.clone(),
         height: context.block.height,
     };
-    overlay.put(&key, &desired);
+    // An empty document is as good as none, and leaves the state.
+    if desired.document == EMPTY {
+        overlay.delete(&key);
+    } else {
+        overlay.put(&key, &desired);
+    }
     let fact = Fact::DesiredSet {
         target: target.clone(),
         version: desired.version,
@@ -165,4 +173,9 @@ fn record(
         applied: *applied,
     };
     Ok(Notification::about_device(&device, fact))
+}
+
+fn malformed(error: JsonError) -> ConfigError {
+    let JsonError { at, problem } = error;
+    ConfigError::Document { at, problem }
 }

@@ -10,7 +10,8 @@
 //! A document is a JSON object without fractions and exponents, nested at most
 //! [`CONFIG_DEPTH_MAX`](lamplighter_types::limits::CONFIG_DEPTH_MAX) deep, no name twice in one
 //! object ([`json`](lamplighter_types::json)). It is stored in canonical form: names in the order
-//! of their bytes, no white space, the shortest escapes.
+//! of their bytes, no white space, the shortest escapes. The empty document changes no other one:
+//! its record leaves the state, and the next document of that target is the first one again.
 //!
 //! A device gets the *effective* document: an empty object, into which the documents of fleet,
 //! model, district (from the outermost to the innermost) and device are merged in this order by RFC

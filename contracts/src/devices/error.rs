@@ -1,52 +1,59 @@
-use lamplighter_types::crypto::BadSignature;
 use lamplighter_types::{DeviceStatus, Id, NewDeviceError, PublicKey, Scope};
 
-use crate::ContractError;
+use crate::refusal::refusals;
 use crate::validate::FieldError;
 
-/// Why the devices contract refuses an action.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum DevicesError {
-    #[error(transparent)]
-    Field(#[from] FieldError),
-    #[error("there is no device {0}")]
-    UnknownDevice(Id),
-    #[error("the id {0} is or was that of a device")]
-    DeviceExists(Id),
-    #[error("the key {0} is no point of the curve or of small order")]
-    WeakKey(PublicKey),
-    #[error("the key {key} is or was that of the device {device}")]
-    KeyTaken { key: PublicKey, device: Id },
-    #[error("there is no organization {0}")]
-    UnknownOrganization(Id),
-    #[error("{0} is not a gateway in use")]
-    NotAGateway(Id),
-    #[error("the district of gateway {gateway} does not cover {district:?}")]
-    GatewayElsewhere { gateway: Id, district: Scope },
-    #[error("the device {device} is {status:?}")]
-    WrongStatus { device: Id, status: DeviceStatus },
-    #[error("{account} does not belong to {organization}")]
-    NotOfOrganization { account: Id, organization: Id },
-    #[error("{0} has the title already")]
-    OwnerAlready(Id),
-    #[error("the title of {device} is offered to {to} already")]
-    Offered { device: Id, to: Id },
-    #[error("the title of {0} is not offered")]
-    NotOffered(Id),
-    #[error("{account} is not the gateway of {device}")]
-    NotYourDevice { device: Id, account: Id },
-    #[error("the report of {0} is not signed by its key")]
-    WrongSignature(Id, #[source] BadSignature),
-    #[error("{0} has a key of its own, which did not sign this report")]
-    Unsigned(Id),
-    #[error("the counter {counter} of {device} is not above {highest}, the highest one used")]
-    CounterUsed {
-        device: Id,
-        counter: u64,
-        highest: u64,
-    },
-    #[error("there is no registrant {0}")]
-    UnknownRegistrant(String),
+refusals! {
+    /// Why the devices contract refuses an action.
+    pub enum DevicesError [Field(FieldError)] {
+        UnknownDevice(device: Id) = "devices.unknown_device",
+            "there is no device {device}";
+        DeviceExists(device: Id) = "devices.device_exists",
+            "the id {device} is or was that of a device";
+        WeakKey(key: PublicKey) = "devices.weak_key",
+            "the key {key} is no point of the curve or of small order";
+        KeyTaken { key: PublicKey, device: Id } = "devices.key_taken",
+            "the key {key} is or was that of the device {device}";
+        UnknownOrganization(organization: Id) = "devices.unknown_organization",
+            "there is no organization {organization}";
+        NotAGateway(account: Id) = "devices.not_a_gateway",
+            "{account} is not a gateway in use";
+        GatewayElsewhere { gateway: Id, district: Scope } = "devices.gateway_elsewhere",
+            "the district of gateway {gateway} does not cover {district}";
+        WrongStatus { device: Id, status: DeviceStatus } = "devices.wrong_status",
+            "the device {device} is {status}";
+        NotOfOrganization { account: Id, organization: Id } = "devices.not_of_organization",
+            "{account} does not belong to {organization}";
+        OwnerAlready(organization: Id) = "devices.owner_already",
+            "{organization} has the title already";
+        Offered { device: Id, to: Id } = "devices.offered",
+            "the title of {device} is offered to {to} already";
+        NotOffered(device: Id) = "devices.not_offered",
+            "the title of {device} is not offered";
+        NotYourDevice { device: Id, account: Id } = "devices.not_your_device",
+            "{account} is not the gateway of {device}";
+        WrongSignature(device: Id) = "devices.wrong_signature",
+            "the report of {device} is not signed by its key";
+        Unsigned(device: Id) = "devices.unsigned",
+            "{device} has a key of its own, which did not sign this report";
+        CounterUsed { device: Id, counter: u64, highest: u64 } = "devices.counter_used",
+            "the counter {counter} of {device} is not above {highest}, the highest one used";
+        CounterTooFar { device: Id, counter: u64, highest: u64 } = "devices.counter_too_far",
+            "the counter {counter} of {device} is too far above {highest}, the highest one used";
+        SecurityCounter(got: u64) = "devices.security_counter",
+            "security counters end at 4294967295 (2^32 - 1), and this is {got}";
+        WrongProof(device: Id) = "devices.wrong_proof",
+            "the key of {device} needs a proof of possession, its signature for this device";
+        KeyProtects(device: Id) = "devices.key_protects",
+            "{device} has a key: below its numbers, what it has signed could be sent again. A \
+             replaced key lets them begin anew";
+        TooManyRotations(device: Id) = "devices.too_many_rotations",
+            "{device} has rotated its key 32 times, which is the most";
+        NoKey(device: Id) = "devices.no_key",
+            "{device} has no key";
+        UnknownRegistrant(registrant: String) = "devices.unknown_registrant",
+            "there is no registrant {registrant}";
+    }
 }
 
 impl From<NewDeviceError> for DevicesError {
@@ -54,31 +61,6 @@ impl From<NewDeviceError> for DevicesError {
         match error {
             NewDeviceError::Field(error) => Self::Field(error),
             NewDeviceError::WeakKey(key) => Self::WeakKey(key),
-        }
-    }
-}
-
-impl ContractError for DevicesError {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Field(error) => error.code(),
-            Self::UnknownDevice(_) => "devices.unknown_device",
-            Self::DeviceExists(_) => "devices.device_exists",
-            Self::WeakKey(_) => "devices.weak_key",
-            Self::KeyTaken { .. } => "devices.key_taken",
-            Self::UnknownOrganization(_) => "devices.unknown_organization",
-            Self::NotAGateway(_) => "devices.not_a_gateway",
-            Self::GatewayElsewhere { .. } => "devices.gateway_elsewhere",
-            Self::WrongStatus { .. } => "devices.wrong_status",
-            Self::NotOfOrganization { .. } => "devices.not_of_organization",
-            Self::OwnerAlready(_) => "devices.owner_already",
-            Self::Offered { .. } => "devices.offered",
-            Self::NotOffered(_) => "devices.not_offered",
-            Self::NotYourDevice { .. } => "devices.not_your_device",
-            Self::WrongSignature(..) => "devices.wrong_signature",
-            Self::Unsigned(_) => "devices.unsigned",
-            Self::CounterUsed { .. } => "devices.counter_used",
-            Self::UnknownRegistrant(_) => "devices.unknown_registrant",
         }
     }
 }

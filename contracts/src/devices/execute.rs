@@ -1,10 +1,12 @@
 //! The actions on devices: checks and dispatch.
 
 use lamplighter_state::Overlay;
-use lamplighter_types::limits::{LIST_ITEMS_MAX, TEXT_BYTES_MAX};
+use lamplighter_types::limits::{LIST_ITEMS_MAX, SECURITY_COUNTER_MAX, TEXT_BYTES_MAX};
 use lamplighter_types::{DevicesAction, NewDevice, Notification, Tag};
 
-use super::{DevicesError, iotregistry, lifecycle, ownership_transfer, registration, reports};
+use super::{
+    DevicesError, iotregistry, lifecycle, ownership_transfer, registration, repair, reports,
+};
 use crate::{Context, ExecutionError, validate};
 
 /// Checks shape and size.
@@ -22,9 +24,16 @@ pub fn check(action: &DevicesAction) -> Result<(), DevicesError> {
         DevicesAction::ReportInventory { reports } => {
             validate::list("reports", reports, LIST_ITEMS_MAX)?;
             for report in reports {
-                validate::number("security_counter", report.security_counter)?;
+                let got = report.security_counter;
+                if got > SECURITY_COUNTER_MAX {
+                    return Err(DevicesError::SecurityCounter(got));
+                }
                 validate::number("counter", report.counter)?;
             }
+        }
+        DevicesAction::RotateKeys { rotations } => {
+            validate::list("rotations", rotations, LIST_ITEMS_MAX)?;
+            rotations.iter().try_for_each(repair::check_rotation)?;
         }
         DevicesAction::LinkRegistrant { registrant, organization: _ } => {
             validate::name("registrant", registrant, iotregistry::REGISTRANT_BYTES)?;
@@ -47,10 +56,9 @@ pub fn execute(
     action: &DevicesAction,
 ) -> Result<Vec<Notification>, ExecutionError> {
     match action {
-        DevicesAction::Register { devices } => devices
-            .iter()
-            .map(|device| registration::register(overlay, context, device))
-            .collect(),
+        DevicesAction::Register { devices } => {
+            registration::register_all(overlay, context, devices)
+        }
         DevicesAction::AssignGateway { device, gateway } => {
             registration::assign_gateway(overlay, context, device, gateway.as_ref())
         }
@@ -74,6 +82,10 @@ pub fn execute(
         DevicesAction::ReportInventory { reports } => {
             reports::report_inventory(overlay, context, reports)
         }
+        DevicesAction::RotateKeys { rotations } => rotations
+            .iter()
+            .map(|rotation| repair::rotate_key(overlay, context, rotation))
+            .collect(),
         DevicesAction::IotRegistry { function, argument } => {
             iotregistry::state::invoke(overlay, context, function, argument)
         }

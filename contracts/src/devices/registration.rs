@@ -2,15 +2,61 @@
 //! tags.
 
 use lamplighter_state::Overlay;
+use lamplighter_types::crypto::{SignedMessage, verify_all};
 use lamplighter_types::{
-    AccountKind, Device, DeviceState, DeviceStatus, Fact, Id, NewDevice, Notification, Role, Scope,
-    Tag,
+    AccountKind, Device, DeviceState, DeviceStatus, Fact, Id, KeyPurpose, NewDevice, Notification,
+    Role, Scope, Tag,
 };
 
 use super::{DevicesError, device_of_operator, keys};
 use crate::{Context, ExecutionError, users};
 
-pub(super) fn register(
+/// Registers devices, all or none.
+pub(super) fn register_all(
+    overlay: &mut Overlay,
+    context: &Context,
+    devices: &[NewDevice],
+) -> Result<Vec<Notification>, ExecutionError> {
+    require_possession(context, devices)?;
+    let registered = devices.iter();
+    registered
+        .map(|device| register(overlay, context, device))
+        .collect()
+}
+
+/// Requires that each key has signed for its device, and that a device without a key brings no such
+/// signature. The signatures are verified together.
+fn require_possession(context: &Context, devices: &[NewDevice]) -> Result<(), DevicesError> {
+    let chain_id = &context.block.chain_id;
+    let mut proofs = Vec::new();
+    for new in devices {
+        match (new.key, new.proof) {
+            (Some(key), Some(proof)) => {
+                let message = KeyPurpose::Device.message(chain_id, &new.device, &key);
+                proofs.push((&new.device, key, message, proof));
+            }
+            (None, None) => {}
+            (Some(_), None) | (None, Some(_)) => {
+                return Err(DevicesError::WrongProof(new.device.clone()));
+            }
+        }
+    }
+    let items: Vec<_> = proofs
+        .iter()
+        .map(|(_, key, message, proof)| SignedMessage {
+            key: *key,
+            message,
+            signature: *proof,
+        })
+        .collect();
+    let mut verdicts = verify_all(&items).into_iter().zip(&proofs);
+    match verdicts.find(|(good, _)| !good) {
+        Some((_, (device, ..))) => Err(DevicesError::WrongProof((*device).clone())),
+        None => Ok(()),
+    }
+}
+
+fn register(
     overlay: &mut Overlay,
     context: &Context,
     new: &NewDevice,
@@ -23,6 +69,8 @@ pub(super) fn register(
         district,
         gateway,
         key,
+        // Verified for all devices of the transaction at once.
+        proof: _,
         tags,
     } = new;
     context.require(Role::Operator, district)?;
@@ -72,6 +120,7 @@ fn fresh_state() -> DeviceState {
         drifted: false,
         active_rollout: None,
         confirmed: Vec::new(),
+        key_rotations: 0,
     }
 }
 

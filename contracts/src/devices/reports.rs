@@ -18,10 +18,19 @@ pub struct AcceptedReport {
     pub attested: bool,
 }
 
+/// Largest jump of a report counter that the device's key signed: one mistake must not use them all
+/// up.
+pub const COUNTER_JUMP_MAX: u64 = 1 << 32;
+/// Largest jump of a number that a gateway vouches for, of reports and of events. It is more than a
+/// Thing loses while it is out of reach (12 days at one a second), and so small that all numbers up
+/// to 2^53 would take 2^33 reports.
+pub const VOUCHED_JUMP_MAX: u64 = 1 << 20;
+
 /// Validates a report of a device: the sender is its gateway, a signature is that of the device's
 /// key, and the counter was not used.
 ///
-/// Only reports that a device's key signed move the counter of a device with a key. Nothing is
+/// Only reports that a device's key signed move the counter of a device with a key. A counter may
+/// follow the clock in ms, so a jump begins at the time of the block if that is higher. Nothing is
 /// written, and the device's status is not checked.
 ///
 /// # Errors
@@ -41,13 +50,27 @@ pub fn accept_report<R: DeviceSigned>(
         })?;
     let attested = report
         .verify_device(&context.block.chain_id, device.key.as_ref())
-        .map_err(|source| DevicesError::WrongSignature(name.clone(), source))?;
+        .map_err(|_| DevicesError::WrongSignature(name.clone()))?;
     if attested || device.key.is_none() {
         let highest = state.report_counter;
         if counter <= highest {
             let device = name.clone();
             return Err(DevicesError::CounterUsed {
                 device,
+                counter,
+                highest,
+            }
+            .into());
+        }
+        let jump_max = if attested {
+            COUNTER_JUMP_MAX
+        } else {
+            VOUCHED_JUMP_MAX
+        };
+        let start = highest.max(context.block.time_ms);
+        if counter.saturating_sub(start) > jump_max {
+            return Err(DevicesError::CounterTooFar {
+                device: name.clone(),
                 counter,
                 highest,
             }
@@ -101,7 +124,10 @@ fn record_inventory(
     let expected = drifted_from(overlay, &state, digest)?;
     state.version = *version;
     state.digest = Some(*digest);
-    state.security_counter = state.security_counter.max(*security_counter);
+    // A gateway alone must not raise the floor: then no release could be installed any more.
+    if attested {
+        state.security_counter = state.security_counter.max(*security_counter);
+    }
     state.drifted = expected.is_some();
     overlay.put(&keys::state(name), &state);
     let mut notifications = vec![Notification::about_device(

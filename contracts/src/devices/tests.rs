@@ -1,13 +1,13 @@
 use lamplighter_state::Overlay;
 use lamplighter_types::{
-    Action, DeviceSigned, DevicesAction, Hash, Id, InventoryReport, NewDevice, ReleaseManifest,
-    SignedRelease, UsersAction, Version,
+    Action, DeviceSigned, DevicesAction, Hash, Id, InventoryReport, KeyPurpose, NewDevice,
+    ReleaseManifest, SignedRelease, UsersAction, Version,
 };
 use lamplighter_types::{Release, ReleaseStatus};
 
 use super::{by_gateway, by_key, by_owner, devices, in_district, iotregistry_query, keys, state};
 use crate::firmware;
-use crate::tests::city::{act, genesis, id, installed, scope, secret};
+use crate::tests::city::{act, genesis, id, installed, proof, scope, secret};
 
 fn new_device(name: &str, district: &str) -> NewDevice {
     NewDevice {
@@ -18,6 +18,7 @@ fn new_device(name: &str, district: &str) -> NewDevice {
         district: scope(district),
         gateway: Some(id("gw-1")),
         key: Some(secret(name).public()),
+        proof: Some(secret(name).prove(KeyPurpose::Device, &genesis().chain_id(), &id(name))),
         tags: Vec::new(),
     }
 }
@@ -38,6 +39,7 @@ fn city() -> Overlay {
         organization: id("city"),
         district: scope(""),
         key: secret("gw-1").public(),
+        proof: proof("gw-1", "gw-1"),
     };
     act(&mut overlay, "ada", Action::Users(gateway)).unwrap();
     let lamps = [
@@ -146,7 +148,11 @@ fn released(overlay: &mut Overlay, name: &str, image: &[u8]) {
         author: id("acme"),
         approvals: Vec::new(),
         reason: String::new(),
+        organization: id("city"),
         published_height: 1,
+        published_ms: 1,
+        released_ms: Some(1),
+        ended_ms: None,
     };
     overlay.put(&firmware::keys::release(&id(name)), &release);
     overlay.commit();

@@ -3,7 +3,7 @@
 use lamplighter_types::limits::EVENT_GAPS_MAX;
 use lamplighter_types::{EventCursor, EventGap, Id};
 
-use super::{EventsError, SEQUENCE_JUMP_MAX};
+use super::EventsError;
 
 /// The order of an event among those that came before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,19 +24,21 @@ pub(super) fn empty() -> EventCursor {
     }
 }
 
-/// Accepts a number; an error leaves the cursor as it was.
+/// Accepts a number that is at most `jump_max` above the highest one; an error leaves the cursor as
+/// it was.
 pub(super) fn accept(
     cursor: &mut EventCursor,
     device: &Id,
     sequence: u64,
+    jump_max: u64,
 ) -> Result<SequenceOrder, EventsError> {
     let highest = cursor.highest;
     if sequence <= highest {
         fill(cursor, device, sequence)?;
-        cursor.count += 1;
+        cursor.count = cursor.count.saturating_add(1);
         return Ok(SequenceOrder::Late);
     }
-    if sequence - highest > SEQUENCE_JUMP_MAX {
+    if sequence - highest > jump_max {
         return Err(EventsError::SequenceTooFar {
             device: device.clone(),
             sequence,
@@ -44,7 +46,7 @@ pub(super) fn accept(
         });
     }
     cursor.highest = sequence;
-    cursor.count += 1;
+    cursor.count = cursor.count.saturating_add(1);
     if sequence == highest + 1 {
         return Ok(SequenceOrder::Next);
     }
@@ -94,6 +96,8 @@ fn merge_oldest(cursor: &mut EventCursor) {
 }
 
 fn first_is_merged(cursor: &EventCursor) -> bool {
-    let missing: u64 = cursor.gaps.iter().map(|gap| gap.last - gap.first + 1).sum();
-    cursor.count + missing > cursor.highest
+    // Numbers end at 2^53, so that no sum of them overflows; saturated ones would say the same.
+    let sizes = cursor.gaps.iter().map(|gap| gap.last - gap.first + 1);
+    let missing = sizes.fold(0, u64::saturating_add);
+    cursor.count.saturating_add(missing) > cursor.highest
 }

@@ -11,8 +11,8 @@ use lamplighter_types::{
 };
 
 use super::cursor::SequenceOrder;
-use super::{EventsError, alarms, cursor, is_kind, keys};
-use crate::devices::{device_of_gateway, require_active};
+use super::{EventsError, SEQUENCE_JUMP_MAX, alarms, cursor, is_kind, keys};
+use crate::devices::{VOUCHED_JUMP_MAX, device_of_gateway, require_active};
 use crate::validate::{self, FieldError};
 use crate::{Context, ExecutionError};
 
@@ -90,7 +90,12 @@ fn append(
         let emitter = emitters
             .get_mut(&event.device)
             .expect("collected from the same events");
-        let order = cursor::accept(&mut emitter.cursor, &event.device, event.sequence)?;
+        let jump_max = if attested {
+            SEQUENCE_JUMP_MAX
+        } else {
+            VOUCHED_JUMP_MAX
+        };
+        let order = cursor::accept(&mut emitter.cursor, &event.device, event.sequence, jump_max)?;
         let device = &emitter.device;
         if let SequenceOrder::After(gap) = order {
             let fact = Fact::EventGapSeen {

@@ -3,8 +3,8 @@
 //! | action | who | refused |
 //! |---|---|---|
 //! | append | the devices' gateway, all of them active | used sequence number, wrong signature, none though the device has a key, unknown kind |
-//! | acknowledge, with a comment | operator of the device's district | unknown alarm, acknowledged already |
-//! | clear by hand, with a comment | operator of the device's district | unknown alarm, cleared already |
+//! | acknowledge, with a comment | operator of the device's district | no open alarm, acknowledged already |
+//! | clear by hand, with a comment | operator of the device's district | no open alarm, cleared already |
 //!
 //! An append is recorded as a whole or not at all. Events are not state: they are leaves of their
 //! block's event root. The state has, for each device, the sequence numbers that have come, and its
@@ -23,8 +23,15 @@
 //! *Alarms*: a device has at most one active alarm of each kind, named by the event that raised it.
 //! Raising it again changes at most its severity. An event that comes after a higher one of its
 //! kind has raised or cleared changes no alarm. An alarm stays open until it is both cleared and
-//! acknowledged. The time of an event is that of the Thing and is not checked; the times of alarms
-//! are those of blocks.
+//! acknowledged; then it leaves the state, and the history has it. The time of an event is that of
+//! the Thing and is not checked; the times of alarms are those of blocks.
+//!
+//! At most [`ALARMS_PER_DEVICE_MAX`](lamplighter_types::limits::ALARMS_PER_DEVICE_MAX) alarms of a
+//! device are open. Beyond that the oldest one that was cleared and not acknowledged leaves the
+//! state; if all are active, no alarm is raised. Each time a notification says so, and the event is
+//! recorded in any case. Of each kind the last change is kept, of at most
+//! [`ALARM_KINDS_PER_DEVICE_MAX`](lamplighter_types::limits::ALARM_KINDS_PER_DEVICE_MAX) kinds: if
+//! that of a kind without an active alarm had to make room, a late event may raise its alarm again.
 
 mod alarms;
 mod cursor;
@@ -36,10 +43,13 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use alarms::renumber;
 pub use error::EventsError;
 pub use execute::{check, execute};
 pub use kinds::{FREE_PREFIX, KINDS, is_kind};
 pub use read::*;
 
-/// Largest jump of a device's sequence numbers: one mistake must not use them all up.
+/// Largest jump of the sequence numbers of a device whose key signs them: one mistake must not use
+/// them all up. For a device without a key it is
+/// [`VOUCHED_JUMP_MAX`](crate::devices::VOUCHED_JUMP_MAX).
 pub const SEQUENCE_JUMP_MAX: u64 = 1 << 32;

@@ -13,11 +13,12 @@ pub fn cursor(reader: &impl Reader, device: &Id) -> Result<EventCursor, StateErr
         .unwrap_or_else(numbers::empty))
 }
 
+/// An alarm, if it is open.
 pub fn alarm(reader: &impl Reader, alarm: &AlarmId) -> Result<Option<Alarm>, StateError> {
     reader.get(&keys::alarm(alarm))
 }
 
-/// All alarms of a device, the oldest event first, after the one that event `after` raised.
+/// The open alarms of a device, the oldest event first, after the one that event `after` raised.
 pub fn alarms(
     reader: &impl Reader,
     device: &Id,
@@ -39,11 +40,6 @@ pub fn open_alarms(
     after: Option<&AlarmId>,
     limit: usize,
 ) -> Result<Vec<Alarm>, StateError> {
-    let after = after.map(keys::open_alarm);
-    let names = reader.page(&keys::open_alarms(), after.as_ref(), limit)?;
-    let found = names.iter().map(|name| {
-        let what = || format!("the open alarm {} of {}", name.sequence, name.device);
-        alarm(reader, name)?.ok_or_else(|| StateError::Missing { what: what() })
-    });
-    found.collect()
+    let after = after.map(keys::alarm);
+    reader.page(&keys::open_alarms(), after.as_ref(), limit)
 }

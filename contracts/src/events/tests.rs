@@ -1,11 +1,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lamplighter_types::limits::EVENT_GAPS_MAX;
-use lamplighter_types::{EventCursor, EventGap};
+use lamplighter_types::{EventCursor, EventGap, Id};
 use proptest::prelude::*;
 
-use super::cursor::{SequenceOrder, accept, empty};
-use super::{KINDS, is_kind};
+use super::cursor::{self, SequenceOrder, empty};
+use super::{EventsError, KINDS, SEQUENCE_JUMP_MAX, is_kind};
 use crate::tests::city::id;
 
 #[derive(serde::Deserialize)]
@@ -38,6 +38,14 @@ fn other_kinds_have_a_prefix() {
     ] {
         assert!(!is_kind(bad), "{bad}");
     }
+}
+
+fn accept(
+    cursor: &mut EventCursor,
+    device: &Id,
+    sequence: u64,
+) -> Result<SequenceOrder, EventsError> {
+    cursor::accept(cursor, device, sequence, SEQUENCE_JUMP_MAX)
 }
 
 fn taken(numbers: &[u64]) -> EventCursor {

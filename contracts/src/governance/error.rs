@@ -1,69 +1,50 @@
-use lamplighter_types::limits::{APPROVALS_MAX, VALIDATORS_MAX};
 use lamplighter_types::{Hash, Id};
 
-use super::OBSERVERS_MAX;
-use crate::ContractError;
+use crate::refusal::refusals;
 use crate::validate::FieldError;
 
-/// Why the governance contract refuses an action.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum GovernanceError {
-    #[error(transparent)]
-    Field(#[from] FieldError),
-    #[error("{0:?} is not host:port")]
-    Address(String),
-    #[error("every policy is a number from 1 to {APPROVALS_MAX}")]
-    Policies,
-    #[error("there is a proposal {0} already")]
-    ProposalExists(Id),
-    #[error("there is no proposal {0}")]
-    UnknownProposal(Id),
-    #[error("the change of proposal {proposal} has the digest {digest}")]
-    OtherChange { proposal: Id, digest: Hash },
-    #[error("proposal {0} was carried out already")]
-    CarriedOut(Id),
-    #[error("{account} approved proposal {proposal} already")]
-    Approved { account: Id, proposal: Id },
-    #[error("{APPROVALS_MAX} approvals have been given, which is the most")]
-    TooManyApprovals,
-    #[error("the node id {0} is or was in use")]
-    NodeUsed(u64),
-    #[error("there is no validator with the node id {0}")]
-    UnknownValidator(u64),
-    #[error("there is no observer with the node id {0}")]
-    UnknownObserver(u64),
-    #[error("the last validator can't be removed")]
-    LastValidator,
-    #[error("there are {VALIDATORS_MAX} validators, which is the most")]
-    TooManyValidators,
-    #[error("there are {OBSERVERS_MAX} observers, which is the most")]
-    TooManyObservers,
-    #[error("the protocol version in force is {0}, a proposal must be above it")]
-    OldProtocol(u32),
-    #[error("the height is {0} already")]
-    PastHeight(u64),
-}
-
-impl ContractError for GovernanceError {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Field(error) => error.code(),
-            Self::Address(_) => "governance.address",
-            Self::Policies => "governance.policies",
-            Self::ProposalExists(_) => "governance.proposal_exists",
-            Self::UnknownProposal(_) => "governance.unknown_proposal",
-            Self::OtherChange { .. } => "governance.other_change",
-            Self::CarriedOut(_) => "governance.carried_out",
-            Self::Approved { .. } => "governance.approved",
-            Self::TooManyApprovals => "governance.too_many_approvals",
-            Self::NodeUsed(_) => "governance.node_used",
-            Self::UnknownValidator(_) => "governance.unknown_validator",
-            Self::UnknownObserver(_) => "governance.unknown_observer",
-            Self::LastValidator => "governance.last_validator",
-            Self::TooManyValidators => "governance.too_many_validators",
-            Self::TooManyObservers => "governance.too_many_observers",
-            Self::OldProtocol(_) => "governance.old_protocol",
-            Self::PastHeight(_) => "governance.past_height",
-        }
+refusals! {
+    /// Why the governance contract refuses an action.
+    pub enum GovernanceError [Field(FieldError)] {
+        Address(address: String) = "governance.address",
+            "{address} is not host:port";
+        Policies(policy: String) = "governance.policies",
+            "{policy} is out of its range";
+        ProposalExists(proposal: Id) = "governance.proposal_exists",
+            "there is a proposal {proposal} already";
+        UnknownProposal(proposal: Id) = "governance.unknown_proposal",
+            "there is no proposal {proposal}";
+        OtherChange { proposal: Id, digest: Hash } = "governance.other_change",
+            "the changes of proposal {proposal} have the digest {digest}";
+        Expired(proposal: Id) = "governance.expired",
+            "proposal {proposal} has expired";
+        Interested(account: Id) = "governance.interested",
+            "{account} would get power by this proposal, so its own approval does not count";
+        NotApproved { account: Id, proposal: Id } = "governance.not_approved",
+            "{account} has not approved proposal {proposal}";
+        TooManyOfAuthor(account: Id) = "governance.too_many_of_author",
+            "{account} has 8 open proposals, which is the most";
+        TooManyProposals = "governance.too_many_proposals",
+            "there are 128 open proposals, which is the most";
+        Approved { account: Id, proposal: Id } = "governance.approved",
+            "{account} approved proposal {proposal} already";
+        TooManyApprovals = "governance.too_many_approvals",
+            "16 approvals have been given, which is the most";
+        NodeUsed(node: u64) = "governance.node_used",
+            "the node id {node} is or was in use";
+        UnknownValidator(node: u64) = "governance.unknown_validator",
+            "there is no validator with the node id {node}";
+        UnknownObserver(node: u64) = "governance.unknown_observer",
+            "there is no observer with the node id {node}";
+        LastValidator = "governance.last_validator",
+            "the last validator can't be removed";
+        TooManyValidators = "governance.too_many_validators",
+            "there are 31 validators, which is the most";
+        TooManyObservers = "governance.too_many_observers",
+            "there are 64 observers, which is the most";
+        OldProtocol(version: u32) = "governance.old_protocol",
+            "the protocol version in force is {version}, a proposal must be above it";
+        PastHeight(height: u64) = "governance.past_height",
+            "the height is {height} already";
     }
 }

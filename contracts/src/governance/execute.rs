@@ -1,79 +1,31 @@
-//! Proposals: made, approved, carried out.
+//! Proposals: made, approved, withdrawn.
 
-use lamplighter_state::{Overlay, StateError};
-use lamplighter_types::limits::{ADDRESS_BYTES_MAX, APPROVALS_MAX};
+use lamplighter_state::Overlay;
+use lamplighter_types::limits::{APPROVALS_MAX, CHANGES_MAX};
 use lamplighter_types::{
-    Fact, GovernanceAction, GovernanceChange, Hash, Id, Notification, Observer, Policies, Proposal,
-    Protocol, Role, Scope, Validator, codec,
+    Approval, Fact, GovernanceAction, GovernanceChange, Hash, Id, Notification, Proposal, Role,
 };
 
-use super::{GovernanceError, keys, membership, policies, protocol};
+use super::membership::Author;
+use super::{GovernanceError, Requirement, changes, keys, proposals};
 use crate::users::{self, UsersError};
-use crate::{Context, ExecutionError, validate};
+use crate::{Context, ExecutionError, Refusal, validate};
 
 /// Checks shape and size.
-pub fn check(action: &GovernanceAction) -> Result<(), GovernanceError> {
+pub fn check(action: &GovernanceAction) -> Result<(), Refusal> {
     match action {
         GovernanceAction::Propose {
             proposal: _,
-            change,
-        } => check_change(change),
+            changes,
+        } => {
+            validate::list("changes", changes, CHANGES_MAX).map_err(Refusal::of)?;
+            changes.iter().try_for_each(changes::check)
+        }
         GovernanceAction::Approve {
             proposal: _,
-            change: _,
-        } => Ok(()),
-    }
-}
-
-fn check_change(change: &GovernanceChange) -> Result<(), GovernanceError> {
-    match change {
-        GovernanceChange::AddValidator { validator } => {
-            let Validator {
-                node,
-                account: _,
-                key: _,
-                address,
-            } = validator;
-            validate::number("node", *node)?;
-            check_address(address)
+            changes: _,
         }
-        GovernanceChange::AddObserver { observer } => {
-            let Observer {
-                node,
-                account: _,
-                key: _,
-                address,
-            } = observer;
-            validate::number("node", *node)?;
-            check_address(address)
-        }
-        GovernanceChange::SetPolicies { policies } => check_policies(policies),
-        GovernanceChange::RemoveValidator { node: _ }
-        | GovernanceChange::RemoveObserver { node: _ } => Ok(()),
-        GovernanceChange::SetProtocol {
-            version: _,
-            from_height,
-        } => Ok(validate::number("from_height", *from_height)?),
-    }
-}
-
-/// Checks a `host:port`.
-pub(crate) fn check_address(address: &str) -> Result<(), GovernanceError> {
-    validate::name("address", address, ADDRESS_BYTES_MAX)?;
-    if Validator::is_address(address) {
-        Ok(())
-    } else {
-        Err(GovernanceError::Address(address.to_owned()))
-    }
-}
-
-/// Checks that no policy is zero and each can be met.
-pub fn check_policies(policies: &Policies) -> Result<(), GovernanceError> {
-    let is_sound = |(_, n): &(_, u8)| (1..=APPROVALS_MAX).contains(&usize::from(*n));
-    if policies.named().iter().all(is_sound) {
-        Ok(())
-    } else {
-        Err(GovernanceError::Policies)
+        | GovernanceAction::Withdraw { proposal: _ } => Ok(()),
     }
 }
 
@@ -83,14 +35,14 @@ pub fn execute(
     context: &Context,
     action: &GovernanceAction,
 ) -> Result<Vec<Notification>, ExecutionError> {
-    context.require(Role::Administrator, &Scope::city())?;
     match action {
-        GovernanceAction::Propose { proposal, change } => {
-            propose(overlay, context, proposal, change)
+        GovernanceAction::Propose { proposal, changes } => {
+            propose(overlay, context, proposal, changes)
         }
-        GovernanceAction::Approve { proposal, change } => {
-            approve(overlay, context, proposal, change)
+        GovernanceAction::Approve { proposal, changes } => {
+            approve(overlay, context, proposal, changes)
         }
+        GovernanceAction::Withdraw { proposal } => withdraw(overlay, context, proposal),
     }
 }
 
@@ -98,140 +50,127 @@ fn propose(
     overlay: &mut Overlay,
     context: &Context,
     name: &Id,
-    change: &GovernanceChange,
+    changes: &[GovernanceChange],
 ) -> Result<Vec<Notification>, ExecutionError> {
-    if overlay.exists(&keys::proposal(name))? {
-        return Err(GovernanceError::ProposalExists(name.clone()).into());
-    }
+    let requirement = Requirement::of(overlay, changes)?;
+    users::require_approver(overlay, context, Role::Administrator, &requirement.scopes)?;
+    let author = &context.sender.account;
+    proposals::require_room(overlay, name, author)?;
+    let time_ms = context.block.time_ms;
     let proposal = Proposal {
         proposal: name.clone(),
-        change: change.clone(),
-        digest: codec::digest(change),
-        author: context.sender.account.clone(),
-        approvals: vec![context.sender.account.clone()],
-        carried_out: false,
+        changes: changes.to_vec(),
+        digest: GovernanceChange::digest(changes),
+        author: author.clone(),
+        approvals: vec![context.approval()],
         proposed_height: context.block.height,
+        expires_ms: time_ms.saturating_add(requirement.policy.expires_ms),
     };
-    let proposed = Notification::city(Fact::ChangeProposed {
+    let proposed = Fact::ChangeProposed {
         proposal: name.clone(),
-    });
-    store_proposal(overlay, context, proposal, proposed)
+    };
+    conclude(overlay, context, &proposal, &requirement, proposed)
 }
 
 fn approve(
     overlay: &mut Overlay,
     context: &Context,
     name: &Id,
-    change: &Hash,
+    digest: &Hash,
+) -> Result<Vec<Notification>, ExecutionError> {
+    let mut proposal = proposals::open(overlay, &context.block, name)?;
+    let requirement = Requirement::of(overlay, &proposal.changes)?;
+    users::require_approver(overlay, context, Role::Administrator, &requirement.scopes)?;
+    let by = context.sender.account.clone();
+    if proposal.digest != *digest {
+        let (proposal, digest) = (name.clone(), proposal.digest);
+        return Err(GovernanceError::OtherChange { proposal, digest }.into());
+    }
+    if requirement.excluded.contains(&by) {
+        return Err(GovernanceError::Interested(by).into());
+    }
+    // The approval by a key that is no longer in use is replaced.
+    let is_same = |a: &Approval| a.account == by && a.key == context.key;
+    if proposal.approvals.iter().any(is_same) {
+        let proposal = name.clone();
+        return Err(GovernanceError::Approved {
+            account: by,
+            proposal,
+        }
+        .into());
+    }
+    proposal.approvals.retain(|approval| approval.account != by);
+    if proposal.approvals.len() >= APPROVALS_MAX {
+        return Err(GovernanceError::TooManyApprovals.into());
+    }
+    proposal.approvals.push(context.approval());
+    let approved = Fact::ChangeApproved {
+        proposal: name.clone(),
+        by,
+    };
+    conclude(overlay, context, &proposal, &requirement, approved)
+}
+
+/// Carries a proposal out if enough administrators have approved it; otherwise stores it.
+///
+/// The policies and the holders of roles are those before its changes. If one of the changes can't
+/// be made, this action is refused and nothing has changed: the caller drops what was written.
+fn conclude(
+    overlay: &mut Overlay,
+    context: &Context,
+    proposal: &Proposal,
+    requirement: &Requirement,
+    fact: Fact,
+) -> Result<Vec<Notification>, ExecutionError> {
+    let mut notifications = vec![Notification::city(fact)];
+    let live = requirement.count(overlay, proposal, context.block.time_ms)?;
+    if live < usize::from(requirement.policy.approvals) {
+        proposals::store(overlay, proposal);
+        return Ok(notifications);
+    }
+    proposals::remove(overlay, proposal);
+    let author = users::account(overlay, &proposal.author)?
+        .ok_or_else(|| UsersError::UnknownAccount(proposal.author.clone()))?;
+    let author = Author {
+        organization: &author.organization,
+        block: &context.block,
+    };
+    for change in &proposal.changes {
+        notifications.extend(changes::carry_out(overlay, &author, change)?);
+    }
+    let proposal = proposal.proposal.clone();
+    let carried_out = Fact::ProposalCarriedOut { proposal };
+    notifications.push(Notification::city(carried_out));
+    Ok(notifications)
+}
+
+/// Takes the sender's approval back, whatever its role is by now. The author ends the proposal by
+/// it.
+fn withdraw(
+    overlay: &mut Overlay,
+    context: &Context,
+    name: &Id,
 ) -> Result<Vec<Notification>, ExecutionError> {
     let Some(mut proposal) = overlay.get(&keys::proposal(name))? else {
         return Err(GovernanceError::UnknownProposal(name.clone()).into());
     };
-    let account = context.sender.account.clone();
-    if proposal.carried_out {
-        return Err(GovernanceError::CarriedOut(name.clone()).into());
+    let by = &context.sender.account;
+    if proposal.author == *by {
+        proposals::remove(overlay, &proposal);
+        let proposal = name.clone();
+        let withdrawn = Fact::ProposalWithdrawn { proposal };
+        return Ok(vec![Notification::city(withdrawn)]);
     }
-    if proposal.digest != *change {
-        let digest = proposal.digest;
-        return Err(GovernanceError::OtherChange {
-            proposal: name.clone(),
-            digest,
-        }
-        .into());
+    let before = proposal.approvals.len();
+    proposal
+        .approvals
+        .retain(|approval| approval.account != *by);
+    if proposal.approvals.len() == before {
+        let (account, proposal) = (by.clone(), name.clone());
+        return Err(GovernanceError::NotApproved { account, proposal }.into());
     }
-    if proposal.approvals.contains(&account) {
-        return Err(GovernanceError::Approved {
-            account,
-            proposal: name.clone(),
-        }
-        .into());
-    }
-    if proposal.approvals.len() >= APPROVALS_MAX {
-        return Err(GovernanceError::TooManyApprovals.into());
-    }
-    proposal.approvals.push(account.clone());
-    let approved = Notification::city(Fact::ChangeApproved {
-        proposal: name.clone(),
-        by: account,
-    });
-    store_proposal(overlay, context, proposal, approved)
-}
-
-/// Stores a proposal, and carries it out first if enough accounts have approved it.
-fn store_proposal(
-    overlay: &mut Overlay,
-    context: &Context,
-    mut proposal: Proposal,
-    notification: Notification,
-) -> Result<Vec<Notification>, ExecutionError> {
-    let mut notifications = vec![notification];
-    let needed = usize::from(policies(overlay)?.governance_approvals);
-    if live_approvals(overlay, &proposal)? >= needed {
-        notifications.extend(carry_out(overlay, context, &proposal)?);
-        proposal.carried_out = true;
-    }
-    overlay.put(&keys::proposal(&proposal.proposal), &proposal);
-    Ok(notifications)
-}
-
-fn live_approvals(overlay: &Overlay, proposal: &Proposal) -> Result<usize, StateError> {
-    let mut live = 0;
-    for account in &proposal.approvals {
-        if users::has_live_role(overlay, account, Role::Administrator, &Scope::city())? {
-            live += 1;
-        }
-    }
-    Ok(live)
-}
-
-fn carry_out(
-    overlay: &mut Overlay,
-    context: &Context,
-    proposal: &Proposal,
-) -> Result<Vec<Notification>, ExecutionError> {
-    let author = users::account(overlay, &proposal.author)?
-        .ok_or_else(|| UsersError::UnknownAccount(proposal.author.clone()))?;
-    let organization = author.organization;
-    match &proposal.change {
-        GovernanceChange::AddValidator { validator } => {
-            membership::add_validator(overlay, validator, &organization, context.block.height)
-        }
-        GovernanceChange::RemoveValidator { node } => membership::remove_validator(overlay, *node),
-        GovernanceChange::AddObserver { observer } => {
-            membership::add_observer(overlay, observer, &organization, context.block.height)
-        }
-        GovernanceChange::RemoveObserver { node } => membership::remove_observer(overlay, *node),
-        GovernanceChange::SetPolicies { policies } => {
-            overlay.put(&keys::policies(), policies);
-            Ok(vec![Notification::city(Fact::PoliciesSet)])
-        }
-        GovernanceChange::SetProtocol {
-            version,
-            from_height,
-        } => set_protocol(overlay, context, *version, *from_height),
-    }
-}
-
-fn set_protocol(
-    overlay: &mut Overlay,
-    context: &Context,
-    version: u32,
-    from_height: u64,
-) -> Result<Vec<Notification>, ExecutionError> {
-    let Protocol {
-        version: now,
-        next: _,
-    } = protocol(overlay)?;
-    if version <= now {
-        return Err(GovernanceError::OldProtocol(now).into());
-    }
-    if from_height <= context.block.height {
-        return Err(GovernanceError::PastHeight(context.block.height).into());
-    }
-    let next = Some((version, from_height));
-    overlay.put(&keys::protocol(), &Protocol { version: now, next });
-    Ok(vec![Notification::city(Fact::ProtocolSet {
-        version,
-        from_height,
-    })])
+    proposals::store(overlay, &proposal);
+    let (proposal, by) = (name.clone(), by.clone());
+    let withdrawn = Fact::ApprovalWithdrawn { proposal, by };
+    Ok(vec![Notification::city(withdrawn)])
 }

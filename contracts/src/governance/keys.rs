@@ -30,6 +30,15 @@ pub fn proposal(proposal: &Id) -> Key<Proposal> {
     proposals().id(proposal)
 }
 
+pub fn proposal_deadlines() -> Key<Id> {
+    Key::table(Table::ProposalDeadline as u8)
+}
+
+/// An open proposal by the time at which it expires.
+pub fn proposal_deadline(deadline_ms: u64, proposal: &Id) -> Key<Id> {
+    proposal_deadlines().number(deadline_ms).id(proposal)
+}
+
 pub fn protocol() -> Key<Protocol> {
     Key::table(Table::Protocol as u8)
 }

@@ -3,13 +3,14 @@
 use lamplighter_state::Overlay;
 use lamplighter_types::limits::VALIDATORS_MAX;
 use lamplighter_types::{
-    Account, AccountKind, Fact, Grant, Id, Notification, Observer, PublicKey, Role, Scope,
-    Validator,
+    Account, AccountKey, AccountKind, Fact, Grant, Id, KeyPurpose, Notification, Observer,
+    PublicKey, Role, Scope, Signature, Validator,
 };
 
 use super::{GovernanceError, OBSERVERS_MAX, keys, observers, validator_set};
-use crate::ExecutionError;
-use crate::users::{accounts, keys as users};
+use crate::users::accounts::{self, Deciders};
+use crate::users::{UsersError, keys as users};
+use crate::{BlockContext, ExecutionError};
 
 /// The account of a node, with which it relays IOTRegistry operations and reports the artifacts
 /// that it holds.
@@ -20,14 +21,17 @@ pub fn node_account(account: &Id, organization: &Id, key: &PublicKey, height: u6
         organization: organization.clone(),
         name: account.to_string(),
         district: Scope::city(),
-        keys: vec![*key],
-        grants: vec![Grant {
-            role: Role::Relay,
-            scope: Scope::city(),
-        }],
+        keys: vec![AccountKey::first(*key)],
+        grants: vec![Grant::founding(Role::Relay, Scope::city())],
         disabled: false,
         registered_height: height,
     }
+}
+
+/// The organization that proposed a change, and the block that makes it.
+pub(super) struct Author<'a> {
+    pub organization: &'a Id,
+    pub block: &'a BlockContext,
 }
 
 /// A node that is new to the ledger.
@@ -35,15 +39,14 @@ struct NewNode<'a> {
     node: u64,
     account: &'a Id,
     key: &'a PublicKey,
-    organization: &'a Id,
-    height: u64,
+    proof: &'a Signature,
 }
 
 pub(super) fn add_validator(
     overlay: &mut Overlay,
+    author: &Author<'_>,
     validator: &Validator,
-    organization: &Id,
-    height: u64,
+    proof: &Signature,
 ) -> Result<Vec<Notification>, ExecutionError> {
     let Validator {
         node,
@@ -58,17 +61,19 @@ pub(super) fn add_validator(
     let mut notifications = Vec::new();
     match overlay.get(&keys::observer(*node))? {
         Some(observer) if observer.account == *account && observer.key == *key => {
+            let proven = KeyPurpose::Node.verify(&author.block.chain_id, account, key, proof);
+            proven.map_err(|_| UsersError::WrongProof)?;
             overlay.delete(&keys::observer(*node));
             notifications.push(Notification::city(Fact::ObserverRemoved { node: *node }));
         }
         _ => admit_node(
             overlay,
+            author,
             &NewNode {
                 node: *node,
                 account,
                 key,
-                organization,
-                height,
+                proof,
             },
         )?,
     }
@@ -83,6 +88,7 @@ pub(super) fn add_validator(
 
 pub(super) fn remove_validator(
     overlay: &mut Overlay,
+    block: &BlockContext,
     node: u64,
 ) -> Result<Vec<Notification>, ExecutionError> {
     let mut set = validator_set(overlay)?;
@@ -99,15 +105,15 @@ pub(super) fn remove_validator(
         address: _,
     } = set.validators.remove(at);
     overlay.put(&keys::validator_set(), &set);
-    retire_node(overlay, &account)?;
+    retire_node(overlay, block, &account)?;
     Ok(vec![Notification::city(Fact::ValidatorRemoved { node })])
 }
 
 pub(super) fn add_observer(
     overlay: &mut Overlay,
+    author: &Author<'_>,
     observer: &Observer,
-    organization: &Id,
-    height: u64,
+    proof: &Signature,
 ) -> Result<Vec<Notification>, ExecutionError> {
     let Observer {
         node,
@@ -120,12 +126,12 @@ pub(super) fn add_observer(
     }
     admit_node(
         overlay,
+        author,
         &NewNode {
             node: *node,
             account,
             key,
-            organization,
-            height,
+            proof,
         },
     )?;
     overlay.put(&keys::observer(*node), observer);
@@ -136,33 +142,53 @@ pub(super) fn add_observer(
 
 pub(super) fn remove_observer(
     overlay: &mut Overlay,
+    block: &BlockContext,
     node: u64,
 ) -> Result<Vec<Notification>, ExecutionError> {
     let Some(observer) = overlay.get(&keys::observer(node))? else {
         return Err(GovernanceError::UnknownObserver(node).into());
     };
     overlay.delete(&keys::observer(node));
-    retire_node(overlay, &observer.account)?;
+    retire_node(overlay, block, &observer.account)?;
     Ok(vec![Notification::city(Fact::ObserverRemoved { node })])
 }
 
-fn admit_node(overlay: &mut Overlay, new: &NewNode<'_>) -> Result<(), ExecutionError> {
-    let used = keys::used_node(new.node);
+fn admit_node(
+    overlay: &mut Overlay,
+    author: &Author<'_>,
+    new: &NewNode<'_>,
+) -> Result<(), ExecutionError> {
+    let NewNode {
+        node,
+        account: name,
+        key,
+        proof,
+    } = new;
+    let used = keys::used_node(*node);
     if overlay.exists(&used)? {
-        return Err(GovernanceError::NodeUsed(new.node).into());
+        return Err(GovernanceError::NodeUsed(*node).into());
     }
-    overlay.put(&used, new.account);
-    let account = node_account(new.account, new.organization, new.key, new.height);
+    let Author {
+        organization,
+        block,
+    } = author;
+    accounts::require_possession(overlay, block, KeyPurpose::Node, name, key, proof)?;
+    overlay.put(&used, name);
+    let account = node_account(name, organization, key, block.height);
     accounts::insert(overlay, &account)
 }
 
-fn retire_node(overlay: &mut Overlay, name: &Id) -> Result<(), ExecutionError> {
+fn retire_node(
+    overlay: &mut Overlay,
+    block: &BlockContext,
+    name: &Id,
+) -> Result<(), ExecutionError> {
     let Some(mut account) = overlay.get(&users::account(name))? else {
         return Ok(());
     };
-    for key in std::mem::take(&mut account.keys) {
+    for AccountKey { key, label: _ } in std::mem::take(&mut account.keys) {
         accounts::retire_key(overlay, name, &key);
     }
     account.disabled = true;
-    accounts::update(overlay, &account)
+    accounts::update(overlay, block, &account, Deciders::Several)
 }

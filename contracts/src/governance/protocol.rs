@@ -12,7 +12,7 @@ use crate::BlockContext;
 /// # Errors
 /// The state can't be read, or the version in force is above the newest one of this program: the
 /// node stops, and nothing of the block is executed.
-pub fn begin_block(overlay: &mut Overlay, block: &BlockContext) -> Result<(), StateError> {
+pub(super) fn begin_block(overlay: &mut Overlay, block: &BlockContext) -> Result<(), StateError> {
     let Protocol { version, next } = protocol(overlay)?;
     let height_has_come = |(_, from_height): &(u32, u64)| *from_height <= block.height;
     let begins = next.filter(height_has_come).map(|(version, _)| version);

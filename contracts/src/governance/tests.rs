@@ -1,8 +1,5 @@
-use lamplighter_types::Policies;
-use lamplighter_types::limits::APPROVALS_MAX;
-
-use super::execute::check_address;
-use super::{OBSERVERS_MAX, check_policies, keys, observers, validator_set};
+use super::changes::check_address;
+use super::{OBSERVERS_MAX, keys, observers, validator_set};
 use crate::tests::city::{empty, id, installed, secret};
 use lamplighter_types::Observer;
 
@@ -28,21 +25,6 @@ fn addresses_are_host_and_port() {
     ] {
         assert!(check_address(bad).is_err(), "{bad}");
     }
-}
-
-#[test]
-fn policies_can_be_met() {
-    assert_eq!(check_policies(&Policies::default()), Ok(()));
-    let none = Policies {
-        release_approvals: 0,
-        ..Policies::default()
-    };
-    assert!(check_policies(&none).is_err());
-    let many = Policies {
-        rollout_approvals: APPROVALS_MAX as u8 + 1,
-        ..Policies::default()
-    };
-    assert!(check_policies(&many).is_err());
 }
 
 #[test]

@@ -1,104 +1,76 @@
-use lamplighter_types::limits::SMALL_LIST_MAX;
-use lamplighter_types::{DeploymentState, Hash, Id, RolloutStatus};
+use lamplighter_types::{DeploymentState, Hash, Id, RolloutStatus, Scope};
 
-use super::{ROLLOUTS_AT_WORK_MAX, STEP_MS_MAX};
-use crate::ContractError;
+use crate::refusal::refusals;
 use crate::validate::FieldError;
 
-/// Why the rollouts contract refuses an action.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum RolloutsError {
-    #[error(transparent)]
-    Field(#[from] FieldError),
-    #[error("a share is 0 to 100 percent, not {0}")]
-    Percent(u8),
-    #[error("{field} is 1 to {STEP_MS_MAX} ms, not {got}")]
-    Duration { field: &'static str, got: u64 },
-    #[error("the devices lie in more than {SMALL_LIST_MAX} districts: name them by a filter")]
-    TooManyDistricts,
-    #[error("there is a rollout {0} already")]
-    Exists(Id),
-    #[error("there is no rollout {0}")]
-    Unknown(Id),
-    #[error("there is no device {0}")]
-    UnknownDevice(Id),
-    #[error("the rollout is {0:?}, so this can't be done now")]
-    Status(RolloutStatus),
-    #[error("{0} planned the rollout, so it can't approve it")]
-    SelfApproval(Id),
-    #[error("{0} has approved this plan already")]
-    Approved(Id),
-    #[error("the plan is {planned}, not {looked_at}")]
-    OtherPlan { planned: Hash, looked_at: Hash },
-    #[error(
-        "too much failed: the plan has {got} new approvals of the {wanted} that resuming takes"
-    )]
-    NotApprovedAgain { got: usize, wanted: usize },
-    #[error("{ROLLOUTS_AT_WORK_MAX} rollouts are at work, which is the most")]
-    TooMany,
-    #[error("the device {device} has no part in the rollout {rollout}")]
-    UnknownDeployment { rollout: Id, device: Id },
-    #[error("it is too late: the deployment is {0:?}")]
-    TooLate(DeploymentState),
-    #[error("the deployment is {0:?} and has not been offered, so there is nothing to put off")]
-    NotOffered(DeploymentState),
-    #[error("the deployment is {0:?}, not postponed")]
-    NotPostponed(DeploymentState),
-    #[error("a critical release can't be postponed")]
-    Critical,
-    #[error("it was postponed {0} times, which is the most")]
-    PostponedTooOften(u32),
-    #[error("it can be put off to a time after now and until {latest_ms}, not to {until_ms}")]
-    PostponedTooLong { until_ms: u64, latest_ms: u64 },
-    #[error("{0} is not a gateway")]
-    NotGateway(Id),
-    #[error("{0:?} must be signed by the Thing itself, which has a key")]
-    Unsigned(DeploymentState),
-    #[error("nobody can have seen the height {0} yet")]
-    FutureHeight(u64),
-    #[error("the deployment is {current:?}, not {claimed:?}")]
-    Stale {
-        claimed: DeploymentState,
-        current: DeploymentState,
-    },
-    #[error("{to:?} can't follow {from:?}")]
-    Transition {
-        from: DeploymentState,
-        to: DeploymentState,
-    },
-    #[error("the digest does not fit: the release's artifact is {0}")]
-    Digest(Hash),
-}
-
-impl ContractError for RolloutsError {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Field(error) => error.code(),
-            Self::Percent(_) => "rollouts.percent",
-            Self::Duration { .. } => "rollouts.duration",
-            Self::TooManyDistricts => "rollouts.too_many_districts",
-            Self::Exists(_) => "rollouts.exists",
-            Self::Unknown(_) => "rollouts.unknown_rollout",
-            Self::UnknownDevice(_) => "rollouts.unknown_device",
-            Self::Status(_) => "rollouts.status",
-            Self::SelfApproval(_) => "rollouts.own_plan",
-            Self::Approved(_) => "rollouts.approved",
-            Self::OtherPlan { .. } => "rollouts.other_plan",
-            Self::NotApprovedAgain { .. } => "rollouts.not_approved_again",
-            Self::TooMany => "rollouts.too_many",
-            Self::UnknownDeployment { .. } => "rollouts.unknown_deployment",
-            Self::TooLate(_) => "rollouts.too_late",
-            Self::NotOffered(_) => "rollouts.not_offered",
-            Self::NotPostponed(_) => "rollouts.not_postponed",
-            Self::Critical => "rollouts.critical",
-            Self::PostponedTooOften(_) => "rollouts.postponed_too_often",
-            Self::PostponedTooLong { .. } => "rollouts.postponed_too_long",
-            Self::NotGateway(_) => "rollouts.not_gateway",
-            Self::Unsigned(_) => "rollouts.unsigned",
-            Self::FutureHeight(_) => "rollouts.future_height",
-            Self::Stale { .. } => "rollouts.stale",
-            Self::Transition { .. } => "rollouts.transition",
-            Self::Digest(_) => "rollouts.digest",
-        }
+refusals! {
+    /// Why the rollouts contract refuses an action.
+    pub enum RolloutsError [Field(FieldError)] {
+        Percent(percent: u8) = "rollouts.percent",
+            "a share is 0 to 100 percent, not {percent}";
+        Duration { field: &'static str, got: u64 } = "rollouts.duration",
+            "{field} is 1 to 31622400000 ms, not {got}";
+        TooManyDistricts = "rollouts.too_many_districts",
+            "the devices lie in more than 32 districts: name them by a filter";
+        Exists(rollout: Id) = "rollouts.exists",
+            "there is a rollout {rollout} already";
+        Unknown(rollout: Id) = "rollouts.unknown_rollout",
+            "there is no rollout {rollout}";
+        UnknownDevice(device: Id) = "rollouts.unknown_device",
+            "there is no device {device}";
+        Status(status: RolloutStatus) = "rollouts.status",
+            "the rollout is {status}, so this can't be done now";
+        SelfApproval(account: Id) = "rollouts.own_plan",
+            "{account} planned the rollout, so it can't approve it";
+        Approved(account: Id) = "rollouts.approved",
+            "{account} has approved this plan already";
+        OtherPlan { planned: Hash, looked_at: Hash } = "rollouts.other_plan",
+            "the plan is {planned}, not {looked_at}";
+        NotApprovedAgain { got: usize, wanted: usize } = "rollouts.not_approved_again",
+            "too much failed: the plan has {got} new approvals of the {wanted} that resuming takes";
+        NotApproved { got: usize, wanted: usize } = "rollouts.not_approved",
+            "the plan has {got} approvals that count now, and needs {wanted}";
+        TooManyApprovals = "rollouts.too_many_approvals",
+            "the plan has the most approvals that are kept";
+        NoApproval(account: Id) = "rollouts.no_approval",
+            "{account} has not approved this plan";
+        Lapsed(rollout: Id) = "rollouts.lapsed",
+            "the plan {rollout} was not started in time";
+        TooManyOpen(organization: Id) = "rollouts.too_many_open",
+            "{organization} has 16 plans that were not started, which is the most";
+        TooManyOfCity = "rollouts.too_many_of_city",
+            "32 rollouts of the whole city are at work, which is the most";
+        TooManyOfDistricts = "rollouts.too_many_of_districts",
+            "48 rollouts of districts are at work, which is the most";
+        TooManyOfDistrict(district: Scope) = "rollouts.too_many_of_district",
+            "8 rollouts in {district} are at work, which is the most";
+        TooMany = "rollouts.too_many",
+            "64 rollouts are at work, which is the most";
+        UnknownDeployment { rollout: Id, device: Id } = "rollouts.unknown_deployment",
+            "the device {device} has no part in the rollout {rollout}";
+        TooLate(state: DeploymentState) = "rollouts.too_late",
+            "it is too late: the deployment is {state}";
+        NotOffered(state: DeploymentState) = "rollouts.not_offered",
+            "the deployment is {state} and has not been offered, so there is nothing to put off";
+        NotPostponed(state: DeploymentState) = "rollouts.not_postponed",
+            "the deployment is {state}, not postponed";
+        Critical = "rollouts.critical",
+            "a critical release can't be postponed";
+        PostponedTooOften(times: u32) = "rollouts.postponed_too_often",
+            "it was postponed {times} times, which is the most";
+        PostponedTooLong { until_ms: u64, latest_ms: u64 } = "rollouts.postponed_too_long",
+            "it can be put off to a time after now and until {latest_ms}, not to {until_ms}";
+        NotGateway(account: Id) = "rollouts.not_gateway",
+            "{account} is not a gateway";
+        Unsigned(state: DeploymentState) = "rollouts.unsigned",
+            "{state} must be signed by the Thing itself, which has a key";
+        FutureHeight(height: u64) = "rollouts.future_height",
+            "nobody can have seen the height {height} yet";
+        Stale { claimed: DeploymentState, current: DeploymentState } = "rollouts.stale",
+            "the deployment is {current}, not {claimed}";
+        Transition { from: DeploymentState, to: DeploymentState } = "rollouts.transition",
+            "{to} can't follow {from}";
+        Digest(artifact: Hash) = "rollouts.digest",
+            "the digest does not fit: the release's artifact is {artifact}";
     }
 }

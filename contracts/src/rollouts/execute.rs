@@ -9,7 +9,7 @@ use lamplighter_types::{
     StepTimers,
 };
 
-use super::{RolloutsError, STEP_MS_MAX, operator_actions, plan, reports};
+use super::{RolloutsError, STEP_MS_MAX, approving, operator_actions, plan, reports};
 use crate::validate::{self, FieldError};
 use crate::{Context, ExecutionError};
 
@@ -32,6 +32,7 @@ pub fn check(action: &RolloutsAction) -> Result<(), RolloutsError> {
             rollout: _,
             plan: _,
         }
+        | RolloutsAction::WithdrawApproval { rollout: _ }
         | RolloutsAction::Start { rollout: _ }
         | RolloutsAction::Resume { rollout: _ } => {}
     }
@@ -138,8 +139,13 @@ pub fn execute(
 ) -> Result<Vec<Notification>, ExecutionError> {
     match action {
         RolloutsAction::Plan { plan } => plan::plan(overlay, context, plan),
-        RolloutsAction::Approve { rollout, plan } => plan::approve(overlay, context, rollout, plan),
-        RolloutsAction::Start { rollout } => plan::start(overlay, context, rollout),
+        RolloutsAction::Approve { rollout, plan } => {
+            approving::approve(overlay, context, rollout, plan)
+        }
+        RolloutsAction::WithdrawApproval { rollout } => {
+            approving::withdraw(overlay, context, rollout)
+        }
+        RolloutsAction::Start { rollout } => approving::start(overlay, context, rollout),
         RolloutsAction::Pause { rollout, reason } => {
             operator_actions::pause(overlay, context, rollout, reason)
         }

@@ -52,3 +52,12 @@ pub fn at_work() -> Key<(Id, RolloutWork)> {
 pub fn work(rollout: &Id) -> Key<(Id, RolloutWork)> {
     at_work().id(rollout)
 }
+
+/// The rollouts that accounts of an organization have planned and that have not begun.
+pub fn open_plans(organization: &Id) -> Key<Id> {
+    Key::table(Table::OpenPlan as u8).id(organization)
+}
+
+pub fn open_plan(organization: &Id, rollout: &Id) -> Key<Id> {
+    open_plans(organization).id(rollout)
+}

@@ -6,13 +6,26 @@
 //!
 //! | action | who, over all districts of the plan | refused |
 //! |---|---|---|
-//! | plan | operator | release not released or expired; an unknown device listed; id taken |
-//! | approve | approver | author of the plan; a second time; another plan; not waiting for approval |
-//! | start | operator | not approved; release no longer released; too many rollouts at work |
-//! | pause, resume | operator | not running, not paused; after an error pause: not newly approved |
+//! | plan | operator | release not released, expired, or its approvals count no more; its vendor does not serve a district; an unknown device listed; id taken; 16 plans of the sender's organization are open |
+//! | approve, renew an approval | approver | author of the plan; a second time; another plan; begun and not paused; open for too long |
+//! | withdraw an approval | who gave it | none given |
+//! | start | operator | not approved, or approvals of plan or release count no more; open for too long; no slot free |
+//! | pause | operator | not running |
+//! | resume | operator | not paused; approvals of plan or release count no more; after an error pause: not newly approved |
 //! | cancel | operator | ended already |
 //! | postpone | operator of the device's district | not offered yet; too late; critical release; above the plan's caps |
 //! | report | the device's gateway | see below |
+//!
+//! The roles are those for every device that the selection can reach: a filter names a district,
+//! and covers all below it; a list takes the districts of its devices, which never change. An
+//! approval counts only while it is alive
+//! ([`users::live_approvals`](crate::users::live_approvals)): approver, role and key are looked at
+//! again at each approval, at the start and whenever the rollout is resumed. One person is enough
+//! to pause and to cancel.
+//!
+//! A plan that was not started is *open*. Each organization has 16 at most; one that was not
+//! started in the policy's time lapses, and leaves the state with the next plan. [`slots`] has the
+//! shares of the rollouts that have begun.
 //!
 //! A running rollout assigns the devices of its selection, a bounded number in each block. A device
 //! that can't install the release is skipped and counted, with the reason in a notification. A
@@ -58,16 +71,19 @@
 //! for too long or the recall came too late. Then the end and the counts stay as they are; the
 //! device's record gets the running release, and the deployment a step that says so.
 
+mod approving;
 mod device_state;
 mod error;
 mod error_gate;
 mod execute;
 mod expand;
+mod kept;
 pub mod keys;
 mod operator_actions;
 mod plan;
 mod read;
 mod reports;
+pub mod slots;
 #[cfg(test)]
 mod tests;
 mod tick;
@@ -83,6 +99,8 @@ pub use tick::{due_ms, tick};
 
 /// Number of rollouts begun and not ended. It bounds the work of a block and of a release's recall.
 pub const ROLLOUTS_AT_WORK_MAX: usize = 64;
+/// Number of open plans of one organization: a plan for each of its releases.
+pub const OPEN_PLANS_PER_ORGANIZATION_MAX: usize = 16;
 /// Number of steps kept of one deployment; a deployment without retries has nine.
 pub const DEPLOYMENT_STEPS_MAX: usize = 32;
 /// Bytes kept of the detail of a step; the block has the whole text.

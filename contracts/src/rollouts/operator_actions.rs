@@ -8,11 +8,12 @@ use lamplighter_types::{
     RolloutStatus,
 };
 
-use super::plan::{find, require, wanted_approvals};
+use super::approving::require_approved;
+use super::plan::{find, require};
 use super::transitions::is_postponable;
 use super::unit::{RolloutUnit, StepInfo};
 use super::{ROLLOUTS_AT_WORK_MAX, RolloutsError, device_state, keys, timers};
-use crate::{BlockContext, Context, ExecutionError, Reader, devices};
+use crate::{BlockContext, Context, ExecutionError, Reader, devices, firmware};
 
 pub fn pause(
     overlay: &mut Overlay,
@@ -45,12 +46,9 @@ pub fn resume(
         RolloutStatus::PausedByErrors => true,
         status => return Err(RolloutsError::Status(status).into()),
     };
-    if after_errors {
-        let (got, wanted) = (rollout.approvals.len(), wanted_approvals(overlay)?);
-        if got < wanted {
-            return Err(RolloutsError::NotApprovedAgain { got, wanted }.into());
-        }
-    }
+    let time_ms = context.block.time_ms;
+    require_approved(overlay, &rollout, time_ms)?;
+    firmware::resumable(overlay, &rollout.plan.release, &rollout.districts, time_ms)?;
     let mut unit = RolloutUnit::new(overlay, context.block);
     unit.set_status(name, RolloutStatus::Running)?;
     let record = unit.edit(name)?;

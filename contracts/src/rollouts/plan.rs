@@ -1,16 +1,15 @@
-//! Plans: made, approved, started.
+//! Plans: made, and removed when nobody starts them in time.
 
 use std::collections::BTreeSet;
 
-use lamplighter_state::Overlay;
+use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::limits::SMALL_LIST_MAX;
 use lamplighter_types::{
-    Fact, Hash, Id, Notification, Role, Rollout, RolloutCounts, RolloutPlan, RolloutStatus, Scope,
-    Selection, codec,
+    Fact, Id, Notification, Retention, Role, Rollout, RolloutCounts, RolloutPlan, RolloutStatus,
+    Scope, Selection, codec,
 };
 
-use super::unit::RolloutUnit;
-use super::{ROLLOUTS_AT_WORK_MAX, RolloutsError, keys};
+use super::{OPEN_PLANS_PER_ORGANIZATION_MAX, RolloutsError, keys};
 use crate::{Context, ExecutionError, Reader, devices, firmware, governance};
 
 pub fn plan(
@@ -24,12 +23,19 @@ pub fn plan(
     if overlay.exists(&key)? {
         return Err(RolloutsError::Exists(plan.rollout.clone()).into());
     }
-    firmware::installable(overlay, &plan.release, context.block.time_ms)?;
+    let time_ms = context.block.time_ms;
+    firmware::installable(overlay, &plan.release, &districts, time_ms)?;
+    let organization = context.sender.organization.clone();
+    let mut notifications = prune(overlay, &organization, time_ms)?;
+    if open_plans(overlay, &organization)?.len() >= OPEN_PLANS_PER_ORGANIZATION_MAX {
+        return Err(RolloutsError::TooManyOpen(organization).into());
+    }
     let rollout = Rollout {
         plan: plan.clone(),
         plan_digest: codec::digest(plan),
         status: RolloutStatus::PendingApproval,
         author: context.sender.account.clone(),
+        organization,
         approvals: Vec::new(),
         reason: String::new(),
         counts: RolloutCounts::default(),
@@ -40,13 +46,62 @@ pub fn plan(
         sweep: None,
         swept: false,
         planned_height: context.block.height,
+        planned_ms: time_ms,
         started_ms: None,
         status_height: context.block.height,
     };
     overlay.put(&key, &rollout);
-    Ok(vec![Notification::city(Fact::RolloutPlanned {
+    overlay.put(
+        &keys::open_plan(&rollout.organization, &plan.rollout),
+        &plan.rollout,
+    );
+    notifications.push(Notification::city(Fact::RolloutPlanned {
         rollout: plan.rollout.clone(),
-    })])
+    }));
+    Ok(notifications)
+}
+
+fn open_plans(overlay: &Overlay, organization: &Id) -> Result<Vec<Id>, StateError> {
+    let open = keys::open_plans(organization);
+    Reader::page(overlay, &open, None, OPEN_PLANS_PER_ORGANIZATION_MAX)
+}
+
+/// Removes the organization's plans that were not started in time, which are few. They have no
+/// deployments; the history keeps them.
+fn prune(
+    overlay: &mut Overlay,
+    organization: &Id,
+    time_ms: u64,
+) -> Result<Vec<Notification>, StateError> {
+    let retention = governance::policies(overlay)?.retention;
+    let mut notifications = Vec::new();
+    for name in open_plans(overlay, organization)? {
+        let key = keys::rollout(&name);
+        let Some(rollout) = overlay.get(&key)? else {
+            continue;
+        };
+        if is_lapsed(&rollout, time_ms, &retention) {
+            overlay.delete(&key);
+            overlay.delete(&keys::open_plan(organization, &name));
+            notifications.push(Notification::city(Fact::RolloutLapsed { rollout: name }));
+        }
+    }
+    Ok(notifications)
+}
+
+/// Tells whether the time in which the plan could be started is over.
+pub(super) fn is_lapsed(rollout: &Rollout, time_ms: u64, retention: &Retention) -> bool {
+    let until_ms = rollout.planned_ms.saturating_add(retention.open_plan_ms);
+    is_open(rollout.status) && until_ms <= time_ms
+}
+
+/// Tells whether the rollout is a plan that was not started.
+pub(super) fn is_open(status: RolloutStatus) -> bool {
+    use RolloutStatus::*;
+    match status {
+        PendingApproval | Approved => true,
+        Running | Paused | PausedByErrors | Stopping | Stopped | Finished => false,
+    }
 }
 
 /// The districts that a selection touches, none within another one.
@@ -91,84 +146,4 @@ pub(super) fn require(
 pub(super) fn find(overlay: &Overlay, name: &Id) -> Result<Rollout, ExecutionError> {
     let found = overlay.get(&keys::rollout(name))?;
     Ok(found.ok_or_else(|| RolloutsError::Unknown(name.clone()))?)
-}
-
-pub fn approve(
-    overlay: &mut Overlay,
-    context: &Context,
-    name: &Id,
-    looked_at: &Hash,
-) -> Result<Vec<Notification>, ExecutionError> {
-    let mut rollout = find(overlay, name)?;
-    require(context, Role::Approver, &rollout.districts)?;
-    let waiting = [
-        RolloutStatus::PendingApproval,
-        RolloutStatus::PausedByErrors,
-    ];
-    if !waiting.contains(&rollout.status) {
-        return Err(RolloutsError::Status(rollout.status).into());
-    }
-    let by = &context.sender.account;
-    if *by == rollout.author {
-        return Err(RolloutsError::SelfApproval(by.clone()).into());
-    }
-    if rollout.approvals.contains(by) {
-        return Err(RolloutsError::Approved(by.clone()).into());
-    }
-    if rollout.plan_digest != *looked_at {
-        let planned = rollout.plan_digest;
-        return Err(RolloutsError::OtherPlan {
-            planned,
-            looked_at: *looked_at,
-        }
-        .into());
-    }
-    if rollout.status == RolloutStatus::PendingApproval {
-        firmware::installable(overlay, &rollout.plan.release, context.block.time_ms)?;
-    }
-    rollout.approvals.push(by.clone());
-    let enough = rollout.approvals.len() >= wanted_approvals(overlay)?;
-    if enough && rollout.status == RolloutStatus::PendingApproval {
-        rollout.status = RolloutStatus::Approved;
-        rollout.status_height = context.block.height;
-    }
-    overlay.put(&keys::rollout(name), &rollout);
-    Ok(vec![Notification::city(Fact::RolloutApproved {
-        rollout: name.clone(),
-        by: by.clone(),
-    })])
-}
-
-/// Number of people besides the author who must approve a plan, at least one.
-pub(super) fn wanted_approvals(overlay: &Overlay) -> Result<usize, ExecutionError> {
-    Ok(usize::from(
-        governance::policies(overlay)?.rollout_approvals.max(1),
-    ))
-}
-
-pub fn start(
-    overlay: &mut Overlay,
-    context: &Context,
-    name: &Id,
-) -> Result<Vec<Notification>, ExecutionError> {
-    let rollout = find(overlay, name)?;
-    require(context, Role::Operator, &rollout.districts)?;
-    if rollout.status != RolloutStatus::Approved {
-        return Err(RolloutsError::Status(rollout.status).into());
-    }
-    firmware::installable(overlay, &rollout.plan.release, context.block.time_ms)?;
-    if overlay
-        .page(&keys::at_work(), None, ROLLOUTS_AT_WORK_MAX)?
-        .len()
-        >= ROLLOUTS_AT_WORK_MAX
-    {
-        return Err(RolloutsError::TooMany.into());
-    }
-    let mut unit = RolloutUnit::new(overlay, context.block);
-    unit.edit(name)?.started_ms = Some(context.block.time_ms);
-    unit.set_status(name, RolloutStatus::Running)?;
-    unit.notify(Notification::city(Fact::RolloutStarted {
-        rollout: name.clone(),
-    }));
-    Ok(unit.commit()?)
 }

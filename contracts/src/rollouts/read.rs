@@ -1,10 +1,12 @@
 //! Queries of rollouts and deployments, for the edge and for other contracts.
 
-use lamplighter_state::StateError;
-use lamplighter_types::{Deployment, Id, Rollout};
+use std::collections::BTreeSet;
 
-use super::keys;
-use crate::Reader;
+use lamplighter_state::StateError;
+use lamplighter_types::{Deployment, Hash, Id, Rollout};
+
+use super::{ROLLOUTS_AT_WORK_MAX, keys};
+use crate::{Reader, firmware};
 
 pub fn rollout(reader: &impl Reader, rollout: &Id) -> Result<Option<Rollout>, StateError> {
     reader.get(&keys::rollout(rollout))
@@ -57,4 +59,17 @@ pub fn deployments_of_device(
         found.extend(deployment(reader, &rollout, device)?);
     }
     Ok(found)
+}
+
+/// The artifacts of the rollouts that have begun and not ended.
+pub fn artifacts_at_work(reader: &impl Reader) -> Result<BTreeSet<Hash>, StateError> {
+    let mut artifacts = BTreeSet::new();
+    for (name, _) in reader.page(&keys::at_work(), None, ROLLOUTS_AT_WORK_MAX)? {
+        let Some(rollout) = rollout(reader, &name)? else {
+            continue;
+        };
+        let release = firmware::release(reader, &rollout.plan.release)?;
+        artifacts.extend(release.map(|release| release.manifest.artifact));
+    }
+    Ok(artifacts)
 }

@@ -35,6 +35,7 @@ fn rollout(percent: u8, sample: u32, confirmed: u64, failed: u64) -> Rollout {
         plan,
         status: RolloutStatus::Running,
         author: id("olga"),
+        organization: id("city"),
         approvals: Vec::new(),
         reason: String::new(),
         counts: RolloutCounts {
@@ -50,6 +51,7 @@ fn rollout(percent: u8, sample: u32, confirmed: u64, failed: u64) -> Rollout {
         sweep: None,
         swept: false,
         planned_height: 1,
+        planned_ms: 1,
         started_ms: None,
         status_height: 1,
     }

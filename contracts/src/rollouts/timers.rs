@@ -2,7 +2,7 @@
 
 use lamplighter_state::StateError;
 use lamplighter_types::limits::STEPS_PER_BLOCK_MAX;
-use lamplighter_types::{Deployment, DeploymentState, Device, DeviceStatus, RolloutStatus};
+use lamplighter_types::{Deployment, DeploymentState, Device, DeviceStatus, RolloutStatus, json};
 
 use super::unit::{RolloutUnit, StepInfo, step_ms};
 use super::{device_state, keys};
@@ -54,7 +54,8 @@ fn on_expired(unit: &mut RolloutUnit<'_>, deployment: &mut Deployment) -> Result
     if paused && before_installing {
         return rearm(unit, deployment);
     }
-    let info = StepInfo::system(&format!("silent since {:?}", deployment.state));
+    let silent_since = json::variant_name(&deployment.state);
+    let info = StepInfo::system(&format!("silent since {silent_since}"));
     unit.advance(deployment, &device, DeploymentState::TimedOut, info)
 }
 

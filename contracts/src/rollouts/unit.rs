@@ -9,6 +9,7 @@ use lamplighter_types::{
     RolloutStatus, StepTimers,
 };
 
+use super::plan::is_open;
 use super::transitions::is_legal;
 use super::{DEPLOYMENT_STEPS_MAX, STEP_DETAIL_BYTES_MAX, device_state, error_gate, keys};
 use crate::{BlockContext, firmware};
@@ -107,6 +108,7 @@ impl<'a> RolloutUnit<'a> {
         device: &Device,
         to: DeploymentState,
     ) -> Result<(), StateError> {
+        super::kept::make_room(self, &device.device)?;
         let height = self.block.height;
         let release = self.rollout(rollout)?.plan.release.clone();
         let mut deployment = Deployment {
@@ -277,6 +279,10 @@ impl<'a> RolloutUnit<'a> {
         for name in &self.changed {
             let rollout = &self.rollouts[name];
             self.overlay.put(&keys::rollout(name), rollout);
+            let open = keys::open_plan(&rollout.organization, name);
+            if !is_open(rollout.status) && self.overlay.exists(&open)? {
+                self.overlay.delete(&open);
+            }
             let key = keys::work(name);
             let old = self.overlay.get(&key)?;
             match error_gate::work(rollout).map(|work| (name.clone(), work)) {
@@ -296,11 +302,7 @@ impl<'a> RolloutUnit<'a> {
         from: Option<DeploymentState>,
         info: StepInfo,
     ) -> Result<(), StateError> {
-        debug_assert!(
-            is_legal(from, deployment.state),
-            "{from:?} to {:?}",
-            deployment.state
-        );
+        debug_assert!(is_legal(from, deployment.state));
         let timers = self.rollout(&deployment.rollout)?.plan.timers.clone();
         let deadline = deadline(deployment, from, &timers, self.block.time_ms);
         self.set_timer(deployment, deadline);

@@ -7,7 +7,7 @@ use lamplighter_types::*;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::city::{act, id, installed, scope, secret};
+use super::city::{act, genesis, id, installed, node_proof, proof, scope, secret};
 use crate::{Reader, devices, events, governance, users};
 
 const PEOPLE: [&str; 5] = ["ada", "ben", "olga", "p-1", "p-2"];
@@ -46,7 +46,11 @@ fn organization() -> impl Strategy<Value = Id> {
 }
 
 fn key() -> impl Strategy<Value = PublicKey> {
-    (0..12_u8).prop_map(|n| secret(&format!("key-{n}")).public())
+    key_name().prop_map(|name| secret(&name).public())
+}
+
+fn key_name() -> impl Strategy<Value = String> {
+    (0..12_u8).prop_map(|n| format!("key-{n}"))
 }
 
 fn role() -> impl Strategy<Value = Role> {
@@ -62,20 +66,22 @@ fn users_action() -> impl Strategy<Value = UsersAction> {
                 name: name(),
             }
         }),
-        (person(), organization(), key()).prop_map(move |(account, organization, key)| {
+        (person(), organization(), key_name()).prop_map(move |(account, organization, key)| {
             UsersAction::RegisterUser {
+                proof: proof(&key, account.as_str()),
+                key: secret(&key).public(),
                 account,
                 organization,
                 name: name(),
-                key,
             }
         }),
-        (gateway(), organization(), district(), key()).prop_map(
+        (gateway(), organization(), district(), key_name()).prop_map(
             |(account, organization, district, key)| UsersAction::RegisterGateway {
+                proof: proof(&key, account.as_str()),
+                key: secret(&key).public(),
                 account,
                 organization,
                 district,
-                key
             }
         ),
         (anybody(), role(), district()).prop_map(|(account, role, scope)| UsersAction::Grant {
@@ -94,8 +100,12 @@ fn users_action() -> impl Strategy<Value = UsersAction> {
             account,
         }),
         anybody().prop_map(|account| UsersAction::Disable { account }),
-        anybody().prop_map(|account| UsersAction::Enable { account }),
-        (anybody(), key()).prop_map(|(account, new_key)| UsersAction::Recover { account, new_key }),
+        // A proof for the wrong account is refused; for the right one the key is added.
+        (anybody(), key_name()).prop_map(|(account, key)| UsersAction::AddKey {
+            proof: proof(&key, account.as_str()),
+            key: secret(&key).public(),
+            label: "spare".to_owned(),
+        }),
     ]
 }
 
@@ -105,16 +115,20 @@ fn new_device() -> impl Strategy<Value = NewDevice> {
         organization(),
         district(),
         prop::option::of(gateway()),
-        prop::option::of(key()),
+        prop::option::of((0..12_u8).prop_map(|n| format!("key-{n}"))),
     );
-    parts.prop_map(|(device, owner, district, gateway, key)| NewDevice {
+    let prove = |name: &str, device: &Id| {
+        secret(name).prove(KeyPurpose::Device, &genesis().chain_id(), device)
+    };
+    parts.prop_map(move |(device, owner, district, gateway, key)| NewDevice {
+        proof: key.as_deref().map(|name| prove(name, &device)),
         device,
         owner,
         model: "lamp".to_owned(),
         hardware_class: "lamp-v2".to_owned(),
         district,
         gateway,
-        key,
+        key: key.map(|name| secret(&name).public()),
         tags: Vec::new(),
     })
 }
@@ -188,32 +202,65 @@ fn alarm_step() -> impl Strategy<Value = (Id, Action)> {
     step.prop_map(|(sender, action)| (id(sender), Action::Events(action)))
 }
 
+/// A change of accounts, as a proposal makes it.
+fn account_change() -> impl Strategy<Value = GovernanceChange> {
+    let any_role = select([Role::Administrator, Role::Approver, Role::Operator].as_slice());
+    prop_oneof![
+        (anybody(), any_role.clone(), district()).prop_map(|(account, role, scope)| {
+            GovernanceChange::Grant {
+                account,
+                role,
+                scope,
+            }
+        }),
+        (anybody(), any_role, district()).prop_map(|(account, role, scope)| {
+            GovernanceChange::Revoke {
+                account,
+                role,
+                scope,
+            }
+        }),
+        anybody().prop_map(|account| GovernanceChange::Disable { account }),
+        anybody().prop_map(|account| GovernanceChange::Enable { account }),
+        (anybody(), key_name()).prop_map(|(account, key)| GovernanceChange::Recover {
+            proof: proof(&key, account.as_str()),
+            new_key: secret(&key).public(),
+            account,
+        }),
+    ]
+}
+
 fn governance_action() -> impl Strategy<Value = GovernanceAction> {
     let address = || "localhost:7000".to_owned();
-    let node = || (1..4_u64, anybody(), key());
+    let node = || (1..4_u64, anybody(), key_name());
     let change = prop_oneof![
         node().prop_map(move |(node, account, key)| GovernanceChange::AddValidator {
+            proof: node_proof(&key, account.as_str()),
             validator: Validator {
                 node,
                 account,
-                key,
+                key: secret(&key).public(),
                 address: address()
             }
         }),
         (1..4_u64).prop_map(|node| GovernanceChange::RemoveValidator { node }),
         node().prop_map(move |(node, account, key)| GovernanceChange::AddObserver {
+            proof: node_proof(&key, account.as_str()),
             observer: Observer {
                 node,
                 account,
-                key,
+                key: secret(&key).public(),
                 address: address()
             }
         }),
         (1..4_u64).prop_map(|node| GovernanceChange::RemoveObserver { node }),
+        account_change(),
+        account_change(),
     ];
-    (0..1_000_u32, change).prop_map(|(n, change)| GovernanceAction::Propose {
+    let changes = prop::collection::vec(change, 1..3);
+    (0..1_000_u32, changes).prop_map(|(n, changes)| GovernanceAction::Propose {
         proposal: id(&format!("proposal-{n}")),
-        change,
+        changes,
     })
 }
 
@@ -244,20 +291,29 @@ fn keys_of(overlay: &Overlay, prefix: &Key<Id>) -> BTreeSet<Vec<u8>> {
 
 fn accounts_agree(overlay: &Overlay) {
     let accounts = users::accounts(overlay, None, ALL_MAX).unwrap();
-    let administers = |a: &&Account| {
-        !a.disabled && !a.keys.is_empty() && a.has_role(Role::Administrator, &Scope::city())
+    let listed = |prefix| {
+        let listed = table(overlay, &prefix);
+        listed
+            .into_iter()
+            .map(|(_, name)| name)
+            .collect::<BTreeSet<_>>()
     };
-    let expected: BTreeSet<_> = accounts
-        .iter()
-        .filter(administers)
-        .map(|a| a.account.clone())
-        .collect();
-    let listed = table(overlay, &users::keys::administrators());
-    assert_eq!(expected, listed.into_iter().map(|(_, name)| name).collect());
-    assert!(!expected.is_empty(), "no account administers the city");
+    let holders = |role| {
+        let able = |a: &&Account| !a.disabled && !a.keys.is_empty();
+        let holds = |a: &&Account| able(a) && a.has_role(role, &Scope::city());
+        let holders = accounts.iter().filter(holds);
+        holders.map(|a| a.account.clone()).collect::<BTreeSet<_>>()
+    };
+    let administrators = holders(Role::Administrator);
+    assert_eq!(administrators, listed(users::keys::administrators()));
+    assert_eq!(holders(Role::Approver), listed(users::keys::approvers()));
+    assert!(
+        !administrators.is_empty(),
+        "no account administers the city"
+    );
     let mut live = BTreeMap::new();
     for account in &accounts {
-        for key in &account.keys {
+        for AccountKey { key, label: _ } in &account.keys {
             assert!(live.insert(*key, &account.account).is_none(), "{key} twice");
             let record = overlay.get(&users::keys::key(key)).unwrap().unwrap();
             assert_eq!((&record.account, record.revoked), (&account.account, false));
@@ -353,6 +409,7 @@ fn furnished() -> Overlay {
             organization: id("city"),
             district: Scope::city(),
             key: secret(gateway).public(),
+            proof: proof(gateway, gateway),
         };
         act(&mut overlay, "ada", Action::Users(action)).unwrap();
     }
@@ -364,6 +421,7 @@ fn furnished() -> Overlay {
         district: scope("north"),
         gateway: Some(id(gateway)),
         key: None,
+        proof: None,
         tags: Vec::new(),
     };
     let devices = vec![lamp("lamp-1", "gw-1"), lamp("lamp-2", "gw-2")];

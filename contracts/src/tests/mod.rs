@@ -1,16 +1,17 @@
 pub mod city;
 mod invariants;
+mod power;
 mod state_keys;
 
 use lamplighter_state::StateError;
 use lamplighter_types::limits::VALIDATORS_MAX;
 use lamplighter_types::protocol::{NewVariant, PROTOCOL_VERSION};
 use lamplighter_types::{
-    Action, Encoding, GenesisError, GovernanceAction, GovernanceChange, Grant, Hash, Protocol,
-    Role, Scope, SignedTransaction, Transaction, UsersAction, Validator,
+    Action, Encoding, GenesisError, GovernanceChange, Grant, Hash, Protocol, Role, Scope,
+    SignedTransaction, Transaction, UsersAction, Validator,
 };
 
-use self::city::{TIME_MS, act, block, empty, genesis, id, installed, secret};
+use self::city::{TIME_MS, act, block, empty, genesis, id, installed, node_proof, propose, secret};
 use crate::genesis::{InstallError, install};
 use crate::{
     AdmissionError, Context, ContractError, admission, execute, governance, users, validate,
@@ -71,7 +72,7 @@ fn a_genesis_file_that_breaks_a_rule_is_refused() {
     ));
 
     let mut policies = genesis();
-    policies.policies.recovery_approvals = 0;
+    policies.policies.approvals.recovery.approvals = 0;
     assert!(matches!(
         install(&mut empty(), &policies),
         Err(InstallError::Genesis(_))
@@ -85,13 +86,7 @@ fn a_genesis_file_that_breaks_a_rule_is_refused() {
     ));
 
     let mut grants = genesis();
-    grants.accounts[0].grants = vec![
-        Grant {
-            role: Role::Auditor,
-            scope: Scope::city()
-        };
-        100
-    ];
+    grants.accounts[0].grants = vec![Grant::founding(Role::Auditor, Scope::city()); 100];
     grants.accounts[0].grants[0].role = Role::Administrator;
     assert!(matches!(
         install(&mut empty(), &grants),
@@ -162,9 +157,10 @@ fn the_number_of_validators_is_bounded() {
             key,
             address: "localhost:7000".to_owned(),
         };
-        let change = GovernanceChange::AddValidator { validator };
-        let proposal = id(&format!("p-{node}"));
-        Action::Governance(GovernanceAction::Propose { proposal, change })
+        let name = validator.account.to_string();
+        let proof = node_proof(&name, &name);
+        let change = GovernanceChange::AddValidator { validator, proof };
+        propose(&format!("p-{node}"), vec![change])
     };
     for node in (2..=VALIDATORS_MAX as u64).rev() {
         act(&mut overlay, "ada", add(node)).unwrap();
@@ -182,11 +178,7 @@ fn a_newer_protocol_version_stops_the_node_before_its_first_block() {
         version: PROTOCOL_VERSION + 1,
         from_height: 5,
     };
-    let propose = GovernanceAction::Propose {
-        proposal: id("v"),
-        change,
-    };
-    act(&mut overlay, "ada", Action::Governance(propose)).unwrap();
+    act(&mut overlay, "ada", propose("v", vec![change])).unwrap();
     execute::begin_block(&mut overlay, &block(4)).unwrap();
     let stopped = execute::begin_block(&mut overlay, &block(5)).unwrap_err();
     assert_eq!(

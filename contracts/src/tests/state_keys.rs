@@ -30,14 +30,16 @@ fn of_people(keys: &mut Keys) {
     keys.is(k::account(&account), StateKey::Account { account: named });
     keys.is(k::key(&key), StateKey::Key { key });
     keys.is(k::replay_window(&key), StateKey::ReplayWindow { key });
-    let named = StateKey::Recovery {
-        account: account.clone(),
-        new_key: key,
-    };
-    keys.is(k::recovery(&account, &key), named);
+    let named = account.clone();
+    keys.is(k::approver(&account), StateKey::Approver { account: named });
     keys.is(
         k::administrator(&account),
         StateKey::Administrator { account },
+    );
+    let account = id("ada");
+    keys.is(
+        crate::allowance::usage_key(&account),
+        StateKey::AllowanceUse { account },
     );
 }
 
@@ -88,10 +90,30 @@ fn of_rollouts(keys: &mut Keys) {
         firmware::keys::release(&release),
         StateKey::Release { release },
     );
+    let size_bytes = 1 << 20;
     keys.is(
-        firmware::keys::artifact(&digest),
-        StateKey::Artifact { digest },
+        firmware::keys::artifact(&digest, size_bytes),
+        StateKey::Artifact { digest, size_bytes },
     );
+    let release = id("lamp-2.0.0");
+    keys.is(
+        firmware::keys::release_of(&digest, &release),
+        StateKey::ReleaseByArtifact { digest, release },
+    );
+    let (organization, release) = (id("city"), id("lamp-2.0.0"));
+    keys.is(
+        firmware::keys::open_release(&organization, &release),
+        StateKey::OpenRelease {
+            organization,
+            release,
+        },
+    );
+    let organization = id("city");
+    let named_one = StateKey::OpenPlan {
+        organization: organization.clone(),
+        rollout: rollout.clone(),
+    };
+    keys.is(k::open_plan(&organization, &rollout), named_one);
     let (of, to) = named();
     keys.is(k::rollout(&rollout), StateKey::Rollout { rollout: of });
     let (of, _) = named();
@@ -146,22 +168,14 @@ fn of_events_and_config(keys: &mut Keys) {
         sequence,
     };
     let device = device();
-    let named = device.clone();
-    keys.is(
-        events::keys::slot(&device, "lamp_failure"),
-        StateKey::AlarmSlot {
-            device: named,
-            alarm: "lamp_failure".to_owned(),
-        },
-    );
     let named = StateKey::Alarm {
         device: device.clone(),
         sequence,
     };
     keys.is(events::keys::alarm(&alarm), named);
     keys.is(
-        events::keys::open_alarm(&alarm),
-        StateKey::OpenAlarm { device, sequence },
+        events::keys::device_alarms(&device),
+        StateKey::DeviceAlarms { device },
     );
 }
 
@@ -173,6 +187,14 @@ fn of_governance(keys: &mut Keys) {
     let proposal = id("add-node-5");
     keys.is(k::proposal(&proposal), StateKey::Proposal { proposal });
     keys.is(k::protocol(), StateKey::Protocol);
+    let (proposal, deadline_ms) = (id("p-1"), 1_800_000_000_000);
+    keys.is(
+        k::proposal_deadline(deadline_ms, &proposal),
+        StateKey::ProposalDeadline {
+            deadline_ms,
+            proposal,
+        },
+    );
     keys.is(k::used_node(7), StateKey::UsedNode { node: 7 });
 }
 
@@ -188,7 +210,7 @@ fn every_key_is_read_back_as_what_it_was_made_from() {
     tables.dedup();
     tables.sort_unstable();
     tables.dedup();
-    assert_eq!(tables.len(), 33, "a key of each table");
+    assert_eq!(tables.len(), 37, "a key of each table");
     assert!(tables.contains(&(Table::UsedNode as u8)));
     for (key, named) in keys.0 {
         let text = key.escape_ascii();

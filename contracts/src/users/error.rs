@@ -1,86 +1,53 @@
-use lamplighter_types::crypto::BadSignature;
-use lamplighter_types::limits::{APPROVALS_MAX, GRANTS_PER_ACCOUNT_MAX};
 use lamplighter_types::{Id, PublicKey, Role, Scope};
 
-use crate::ContractError;
+use crate::refusal::refusals;
 use crate::validate::FieldError;
 
-/// Why the users contract refuses an action.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum UsersError {
-    #[error(transparent)]
-    Field(#[from] FieldError),
-    #[error("there is no organization {0}")]
-    UnknownOrganization(Id),
-    #[error("there is an organization {0} already")]
-    OrganizationExists(Id),
-    #[error("there is no account {0}")]
-    UnknownAccount(Id),
-    #[error("there is an account {0} already")]
-    AccountExists(Id),
-    #[error("the key {0} is no point of the curve or of small order")]
-    WeakKey(PublicKey),
-    #[error("the key {0} is or was in use")]
-    KeyTaken(PublicKey),
-    #[error("{account} has no key {key} in use")]
-    NoSuchKey { account: Id, key: PublicKey },
-    #[error("the new key did not sign its introduction")]
-    WrongProof(#[source] BadSignature),
-    #[error("{0} is not a user, so it has no roles")]
-    NotAUser(Id),
-    #[error("{0} is a node: only governance changes it")]
-    IsNode(Id),
-    #[error("{account} has the role {role:?} for {scope:?} already")]
-    RoleGranted {
-        account: Id,
-        role: Role,
-        scope: Scope,
-    },
-    #[error("{account} does not have the role {role:?} for exactly {scope:?}")]
-    NoSuchGrant {
-        account: Id,
-        role: Role,
-        scope: Scope,
-    },
-    #[error("{0} has {GRANTS_PER_ACCOUNT_MAX} roles, which is the most")]
-    TooManyGrants(Id),
-    #[error("{0} is the last account that can administer the whole city")]
-    LastAdministrator(Id),
-    #[error("{0} is disabled already")]
-    Disabled(Id),
-    #[error("{0} is not disabled")]
-    Enabled(Id),
-    #[error("{0} can't vote for its own recovery")]
-    SelfRecovery(Id),
-    #[error("{0} has voted for this key already")]
-    Voted(Id),
-    #[error("{APPROVALS_MAX} votes have been cast for this key, which is the most")]
-    TooManyVotes,
-}
-
-impl ContractError for UsersError {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Field(error) => error.code(),
-            Self::UnknownOrganization(_) => "users.unknown_organization",
-            Self::OrganizationExists(_) => "users.organization_exists",
-            Self::UnknownAccount(_) => "users.unknown_account",
-            Self::AccountExists(_) => "users.account_exists",
-            Self::WeakKey(_) => "users.weak_key",
-            Self::KeyTaken(_) => "users.key_taken",
-            Self::NoSuchKey { .. } => "users.no_such_key",
-            Self::WrongProof(_) => "users.wrong_proof",
-            Self::NotAUser(_) => "users.not_a_user",
-            Self::IsNode(_) => "users.is_node",
-            Self::RoleGranted { .. } => "users.role_granted",
-            Self::NoSuchGrant { .. } => "users.no_such_grant",
-            Self::TooManyGrants(_) => "users.too_many_grants",
-            Self::LastAdministrator(_) => "users.last_administrator",
-            Self::Disabled(_) => "users.disabled",
-            Self::Enabled(_) => "users.enabled",
-            Self::SelfRecovery(_) => "users.own_recovery",
-            Self::Voted(_) => "users.voted",
-            Self::TooManyVotes => "users.too_many_votes",
-        }
+refusals! {
+    /// Why the users contract refuses an action.
+    pub enum UsersError [Field(FieldError)] {
+        UnknownOrganization(organization: Id) = "users.unknown_organization",
+            "there is no organization {organization}";
+        OrganizationExists(organization: Id) = "users.organization_exists",
+            "there is an organization {organization} already";
+        UnknownAccount(account: Id) = "users.unknown_account",
+            "there is no account {account}";
+        AccountExists(account: Id) = "users.account_exists",
+            "there is an account {account} already";
+        WeakKey(key: PublicKey) = "users.weak_key",
+            "the key {key} is no point of the curve or of small order";
+        KeyTaken(key: PublicKey) = "users.key_taken",
+            "the key {key} is or was in use";
+        NoSuchKey { account: Id, key: PublicKey } = "users.no_such_key",
+            "{account} has no key {key} in use";
+        WrongProof = "users.wrong_proof",
+            "the new key did not sign its introduction";
+        NotAUser(account: Id) = "users.not_a_user",
+            "{account} is not a user, so it has no roles";
+        IsNode(account: Id) = "users.is_node",
+            "{account} is a node: only governance changes it";
+        RoleGranted { account: Id, role: Role, scope: Scope } = "users.role_granted",
+            "{account} has the role {role} for {scope} already";
+        NoSuchGrant { account: Id, role: Role, scope: Scope } = "users.no_such_grant",
+            "{account} does not have the role {role} for exactly {scope}";
+        TooManyGrants(account: Id) = "users.too_many_grants",
+            "{account} has 64 roles, which is the most";
+        SelfGrant(account: Id) = "users.self_grant",
+            "{account} can't grant a role to itself";
+        PowerRole(role: Role) = "users.power_role",
+            "the role {role} is granted and revoked by a proposal that several approve";
+        TooFewLeft { role: Role, left: usize, needed: u8 } = "users.too_few_left",
+            "{left} others with the role {role} for the whole city would be left, and the policies \
+             ask for {needed}";
+        TooManyHolders(role: Role) = "users.too_many_holders",
+            "64 accounts have the role {role} for the whole city, which is the most";
+        Newcomer { account: Id, role: Role } = "users.newcomer",
+            "{account} is a newcomer: its approvals as {role} do not count yet";
+        TooManyKeys(account: Id) = "users.too_many_keys",
+            "{account} has 4 keys, which is the most";
+        Disabled(account: Id) = "users.disabled",
+            "{account} is disabled already";
+        Enabled(account: Id) = "users.enabled",
+            "{account} is not disabled";
     }
 }

@@ -1,10 +1,11 @@
 //! The actions on accounts: checks and dispatch.
 
 use lamplighter_state::Overlay;
-use lamplighter_types::limits::TEXT_BYTES_MAX;
-use lamplighter_types::{Notification, PublicKey, UsersAction};
+use lamplighter_types::limits::{ID_BYTES_MAX, TEXT_BYTES_MAX};
+use lamplighter_types::{Id, Notification, PublicKey, Role, Scope, Signature, UsersAction};
 
-use super::{UsersError, key_changes, lifecycle, recovery, registration, roles};
+use super::registration::{self, Newcomer};
+use super::{UsersError, key_changes, lifecycle, roles};
 use crate::{Context, ExecutionError, validate};
 
 /// Checks shape and size.
@@ -21,23 +22,24 @@ pub fn check(action: &UsersAction) -> Result<(), UsersError> {
             organization: _,
             name,
             key,
-        } => {
-            validate::name("name", name, TEXT_BYTES_MAX)?;
-            strong(key)?;
-        }
+            proof: _,
+        } => check_user(name, key)?,
         UsersAction::RegisterGateway {
             account: _,
             organization: _,
             district: _,
             key,
+            proof: _,
+        } => check_key(key)?,
+        UsersAction::AddKey {
+            key,
+            label,
+            proof: _,
         } => {
-            strong(key)?;
+            validate::name("label", label, ID_BYTES_MAX)?;
+            check_key(key)?;
         }
-        UsersAction::RotateKey { new_key, proof: _ } => strong(new_key)?,
-        UsersAction::Recover {
-            account: _,
-            new_key,
-        } => strong(new_key)?,
+        UsersAction::RotateKey { new_key, proof: _ } => check_key(new_key)?,
         UsersAction::Grant {
             account: _,
             role: _,
@@ -49,13 +51,19 @@ pub fn check(action: &UsersAction) -> Result<(), UsersError> {
             scope: _,
         }
         | UsersAction::RevokeKey { account: _, key: _ }
-        | UsersAction::Disable { account: _ }
-        | UsersAction::Enable { account: _ } => {}
+        | UsersAction::Disable { account: _ } => {}
     }
     Ok(())
 }
 
-fn strong(key: &PublicKey) -> Result<(), UsersError> {
+/// Checks the name and the key of a user.
+pub(crate) fn check_user(name: &str, key: &PublicKey) -> Result<(), UsersError> {
+    validate::name("name", name, TEXT_BYTES_MAX)?;
+    check_key(key)
+}
+
+/// Checks that a key is acceptable.
+pub(crate) fn check_key(key: &PublicKey) -> Result<(), UsersError> {
     if key.is_acceptable() {
         Ok(())
     } else {
@@ -78,37 +86,62 @@ pub fn execute(
             organization,
             name,
             key,
-        } => registration::register_user(overlay, context, account, organization, name, key),
+            proof,
+        } => {
+            let of = (account, organization, &name[..]);
+            register(overlay, context, of, None, key, proof)
+        }
         UsersAction::RegisterGateway {
             account,
             organization,
             district,
             key,
-        } => registration::register_gateway(overlay, context, account, organization, district, key),
+            proof,
+        } => {
+            let of = (account, organization, account.as_str());
+            register(overlay, context, of, Some(district), key, proof)
+        }
         UsersAction::Grant {
             account,
             role,
             scope,
-        } => roles::grant(overlay, context, account, *role, scope),
+        } => roles::grant_plain(overlay, context, account, *role, scope),
         UsersAction::Revoke {
             account,
             role,
             scope,
-        } => roles::revoke(overlay, context, account, *role, scope),
+        } => roles::revoke_plain(overlay, context, account, *role, scope),
+        UsersAction::AddKey { key, label, proof } => {
+            key_changes::add(overlay, context, key, label, proof)
+        }
         UsersAction::RotateKey { new_key, proof } => {
             key_changes::rotate(overlay, context, new_key, proof)
         }
         UsersAction::RevokeKey { account, key } => {
             key_changes::revoke(overlay, context, account, key)
         }
-        UsersAction::Disable { account } => {
-            lifecycle::set_disabled(overlay, context, account, true)
-        }
-        UsersAction::Enable { account } => {
-            lifecycle::set_disabled(overlay, context, account, false)
-        }
-        UsersAction::Recover { account, new_key } => {
-            recovery::recover(overlay, context, account, new_key)
-        }
+        UsersAction::Disable { account } => lifecycle::disable_by_one(overlay, context, account),
     }
+}
+
+/// Registers a user or a gateway, by one administrator of its district.
+fn register(
+    overlay: &mut Overlay,
+    context: &Context,
+    (account, organization, name): (&Id, &Id, &str),
+    gateway_of: Option<&Scope>,
+    key: &PublicKey,
+    proof: &Signature,
+) -> Result<Vec<Notification>, ExecutionError> {
+    let city = Scope::city();
+    context.require(Role::Administrator, gateway_of.unwrap_or(&city))?;
+    let new = Newcomer {
+        account,
+        organization,
+        name,
+        gateway_of,
+        key,
+        proof,
+    };
+    registration::register(overlay, &context.block, &new)
 }

@@ -1,7 +1,7 @@
 //! State keys of accounts.
 
 use lamplighter_state::Key;
-use lamplighter_types::{Account, Id, KeyRecord, Organization, PublicKey, Recovery, ReplayWindow};
+use lamplighter_types::{Account, Id, KeyRecord, Organization, PublicKey, ReplayWindow};
 
 use crate::tables::Table;
 
@@ -29,13 +29,13 @@ pub fn replay_window(key: &PublicKey) -> Key<ReplayWindow> {
     Key::table(Table::ReplayWindow as u8).key(key)
 }
 
-/// Votes to recover an account, by the new key that they are for.
-pub fn recoveries(account: &Id) -> Key<Recovery> {
-    Key::table(Table::Recovery as u8).id(account)
+/// Accounts that can approve releases now.
+pub fn approvers() -> Key<Id> {
+    Key::table(Table::Approver as u8)
 }
 
-pub fn recovery(account: &Id, new_key: &PublicKey) -> Key<Recovery> {
-    recoveries(account).key(new_key)
+pub fn approver(account: &Id) -> Key<Id> {
+    approvers().id(account)
 }
 
 /// Accounts that can administer the whole city now.

@@ -5,37 +5,47 @@
 //! devices assigned to it. Governance makes and disables the accounts of nodes, so nothing here
 //! changes them.
 //!
+//! One account carries out:
+//!
 //! | action | who | refused |
 //! |---|---|---|
 //! | register an organization | administrator of the whole city | name taken |
-//! | register a user | administrator of the whole city | name or key taken, weak key |
+//! | register a user, who has no role | administrator of the whole city | name or key taken, weak key, wrong proof |
 //! | register a gateway | administrator of its district | the same |
-//! | grant, revoke a role | administrator of the role's district | not a user; revoking the last administrator |
-//! | rotate a key | the account itself, with the old key and a signature of the new one | key taken, weak key, wrong proof |
-//! | revoke a key | the account itself; administrator or security of its district | last key of the last administrator |
-//! | disable, enable | administrator of its district | the last administrator |
-//! | recover | administrators of its district, as many as the policy says, each voting for the same new key | own account |
+//! | grant, revoke the role of an operator, auditor, relay | administrator of the role's district | not a user; a grant to itself |
+//! | add a key | the account itself | key taken, weak key, wrong proof, [`KEYS_PER_ACCOUNT_MAX`](lamplighter_types::limits::KEYS_PER_ACCOUNT_MAX) |
+//! | rotate a key | the account itself, with the old key | key taken, weak key, wrong proof |
+//! | revoke a key | the account itself; administrator or security of its district | too few would be left |
+//! | disable | administrator of its district | too few would be left |
+//!
+//! What gives, takes away or restores *power*
+//! ([`Role::is_power`](lamplighter_types::Role::is_power)) is a proposal that several
+//! administrators approve ([`governance`](crate::governance)): the roles of administrators,
+//! approvers, vendors and security, the enabling and the recovery of accounts.
 //!
 //! A user's district is the whole city. A key belongs to one account for ever: a revoked key is
-//! never registered again. The *last administrator* is the only account that could still administer
-//! the whole city: it is not disabled, has a key, and has the role for the empty scope.
+//! never registered again. Whatever introduces a key brings a *proof of possession*, a signature of
+//! that key for that account of this ledger, so that nobody can take the key of somebody else.
 //!
-//! Votes for a recovery are counted with each new one; only those of accounts that could still vote
-//! count. A recovery revokes all keys that the account had.
+//! *Too few would be left*: an action of one account that takes the power of an administrator or
+//! approver of the whole city leaves as many others, the actor not counted, as the policies ask
+//! for. So one person can stop another, and never all who could undo it.
 
 pub(crate) mod accounts;
+mod approvals;
 mod error;
 mod execute;
 mod key_changes;
 pub mod keys;
-mod lifecycle;
+pub(crate) mod lifecycle;
 mod read;
-mod recovery;
-mod registration;
-mod roles;
+pub(crate) mod registration;
+pub(crate) mod roles;
 #[cfg(test)]
 mod tests;
 
+pub use approvals::{live_approvals, require_approver};
 pub use error::UsersError;
 pub use execute::{check, execute};
+pub(crate) use execute::{check_key, check_user};
 pub use read::*;

@@ -1,9 +1,7 @@
 //! Queries of accounts, for the edge and for other contracts.
 
 use lamplighter_state::StateError;
-use lamplighter_types::{
-    Account, Id, KeyRecord, Organization, PublicKey, Recovery, ReplayWindow, Role, Scope,
-};
+use lamplighter_types::{Account, Id, KeyRecord, Organization, PublicKey, ReplayWindow};
 
 use super::keys;
 use crate::Reader;
@@ -61,24 +59,4 @@ pub fn account_of_key(
 /// The sequence numbers that a key has used.
 pub fn replay_window(reader: &impl Reader, key: &PublicKey) -> Result<ReplayWindow, StateError> {
     Ok(reader.get(&keys::replay_window(key))?.unwrap_or_default())
-}
-
-/// The votes to recover an account, one record for each key voted for.
-pub fn recoveries(
-    reader: &impl Reader,
-    account: &Id,
-    limit: usize,
-) -> Result<Vec<Recovery>, StateError> {
-    reader.page(&keys::recoveries(account), None, limit)
-}
-
-/// Tells whether an account can act now and has `role` for all of `scope`.
-pub fn has_live_role(
-    reader: &impl Reader,
-    name: &Id,
-    role: Role,
-    scope: &Scope,
-) -> Result<bool, StateError> {
-    let account = account(reader, name)?;
-    Ok(account.is_some_and(|a| !a.disabled && !a.keys.is_empty() && a.has_role(role, scope)))
 }

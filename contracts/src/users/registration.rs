@@ -2,11 +2,12 @@
 
 use lamplighter_state::Overlay;
 use lamplighter_types::{
-    Account, AccountKind, Fact, Id, Notification, Organization, PublicKey, Role, Scope,
+    Account, AccountKey, AccountKind, Fact, Id, KeyPurpose, Notification, Organization, PublicKey,
+    Role, Scope, Signature,
 };
 
 use super::{UsersError, accounts, keys};
-use crate::{Context, ExecutionError};
+use crate::{BlockContext, Context, ExecutionError};
 
 pub(super) fn register_organization(
     overlay: &mut Overlay,
@@ -31,58 +32,53 @@ pub(super) fn register_organization(
     })])
 }
 
-pub(super) fn register_user(
-    overlay: &mut Overlay,
-    context: &Context,
-    account: &Id,
-    organization: &Id,
-    name: &str,
-    key: &PublicKey,
-) -> Result<Vec<Notification>, ExecutionError> {
-    context.require(Role::Administrator, &Scope::city())?;
-    let account = Account {
-        account: account.clone(),
-        kind: AccountKind::User,
-        organization: organization.clone(),
-        name: name.to_owned(),
-        district: Scope::city(),
-        keys: vec![*key],
-        grants: Vec::new(),
-        disabled: false,
-        registered_height: context.block.height,
-    };
-    register(overlay, account)
+/// A user or gateway to be registered, without any role.
+pub(crate) struct Newcomer<'a> {
+    pub account: &'a Id,
+    pub organization: &'a Id,
+    pub name: &'a str,
+    /// The district of a gateway; `None` for a user.
+    pub gateway_of: Option<&'a Scope>,
+    pub key: &'a PublicKey,
+    pub proof: &'a Signature,
 }
 
-pub(super) fn register_gateway(
+/// Registers an account, which can do nothing yet but what a gateway may.
+pub(crate) fn register(
     overlay: &mut Overlay,
-    context: &Context,
-    account: &Id,
-    organization: &Id,
-    district: &Scope,
-    key: &PublicKey,
+    block: &BlockContext,
+    new: &Newcomer<'_>,
 ) -> Result<Vec<Notification>, ExecutionError> {
-    context.require(Role::Administrator, district)?;
-    let account = Account {
-        account: account.clone(),
-        kind: AccountKind::Gateway,
-        organization: organization.clone(),
-        name: account.to_string(),
-        district: district.clone(),
-        keys: vec![*key],
-        grants: Vec::new(),
-        disabled: false,
-        registered_height: context.block.height,
-    };
-    register(overlay, account)
-}
-
-fn register(overlay: &mut Overlay, account: Account) -> Result<Vec<Notification>, ExecutionError> {
-    if !overlay.exists(&keys::organization(&account.organization))? {
-        return Err(UsersError::UnknownOrganization(account.organization).into());
+    let Newcomer {
+        account,
+        organization,
+        name,
+        gateway_of,
+        key,
+        proof,
+    } = new;
+    if !overlay.exists(&keys::organization(organization))? {
+        return Err(UsersError::UnknownOrganization((*organization).clone()).into());
     }
-    accounts::insert(overlay, &account)?;
+    accounts::require_possession(overlay, block, KeyPurpose::Account, account, key, proof)?;
+    let kind = match gateway_of {
+        Some(_) => AccountKind::Gateway,
+        None => AccountKind::User,
+    };
+    let record = Account {
+        account: (*account).clone(),
+        kind,
+        organization: (*organization).clone(),
+        name: (*name).to_owned(),
+        district: gateway_of.cloned().unwrap_or_else(Scope::city),
+        keys: vec![AccountKey::first(**key)],
+        grants: Vec::new(),
+        disabled: false,
+        registered_height: block.height,
+    };
+    accounts::insert(overlay, &record)?;
+    let account = record.account;
     Ok(vec![Notification::city(Fact::AccountRegistered {
-        account: account.account,
+        account,
     })])
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lamplighter_contracts::{
-    BlockContext, Context, ExecutionError, Refusal, devices, execute, firmware, genesis, rollouts,
-    users,
+    BlockContext, Context, ExecutionError, Refusal, devices, execute, firmware, genesis,
+    governance, rollouts, users,
 };
 use lamplighter_state::{Overlay, View};
 use lamplighter_store::{Cf, Durability, Kv, MemoryKv, WriteBatch};
@@ -28,10 +28,9 @@ pub fn secret(name: &str) -> SecretKey {
 }
 
 fn account(name: &str, grants: &[(Role, &str)]) -> GenesisAccount {
-    let grants = grants.iter().map(|(role, district)| Grant {
-        role: *role,
-        scope: scope(district),
-    });
+    let grants = grants
+        .iter()
+        .map(|(role, district)| Grant::founding(*role, scope(district)));
     GenesisAccount {
         account: id(name),
         name: name.to_owned(),
@@ -50,6 +49,18 @@ fn validator(node: u64) -> Validator {
     }
 }
 
+/// One administrator governs, and newcomers need not wait.
+fn policies() -> Policies {
+    Policies {
+        approvals: ApprovalPolicies {
+            power: Policies::of_one_person().approvals.power,
+            ..ApprovalPolicies::default()
+        },
+        newcomer_wait_ms: 0,
+        ..Policies::default()
+    }
+}
+
 fn the_genesis() -> Genesis {
     let accounts = vec![
         account("admin", &[(Role::Administrator, "")]),
@@ -63,6 +74,7 @@ fn the_genesis() -> Genesis {
         account("rival", &[(Role::Vendor, "")]),
     ];
     Genesis {
+        version: GENESIS_VERSION,
         name: "Test City".to_owned(),
         created_ms: 1,
         validators: ValidatorSet {
@@ -70,7 +82,7 @@ fn the_genesis() -> Genesis {
         },
         organization: id("city"),
         accounts,
-        policies: Policies::default(),
+        policies: policies(),
     }
 }
 
@@ -109,6 +121,7 @@ impl City {
                 organization: id("city"),
                 district: scope(""),
                 key: secret(gateway).public(),
+                proof: secret(gateway).prove(KeyPurpose::Account, &city.chain_id, &id(gateway)),
             };
             city.act("admin", Action::Users(action)).unwrap();
         }
@@ -138,7 +151,7 @@ impl City {
         let context = Context {
             block: self.block_context(),
             transaction: Hash::of(who.as_bytes()),
-            key: sender.keys[0],
+            key: sender.keys[0].key,
             sender,
         };
         execute::check(&action).map_err(|refusal| refusal.code)?;
@@ -148,6 +161,7 @@ impl City {
             Action::Devices(action) => devices::execute(overlay, &context, action),
             Action::Firmware(action) => firmware::execute(overlay, &context, action),
             Action::Rollouts(action) => rollouts::execute(overlay, &context, action),
+            Action::Governance(action) => governance::execute(overlay, &context, action),
             other => panic!("not needed here: {other:?}"),
         };
         match done {
@@ -155,7 +169,7 @@ impl City {
                 self.overlay.commit();
                 Ok(notifications.into_iter().map(|n| n.fact).collect())
             }
-            Err(ExecutionError::Refused(Refusal { code, message: _ })) => {
+            Err(ExecutionError::Refused(Refusal { code, fields: _ })) => {
                 self.overlay.rollback();
                 Err(code)
             }
@@ -248,6 +262,13 @@ impl City {
         }
         self.approve_release("anna", manifest).unwrap();
         self.approve_release("ben", manifest).unwrap();
+    }
+
+    /// Renews the approvals of a released release.
+    pub fn released_again(&mut self, release: &str) {
+        let manifest = manifest(release);
+        self.approve_release("anna", &manifest).unwrap();
+        self.approve_release("ben", &manifest).unwrap();
     }
 
     pub fn plan(&mut self, who: &str, plan: &RolloutPlan) -> ActResult {
@@ -376,6 +397,10 @@ pub fn lamp(n: usize, district: &str, keyed: bool) -> NewDevice {
         district: scope(district),
         gateway: Some(id("gw-1")),
         key: keyed.then(|| secret(&name).public()),
+        proof: keyed.then(|| {
+            let secret = secret(&name);
+            secret.prove(KeyPurpose::Device, &the_genesis().chain_id(), &id(&name))
+        }),
         tags: vec![Tag {
             name: "ring".to_owned(),
             value: (n % 2).to_string(),

@@ -54,18 +54,20 @@ fn two_people_who_are_neither_author_nor_vendor_release() {
         ReleaseStatus::Signed,
         "one person is not enough"
     );
-    let grant = UsersAction::Grant {
+    let grant = GovernanceChange::Grant {
         account: id("carl"),
         role: Role::Approver,
         scope: Scope::city(),
     };
-    city.act("admin", Action::Users(grant)).unwrap();
+    let propose = GovernanceAction::Propose {
+        proposal: id("carl"),
+        changes: vec![grant],
+    };
+    city.act("admin", Action::Governance(propose)).unwrap();
     let facts = city.approve_release("carl", &manifest).unwrap();
     assert_eq!(facts[1], Fact::ReleaseReleased { release: id("r1") });
-    assert_eq!(
-        city.approve_release("carl", &manifest),
-        Err("firmware.not_pending")
-    );
+    let facts = city.approve_release("carl", &manifest).unwrap();
+    assert_eq!(facts.len(), 1, "an approval is renewed, nothing else");
 }
 
 #[test]
@@ -208,8 +210,9 @@ fn shapes_are_checked_before_anything_else() {
 fn a_quorum_of_validators_holds_the_bytes_before_anybody_can_approve() {
     let mut city = City::new();
     let good = manifest("r1");
-    city.hold(1, &good).unwrap();
+    assert_eq!(city.hold(1, &good), Err("firmware.unknown_artifact"));
     city.publish(&good).unwrap();
+    city.hold(1, &good).unwrap();
     let facts = city.hold(4, &good).unwrap();
     let held = Fact::ArtifactHeld {
         artifact: good.artifact,
@@ -228,7 +231,7 @@ fn a_quorum_of_validators_holds_the_bytes_before_anybody_can_approve() {
     };
     assert_eq!(
         city.firmware("validator-2", hold(999)),
-        Err("firmware.size_mismatch")
+        Err("firmware.unknown_artifact")
     );
     assert_eq!(city.firmware("validator-2", hold(0)), Err("firmware.size"));
     assert_eq!(
@@ -243,26 +246,58 @@ fn a_quorum_of_validators_holds_the_bytes_before_anybody_can_approve() {
     city.approve_release("anna", &good).unwrap();
 }
 
+/// Another vendor publishes the digest with another size, before or after: neither the publication
+/// nor the holders of the right one are touched.
 #[test]
-fn a_wrong_size_named_first_does_not_block_a_release() {
+fn a_wrong_size_of_another_vendor_changes_nothing() {
     let mut city = City::new();
     let good = manifest("r1");
-    let liar = FirmwareAction::HoldArtifact {
+    let wrong = |release: &str| ReleaseManifest {
+        vendor: id("rival"),
+        size_bytes: 5,
         artifact: good.artifact,
-        size_bytes: 5,
+        ..manifest(release)
     };
-    city.firmware("validator-1", liar).unwrap();
-    assert_eq!(city.hold(2, &good), Err("firmware.size_mismatch"));
+    city.publish(&wrong("r2")).unwrap();
     city.publish(&good).unwrap();
-    (2..=4).for_each(|node| drop(city.hold(node, &good).unwrap()));
+    (2..=3).for_each(|node| drop(city.hold(node, &good).unwrap()));
+    city.publish(&wrong("r3")).unwrap();
+    city.hold(4, &good).unwrap();
     city.approve_release("anna", &good).unwrap();
-    // What a quorum holds is settled: no manifest can claim another size.
-    let other = ReleaseManifest {
-        release: id("r2"),
-        size_bytes: 5,
-        ..good
-    };
-    assert_eq!(city.publish(&other), Err("firmware.size_mismatch"));
+    // A quorum holds it: no manifest can claim another size any more.
+    assert_eq!(city.publish(&wrong("r4")), Err("firmware.size_mismatch"));
+    assert_eq!(
+        city.approve_release("anna", &wrong("r2")),
+        Err("firmware.not_held")
+    );
+}
+
+/// A vendor that was wrong takes the release back, and publishes it again under the same name.
+#[test]
+fn a_wrong_announcement_is_corrected() {
+    let mut city = City::new();
+    let good = manifest("r1");
+    let mut wrong = good.clone();
+    wrong.size_bytes = 5;
+    city.publish(&wrong).unwrap();
+    assert_eq!(city.publish(&good), Err("firmware.exists"));
+    let withdraw = || FirmwareAction::Withdraw { release: id("r1") };
+    assert_eq!(
+        city.firmware("rival", withdraw()),
+        Err("firmware.not_in_charge")
+    );
+    let facts = city.firmware("acme", withdraw()).unwrap();
+    assert_eq!(facts, [Fact::ReleaseWithdrawn { release: id("r1") }]);
+    assert_eq!(
+        firmware::artifact(&city.overlay, &wrong.artifact, 5).unwrap(),
+        None,
+        "the wrong record is gone"
+    );
+    city.released(&good);
+    assert_eq!(
+        city.firmware("acme", withdraw()),
+        Err("firmware.not_pending")
+    );
 }
 
 #[test]

@@ -266,3 +266,44 @@ fn a_thing_that_reverts_to_an_unknown_image_has_drifted() {
         assert_eq!(state.release, Some(id("r1")), "the confirmed one stays");
     }
 }
+
+#[test]
+fn the_oldest_deployments_of_a_device_leave_the_state() {
+    let kept = limits::DEPLOYMENTS_PER_DEVICE_MAX;
+    let mut city = City::with_lamps(1);
+    let name = |n: usize| format!("x-{n}");
+    for n in 0..kept + 2 {
+        city.started(&plan(&name(n), "r1", list(&["lamp-0"])));
+        city.rollouts("olga", cancel(&name(n))).unwrap();
+        city.run_until_idle();
+        assert_eq!(city.rollout(&name(n)).status, RolloutStatus::Stopped);
+    }
+    let has = |n: usize| city.deployment(&name(n), "lamp-0").is_some();
+    let there: Vec<usize> = (0..kept + 2).filter(|n| has(*n)).collect();
+    assert_eq!(there, (2..kept + 2).collect::<Vec<_>>());
+    let listed = lamplighter_contracts::rollouts::deployments_of_device(
+        &city.overlay,
+        &id("lamp-0"),
+        None,
+        100,
+    );
+    assert_eq!(listed.unwrap().len(), kept);
+}
+
+#[test]
+fn a_deployment_of_a_rollout_that_has_not_ended_stays() {
+    let kept = limits::DEPLOYMENTS_PER_DEVICE_MAX;
+    let mut city = City::with_lamps(2);
+    // Its other device keeps it from ending.
+    city.started(&plan("first", "r1", list(&["lamp-0", "lamp-1"])));
+    city.walk("first", "lamp-0", &ALL_THE_WAY[..1]);
+    city.step("first", "lamp-0", Rejected).unwrap();
+    for n in 0..kept + 2 {
+        let name = format!("x-{n}");
+        city.started(&plan(&name, "r1", list(&["lamp-0"])));
+        city.rollouts("olga", cancel(&name)).unwrap();
+        city.run_until_idle();
+    }
+    assert_eq!(city.state_of("first", "lamp-0"), Rejected);
+    assert!(city.deployment("x-0", "lamp-0").is_none());
+}

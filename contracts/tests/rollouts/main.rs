@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod approvals;
 mod city;
 mod error_gate;
 mod firmware;

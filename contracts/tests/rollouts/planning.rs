@@ -1,4 +1,4 @@
-use lamplighter_contracts::rollouts;
+use lamplighter_contracts::rollouts::{self, slots};
 use lamplighter_types::*;
 
 use crate::city::{City, HOUR_MS, NORTH, id, lamp, list, manifest, plan, scope, whole_city};
@@ -28,8 +28,10 @@ fn the_exact_plan_is_approved_by_another_person() {
     assert_eq!(city.approve("anna", &other), Err("rollouts.other_plan"));
     city.approve("anna", &plan).unwrap();
     assert_eq!(city.rollout("x").status, RolloutStatus::Approved);
-    assert_eq!(city.approve("anna", &plan), Err("rollouts.status"));
+    city.approve("anna", &plan).unwrap();
+    assert_eq!(city.rollout("x").approvals.len(), 1, "renewed");
     city.rollouts("ben", start("x")).unwrap();
+    assert_eq!(city.approve("anna", &plan), Err("rollouts.status"));
     assert_eq!(city.rollouts("ben", start("x")), Err("rollouts.status"));
     assert_eq!(
         city.rollouts("ben", start("y")),
@@ -271,23 +273,98 @@ fn a_device_that_runs_the_image_needs_none() {
     assert_eq!(city.device_state("lamp-1").release, Some(id("r1")));
 }
 
+/// Plans, approves and starts `x-N` in the district.
+fn begin(city: &mut City, name: &str, district: &str) -> Result<(), &'static str> {
+    let selection = Selection::Filter {
+        district: scope(district),
+        model: None,
+        hardware_class: None,
+        tag: None,
+    };
+    let plan = plan(name, "r1", selection);
+    city.plan("olga", &plan)?;
+    city.approve("anna", &plan)?;
+    city.rollouts("olga", start(name)).map(drop)
+}
+
+/// The people of one district, however many rollouts they begin below it, leave the others theirs.
 #[test]
-fn rollouts_at_work_are_limited() {
+fn a_district_has_a_share_of_the_rollouts_at_work() {
     let mut city = City::with_lamps(1);
-    let most = rollouts::ROLLOUTS_AT_WORK_MAX;
-    let begin = |city: &mut City, n: usize| {
-        let plan = plan(&format!("x{n}"), "r1", whole_city());
-        city.plan("olga", &plan).unwrap();
-        city.approve("anna", &plan).unwrap();
-        city.rollouts("olga", start(&format!("x{n}")))
-    };
-    (0..most).for_each(|n| drop(begin(&mut city, n).unwrap()));
-    assert_eq!(begin(&mut city, most), Err("rollouts.too_many"));
-    let cancel = RolloutsAction::Cancel {
-        rollout: id("x0"),
-        reason: String::new(),
-    };
-    city.rollouts("olga", cancel).unwrap();
+    let share = slots::ROLLOUTS_PER_DISTRICT_MAX;
+    for n in 0..share {
+        let district = format!("north/quarter-{n}");
+        begin(&mut city, &format!("north-{n}"), &district).unwrap();
+    }
+    assert_eq!(
+        begin(&mut city, "one-more", "north/another"),
+        Err("rollouts.too_many_of_district")
+    );
+    begin(&mut city, "southern", "south").unwrap();
+    begin(&mut city, "northern", "northern").unwrap();
+    begin(&mut city, "all", "").unwrap();
+    // A place is free when a rollout has ended.
+    city.rollouts("olga", cancel("north-3")).unwrap();
     city.run_until_idle();
-    city.rollouts("olga", start(&format!("x{most}"))).unwrap();
+    city.rollouts("olga", start("one-more")).unwrap();
+}
+
+#[test]
+fn the_city_and_the_districts_leave_rollouts_to_each_other() {
+    let mut city = City::with_lamps(1);
+    for n in 0..slots::CITY_ROLLOUTS_MAX {
+        begin(&mut city, &format!("city-{n}"), "").unwrap();
+    }
+    assert_eq!(
+        begin(&mut city, "more", ""),
+        Err("rollouts.too_many_of_city")
+    );
+    for n in 0..rollouts::ROLLOUTS_AT_WORK_MAX - slots::CITY_ROLLOUTS_MAX {
+        let district = format!("d-{}", n / slots::ROLLOUTS_PER_DISTRICT_MAX);
+        begin(&mut city, &format!("district-{n}"), &district).unwrap();
+    }
+    assert_eq!(begin(&mut city, "last", "east"), Err("rollouts.too_many"));
+    let mut city = City::with_lamps(1);
+    for n in 0..slots::DISTRICT_ROLLOUTS_MAX {
+        let district = format!("d-{}", n / slots::ROLLOUTS_PER_DISTRICT_MAX);
+        begin(&mut city, &format!("district-{n}"), &district).unwrap();
+    }
+    assert_eq!(
+        begin(&mut city, "more", "east"),
+        Err("rollouts.too_many_of_districts")
+    );
+    begin(&mut city, "all", "").unwrap();
+}
+
+fn cancel(rollout: &str) -> RolloutsAction {
+    RolloutsAction::Cancel {
+        rollout: id(rollout),
+        reason: String::new(),
+    }
+}
+
+/// Plans that nobody starts lapse, and leave the state with the next plan.
+#[test]
+fn open_plans_are_bounded_and_lapse() {
+    let mut city = City::with_lamps(1);
+    let day_ms = 24 * HOUR_MS;
+    let one = |n: usize| plan(&format!("x{n}"), "r1", list(&["lamp-0"]));
+    for n in 0..rollouts::OPEN_PLANS_PER_ORGANIZATION_MAX {
+        city.plan("olga", &one(n)).unwrap();
+    }
+    assert_eq!(city.plan("ben", &one(98)), Err("rollouts.too_many_open"));
+    city.rollouts("olga", cancel("x7")).unwrap();
+    city.plan("ben", &one(98)).unwrap();
+    city.approve("anna", &one(1)).unwrap();
+    city.block(30 * day_ms);
+    city.released_again("r1");
+    assert_eq!(city.approve("anna", &one(2)), Err("rollouts.lapsed"));
+    assert_eq!(city.rollouts("olga", start("x1")), Err("rollouts.lapsed"));
+    let facts = city.plan("olga", &one(99)).unwrap();
+    let lapsed = |fact: &&Fact| matches!(fact, Fact::RolloutLapsed { .. });
+    let most = rollouts::OPEN_PLANS_PER_ORGANIZATION_MAX;
+    assert_eq!(facts.iter().filter(lapsed).count(), most);
+    let record = rollouts::rollout(&city.overlay, &id("x1")).unwrap();
+    assert_eq!(record, None);
+    city.plan("olga", &one(1)).unwrap();
 }

@@ -1,13 +1,13 @@
 //! Whatever people, gateways and Things do in whatever order: no illegal step, and the books agree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lamplighter_contracts::rollouts::{self, keys, transitions};
-use lamplighter_contracts::{Reader, devices};
+use lamplighter_contracts::{Reader, devices, firmware, governance, users};
 use lamplighter_types::*;
 use proptest::prelude::*;
 
-use crate::city::{City, HOUR_MS, id, list, manifest, plan};
+use crate::city::{City, HOUR_MS, id, list, manifest, plan, secret};
 
 const LAMPS: [&str; 4] = ["lamp-0", "lamp-1", "lamp-2", "lamp-3"];
 const ROLLOUTS: [&str; 2] = ["x", "y"];
@@ -58,6 +58,7 @@ enum Operation {
     },
     Approve {
         rollout: usize,
+        approver: usize,
     },
     Cancel {
         rollout: usize,
@@ -65,12 +66,123 @@ enum Operation {
     Revoke {
         release: usize,
     },
+    /// Takes an approval of the plan back.
+    WithdrawPlan {
+        rollout: usize,
+        approver: usize,
+    },
+    /// Approves the release, or takes the approval back.
+    OfRelease {
+        release: usize,
+        approver: usize,
+        withdraw: bool,
+    },
+    /// Takes power from an approver, or returns it.
+    Power {
+        approver: usize,
+        power: Power,
+        has: bool,
+    },
+    Age {
+        days: u64,
+    },
     Suspend {
         lamp: usize,
     },
     Decommission {
         lamp: usize,
     },
+}
+
+const APPROVERS: [&str; 2] = ["anna", "ben"];
+
+/// What an approval lives by.
+#[derive(Clone, Copy, Debug)]
+enum Power {
+    Account,
+    Role,
+    Key,
+}
+
+fn set_power(city: &mut City, name: &str, power: Power, has: bool) {
+    let account_key = users::keys::account(&id(name));
+    let mut account = city.overlay.get(&account_key).unwrap().unwrap();
+    match power {
+        Power::Account => account.disabled = !has,
+        Power::Role => {
+            account.grants.retain(|grant| grant.role != Role::Approver);
+            if has {
+                account
+                    .grants
+                    .push(Grant::founding(Role::Approver, Scope::city()));
+            }
+        }
+        Power::Key => {
+            let record = KeyRecord {
+                account: id(name),
+                revoked: !has,
+            };
+            let key = users::keys::key(&secret(name).public());
+            city.overlay.put(&key, &record);
+        }
+    }
+    city.overlay.put(&account_key, &account);
+    city.overlay.commit();
+}
+
+/// The approvals that count for the whole city, written out once more.
+fn living(city: &City, approvals: &[Approval], expires_ms: u64) -> usize {
+    let lives = |approval: &&Approval| {
+        let reader = &city.overlay;
+        let account = users::keys::account(&approval.account);
+        let account = reader.get(&account).unwrap().unwrap();
+        let key = reader.get(&users::keys::key(&approval.key)).unwrap();
+        !account.disabled
+            && account.has_role(Role::Approver, &Scope::city())
+            && key.is_some_and(|key| !key.revoked && key.account == approval.account)
+            && city.time_ms < approval.at_ms + expires_ms
+    };
+    let accounts = approvals.iter().filter(lives).map(|a| &a.account);
+    accounts.collect::<BTreeSet<_>>().len()
+}
+
+/// What begins or goes on has the approvals that the policy asks for.
+fn approved(city: &City, facts: &[Fact]) {
+    let policies = governance::policies(&city.overlay).unwrap().approvals;
+    for fact in facts {
+        let (Fact::RolloutStarted { rollout } | Fact::RolloutResumed { rollout }) = fact else {
+            continue;
+        };
+        let rollout = city.rollout(rollout.as_str());
+        let of_plan = living(city, &rollout.approvals, policies.rollouts.expires_ms);
+        assert!(of_plan >= usize::from(policies.rollouts.approvals));
+        let release = firmware::release(&city.overlay, &rollout.plan.release);
+        let release = release.unwrap().unwrap();
+        let of_release = living(city, &release.approvals, policies.releases.expires_ms);
+        assert!(of_release >= usize::from(policies.releases.approvals));
+        assert!(
+            !release
+                .approvals
+                .iter()
+                .any(|a| a.account == release.author)
+        );
+    }
+}
+
+fn power_operation() -> impl Strategy<Value = Operation> {
+    let (rollout, approver) = (0..ROLLOUTS.len(), 0..APPROVERS.len());
+    let power = prop_oneof![Just(Power::Account), Just(Power::Role), Just(Power::Key)];
+    prop_oneof![
+        1 => (rollout, approver.clone())
+            .prop_map(|(rollout, approver)| Operation::WithdrawPlan { rollout, approver }),
+        4 => (1..3usize, approver.clone(), prop::bool::weighted(0.2))
+            .prop_map(|(release, approver, withdraw)| {
+                Operation::OfRelease { release, approver, withdraw }
+            }),
+        4 => (approver, power, prop::bool::weighted(0.7))
+            .prop_map(|(approver, power, has)| Operation::Power { approver, power, has }),
+        1 => (1..40u64).prop_map(|days| Operation::Age { days }),
+    ]
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
@@ -88,11 +200,26 @@ fn operation() -> impl Strategy<Value = Operation> {
         4 => rollout.clone().prop_map(|rollout| Operation::Start { rollout }),
         1 => rollout.clone().prop_map(|rollout| Operation::Pause { rollout }),
         3 => rollout.clone().prop_map(|rollout| Operation::Resume { rollout }),
-        3 => rollout.clone().prop_map(|rollout| Operation::Approve { rollout }),
+        3 => (rollout.clone(), 0..APPROVERS.len())
+            .prop_map(|(rollout, approver)| Operation::Approve { rollout, approver }),
+        4 => power_operation(),
         1 => rollout.prop_map(|rollout| Operation::Cancel { rollout }),
         1 => (1..3usize).prop_map(|release| Operation::Revoke { release }),
         1 => lamp.clone().prop_map(|lamp| Operation::Suspend { lamp }),
         1 => lamp.prop_map(|lamp| Operation::Decommission { lamp }),
+    ]
+}
+
+/// What people do about approvals, and what needs them.
+fn people_operation() -> impl Strategy<Value = Operation> {
+    let (rollout, approver) = (0..ROLLOUTS.len(), 0..APPROVERS.len());
+    prop_oneof![
+        6 => power_operation(),
+        4 => rollout.clone().prop_map(|rollout| Operation::Start { rollout }),
+        2 => rollout.clone().prop_map(|rollout| Operation::Pause { rollout }),
+        4 => rollout.clone().prop_map(|rollout| Operation::Resume { rollout }),
+        3 => (rollout, approver)
+            .prop_map(|(rollout, approver)| Operation::Approve { rollout, approver }),
     ]
 }
 
@@ -176,10 +303,43 @@ fn apply(city: &mut City, operation: &Operation) -> Vec<Fact> {
                 rollout: rollout(at),
             },
         ),
-        Operation::Approve { rollout } => {
+        Operation::Approve { rollout, approver } => {
             let plan = city.rollout(ROLLOUTS[rollout]).plan;
-            city.approve("anna", &plan)
+            city.approve(APPROVERS[approver], &plan)
         }
+        Operation::WithdrawPlan {
+            rollout: at,
+            approver,
+        } => city.rollouts(
+            APPROVERS[approver],
+            RolloutsAction::WithdrawApproval {
+                rollout: rollout(at),
+            },
+        ),
+        Operation::OfRelease {
+            release,
+            approver,
+            withdraw,
+        } => {
+            let manifest = manifest(&format!("r{release}"));
+            let release = manifest.release.clone();
+            match withdraw {
+                true => city.firmware(
+                    APPROVERS[approver],
+                    FirmwareAction::WithdrawApproval { release },
+                ),
+                false => city.approve_release(APPROVERS[approver], &manifest),
+            }
+        }
+        Operation::Power {
+            approver,
+            power,
+            has,
+        } => {
+            set_power(city, APPROVERS[approver], power, has);
+            Ok(Vec::new())
+        }
+        Operation::Age { days } => Ok(city.block(days * 24 * HOUR_MS)),
         Operation::Cancel { rollout: at } => city.rollouts(
             "olga",
             RolloutsAction::Cancel {
@@ -293,6 +453,11 @@ fn records_agree(city: &City) {
 fn two_planned() -> City {
     let mut city = City::with_lamps(LAMPS.len());
     city.released(&manifest("r2"));
+    // A release has one approval more than it needs, so that those of the plan matter alone too.
+    set_power(&mut city, "carl", Power::Role, true);
+    for release in ["r1", "r2"] {
+        city.approve_release("carl", &manifest(release)).unwrap();
+    }
     for (name, release) in ROLLOUTS.into_iter().zip(["r1", "r2"]) {
         let mut plan = plan(name, release, list(&LAMPS));
         plan.error_percent_max = 60;
@@ -301,6 +466,11 @@ fn two_planned() -> City {
         city.plan("olga", &plan).unwrap();
         city.approve("anna", &plan).unwrap();
     }
+    city
+}
+
+fn one_started() -> City {
+    let mut city = two_planned();
     city.rollouts("olga", RolloutsAction::Start { rollout: id("x") })
         .unwrap();
     city.block(1);
@@ -339,10 +509,11 @@ proptest! {
     fn no_order_of_operations_breaks_the_records(
         operations in prop::collection::vec(operation(), 1..120)
     ) {
-        let mut city = two_planned();
+        let mut city = one_started();
         for operation in &operations {
             let facts = apply(&mut city, operation);
             legal(&facts);
+            approved(&city, &facts);
             records_agree(&city);
         }
         // Left alone, everything comes to an end: nothing stays "proceeding" for ever.
@@ -354,6 +525,17 @@ proptest! {
         for name in ROLLOUTS {
             let rollout = city.rollout(name);
             prop_assert_eq!(rollout.counts.assigned + rollout.counts.active, 0);
+        }
+    }
+
+    #[test]
+    fn nothing_starts_or_resumes_without_living_approvals(
+        operations in prop::collection::vec(people_operation(), 1..60)
+    ) {
+        let mut city = two_planned();
+        for operation in &operations {
+            let facts = apply(&mut city, operation);
+            approved(&city, &facts);
         }
     }
 }

@@ -1,5 +1,16 @@
 use serde_json::Value;
 
+/// How much of a block's outcome is in the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Notifications and changed records.
+    Loud,
+    /// Notifications.
+    Quiet,
+    /// The number of notifications of each kind, and of changed records of each table.
+    Counts,
+}
+
 /// One line of a script.
 pub enum Line {
     Comment,
@@ -18,7 +29,9 @@ pub enum Line {
     Expires(i64),
     Time(u64),
     Blocks(u64),
-    Loud(bool),
+    Detail(Detail),
+    /// The next transaction is sent so many times.
+    Times(u64),
     Effective(String),
     Query {
         function: String,
@@ -78,8 +91,10 @@ fn parse_directive(directive: &str) -> Line {
     let number = |text: &str| text.parse().unwrap_or_else(|e| panic!("{e}: @{directive}"));
     match words[..] {
         ["again"] => Line::Again,
-        ["quiet"] => Line::Loud(false),
-        ["loud"] => Line::Loud(true),
+        ["quiet"] => Line::Detail(Detail::Quiet),
+        ["loud"] => Line::Detail(Detail::Loud),
+        ["counts"] => Line::Detail(Detail::Counts),
+        ["times", n] => Line::Times(number(n)),
         ["key", account, key] => Line::Key {
             account: account.to_owned(),
             key: key.to_owned(),

@@ -46,8 +46,14 @@ fn layout(table: u8) -> (&'static str, &'static [Part], Show) {
             &[Digest],
             record::<ReplayWindow>,
         ),
-        (T::Recovery, "recovery", &[Text, Digest], record::<Recovery>),
+        (T::Approver, "approver", &[Text], record::<Id>),
         (T::Administrator, "administrator", &[Text], record::<Id>),
+        (
+            T::AllowanceUse,
+            "allowance_use",
+            &[Text],
+            record::<AllowanceUse>,
+        ),
         (T::Device, "device", &[Text], record::<Device>),
         (
             T::DeviceState,
@@ -82,7 +88,20 @@ fn layout(table: u8) -> (&'static str, &'static [Part], Show) {
             record::<RegistrantLink>,
         ),
         (T::Release, "release", &[Text], record::<Release>),
-        (T::Artifact, "artifact", &[Digest], record::<Artifact>),
+        (
+            T::Artifact,
+            "artifact",
+            &[Digest, Number],
+            record::<Artifact>,
+        ),
+        (
+            T::ReleaseByArtifact,
+            "release_by_artifact",
+            &[Digest, Text],
+            record::<Id>,
+        ),
+        (T::OpenRelease, "open_release", &[Text, Text], record::<Id>),
+        (T::OpenPlan, "open_plan", &[Text, Text], record::<Id>),
         (T::Rollout, "rollout", &[Text], record::<Rollout>),
         (
             T::Deployment,
@@ -128,16 +147,10 @@ fn layout(table: u8) -> (&'static str, &'static [Part], Show) {
         ),
         (T::Alarm, "alarm", &[Text, Number], record::<Alarm>),
         (
-            T::OpenAlarm,
-            "open_alarm",
-            &[Text, Number],
-            record::<AlarmId>,
-        ),
-        (
-            T::AlarmSlot,
-            "alarm_slot",
-            &[Text, Text],
-            record::<AlarmSlot>,
+            T::DeviceAlarms,
+            "device_alarms",
+            &[Text],
+            record::<DeviceAlarms>,
         ),
         (
             T::ValidatorSet,
@@ -148,6 +161,12 @@ fn layout(table: u8) -> (&'static str, &'static [Part], Show) {
         (T::Observer, "observer", &[Number], record::<Observer>),
         (T::Policies, "policies", &[], record::<Policies>),
         (T::Proposal, "proposal", &[Text], record::<Proposal>),
+        (
+            T::ProposalDeadline,
+            "proposal_deadline",
+            &[Number, Text],
+            record::<Id>,
+        ),
         (T::Protocol, "protocol", &[], record::<Protocol>),
         (T::UsedNode, "used_node", &[Number], record::<Id>),
     ];
@@ -217,6 +236,45 @@ pub fn changes(changes: &Changes) -> Vec<String> {
             Some(value) => format!("set {name} {key} {}", show(value)),
             None => format!("delete {name} {key}"),
         });
+    }
+    lines
+}
+
+/// The number of notifications of each kind.
+pub fn notification_counts(notifications: &[Notification]) -> Vec<String> {
+    let mut counts = BTreeMap::new();
+    for notification in notifications {
+        *counts.entry(notification.fact.kind()).or_insert(0_usize) += 1;
+    }
+    let lines = counts.iter().map(|(kind, n)| format!("told {n} {kind}"));
+    lines.collect()
+}
+
+/// The number of records of each table that were written or deleted.
+pub fn change_counts(changes: &Changes) -> Vec<String> {
+    let mut counts = BTreeMap::new();
+    for (key, value) in &changes.writes {
+        let (name, _, show) = layout(key[0]);
+        check_readable(key, value.as_deref(), show);
+        if key[0] != Table::ReplayWindow as u8 {
+            let verb = if value.is_some() { "set" } else { "delete" };
+            *counts.entry((name, verb)).or_insert(0_usize) += 1;
+        }
+    }
+    let lines = counts
+        .iter()
+        .map(|((name, verb), n)| format!("{verb} {n} {name}"));
+    lines.collect()
+}
+
+/// The outcomes of several transactions; equal ones in a row are shown once.
+pub fn joined(outcomes: Vec<Vec<String>>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for equal in outcomes.chunk_by(|one, next| one == next) {
+        if equal.len() > 1 {
+            lines.push(format!("{} times", equal.len()));
+        }
+        lines.extend_from_slice(&equal[0]);
     }
     lines
 }

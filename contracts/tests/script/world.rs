@@ -1,16 +1,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use lamplighter_contracts::refusal;
 use lamplighter_contracts::{BlockContext, config, devices, execute, genesis};
 use lamplighter_state::{Changes, Overlay, View};
 use lamplighter_store::{Cf, Durability, Kv, MemoryKv, WriteBatch};
 use lamplighter_types::{
-    Encoding, Genesis, GenesisAccount, Grant, Hash, Id, Outcome, Policies, PublicKey, Role, Scope,
-    SignedTransaction, Transaction, Validator, ValidatorSet,
+    Encoding, GENESIS_VERSION, Genesis, GenesisAccount, Grant, Hash, Id, Outcome, Policies,
+    PublicKey, Role, Scope, SignedTransaction, Transaction, Validator, ValidatorSet,
 };
 
-use super::fill::{Filler, secret, sign};
-use super::parse::Line;
+use super::fill::{self, Filler, secret, sign};
+use super::parse::{Detail, Line};
 use super::show;
 use lamplighter_contracts::ContractError;
 
@@ -32,7 +33,9 @@ pub struct World {
     next_expires: Option<i64>,
     last: Option<SignedTransaction>,
     labels: BTreeMap<String, String>,
-    loud: bool,
+    detail: Detail,
+    /// How often the next transaction is sent.
+    times: u64,
     changes: Vec<Changes>,
 }
 
@@ -45,10 +48,7 @@ fn first_account(name: &str, role: Role) -> GenesisAccount {
         account: id(name),
         name: name.to_uppercase(),
         key: secret(name).public(),
-        grants: vec![Grant {
-            role,
-            scope: Scope::city(),
-        }],
+        grants: vec![Grant::founding(role, Scope::city())],
     }
 }
 
@@ -63,6 +63,8 @@ pub fn genesis() -> Genesis {
     let people = [
         ("ada", Role::Administrator),
         ("ben", Role::Administrator),
+        ("cyd", Role::Administrator),
+        ("dan", Role::Administrator),
         ("olga", Role::Operator),
         ("amir", Role::Approver),
         ("anna", Role::Approver),
@@ -70,6 +72,7 @@ pub fn genesis() -> Genesis {
         ("acme", Role::Vendor),
     ];
     Genesis {
+        version: GENESIS_VERSION,
         name: "Harbour City".to_owned(),
         created_ms: START_MS,
         validators: ValidatorSet {
@@ -97,7 +100,8 @@ impl World {
             next_expires: None,
             last: None,
             labels: BTreeMap::new(),
-            loud: true,
+            detail: Detail::Loud,
+            times: 1,
             changes: Vec::new(),
         };
         let mut overlay = Overlay::new(world.view());
@@ -139,8 +143,12 @@ impl World {
                 self.step_ms = ms;
                 Vec::new()
             }
-            Line::Loud(loud) => {
-                self.loud = loud;
+            Line::Detail(detail) => {
+                self.detail = detail;
+                Vec::new()
+            }
+            Line::Times(times) => {
+                self.times = times;
                 Vec::new()
             }
             Line::Blocks(n) => (0..n).flat_map(|_| self.block(None)).collect(),
@@ -154,9 +162,14 @@ impl World {
                 devices,
                 action,
             } => {
-                let signed = self.sign(&sender, key, &devices, action);
-                self.last = Some(signed.clone());
-                self.block(Some(signed))
+                let times = std::mem::replace(&mut self.times, 1);
+                let send = |round| {
+                    let action = fill::numbered(&action, "{k}", round);
+                    let signed = self.sign(&sender, key.clone(), &devices, action);
+                    self.last = Some(signed.clone());
+                    self.block(Some(signed))
+                };
+                show::joined((1..=times).map(send).collect())
             }
             Line::Effective(device) => self.effective(&device),
             Line::Query { function, argument } => {
@@ -198,7 +211,6 @@ impl World {
             chain_id,
             time_ms,
             sender,
-            sender_key: secret.public(),
             labels: &mut self.labels,
         };
         let filled = filler.fill(action);
@@ -233,10 +245,13 @@ impl World {
         };
         let mut overlay = Overlay::new(self.view());
         let by_time = execute::begin_block(&mut overlay, &block).expect("a readable state");
-        let mut lines: Vec<_> = by_time
-            .iter()
-            .map(|n| format!("by time {}", show::notification(n)))
-            .collect();
+        let mut lines = match self.detail {
+            Detail::Counts => show::notification_counts(&by_time),
+            Detail::Loud | Detail::Quiet => by_time
+                .iter()
+                .map(|n| format!("by time {}", show::notification(n)))
+                .collect(),
+        };
         if let Some(signed) = transaction {
             let verified = signed.verify(&chain_id).expect("signed for this chain");
             match execute::execute(&mut overlay, &block, &verified).expect("a readable state") {
@@ -244,15 +259,26 @@ impl World {
                 Ok(receipt) => {
                     lines.push(match receipt.outcome {
                         Outcome::Succeeded => "succeeded".to_owned(),
-                        Outcome::Failed { code, message } => format!("failed {code}: {message}"),
+                        Outcome::Failed { code, fields } => {
+                            format!("failed {code}: {}", refusal::message(&code, &fields))
+                        }
                     });
-                    lines.extend(receipt.notifications.iter().map(show::notification));
+                    match self.detail {
+                        Detail::Counts => {
+                            lines.extend(show::notification_counts(&receipt.notifications));
+                        }
+                        Detail::Loud | Detail::Quiet => {
+                            lines.extend(receipt.notifications.iter().map(show::notification));
+                        }
+                    }
                 }
             }
         }
         let changes = overlay.into_changes();
-        if self.loud {
-            lines.extend(show::changes(&changes));
+        match self.detail {
+            Detail::Loud => lines.extend(show::changes(&changes)),
+            Detail::Counts => lines.extend(show::change_counts(&changes)),
+            Detail::Quiet => {}
         }
         self.store(changes);
         lines

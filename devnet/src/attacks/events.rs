@@ -2,8 +2,8 @@
 
 use lamplighter_system::unix_ms;
 use lamplighter_types::{
-    Action, AlarmChange, DeviceEvent, DeviceSigned, DevicesAction, EventsAction, Id, NewDevice,
-    SecretKey, Severity, UsersAction,
+    Action, AlarmChange, DeviceEvent, DeviceSigned, DevicesAction, EventsAction, Id, KeyPurpose,
+    NewDevice, SecretKey, Severity, UsersAction,
 };
 
 use super::{client_with, must_fail, unregistered_key};
@@ -24,6 +24,7 @@ async fn set_up(devnet: &mut Devnet) -> Result<(), DevnetError> {
         devnet.city.add_key(&keys, PROBE)?,
     );
     let action = UsersAction::RegisterGateway {
+        proof: devnet.city.proof(&rogue),
         account: rogue.account.clone(),
         organization: id("city"),
         district: district(""),
@@ -35,6 +36,10 @@ async fn set_up(devnet: &mut Devnet) -> Result<(), DevnetError> {
         Action::Users(action),
     )
     .await?;
+    let chain_id = devnet.city.genesis.chain_id();
+    let proof = probe
+        .secret
+        .prove(KeyPurpose::Device, &chain_id, &probe.account);
     let device = NewDevice {
         device: probe.account,
         owner: id("city"),
@@ -43,6 +48,7 @@ async fn set_up(devnet: &mut Devnet) -> Result<(), DevnetError> {
         district: district("north"),
         gateway: Some(rogue.account),
         key: Some(probe.secret.public()),
+        proof: Some(proof),
         tags: Vec::new(),
     };
     let action = Action::Devices(DevicesAction::Register {

@@ -13,6 +13,7 @@ mod transactions;
 use std::time::Instant;
 
 use lamplighter_client::{Client, ClientError, Submitted, Wait};
+use lamplighter_contracts::refusal;
 use lamplighter_types::{Action, Hash, Id, Outcome, SecretKey, UsersAction};
 
 use crate::DevnetError;
@@ -72,7 +73,9 @@ fn refusal(result: &Result<Submitted, ClientError>) -> Option<(String, String)> 
     match result {
         Ok(submitted) => match &submitted.receipt.as_ref()?.outcome {
             Outcome::Succeeded => None,
-            Outcome::Failed { code, message } => Some((code.clone(), message.clone())),
+            Outcome::Failed { code, fields } => {
+                Some((code.clone(), refusal::message(code, fields)))
+            }
         },
         Err(error) => {
             let problem = error.problem()?;
@@ -136,6 +139,7 @@ fn unregistered_key() -> Result<SecretKey, DevnetError> {
 async fn register_user(devnet: &mut Devnet, name: &str) -> Result<(), DevnetError> {
     let member = devnet.city.add_key(&devnet.files.keys(), name)?;
     let action = UsersAction::RegisterUser {
+        proof: devnet.city.proof(&member),
         account: member.account,
         organization: id("city"),
         name: name.to_owned(),

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use lamplighter_types::{
-    Action, FirmwareAction, Id, ReleaseManifest, Role, RolloutPlan, RolloutsAction, Scope,
-    Selection, SignedRelease, SkipReason, UsersAction, codec,
+    Action, FirmwareAction, GovernanceAction, GovernanceChange, Id, ReleaseManifest, Role,
+    RolloutPlan, RolloutsAction, Scope, Selection, SignedRelease, SkipReason, UsersAction, codec,
 };
 
 use super::{image_of, must_fail, register_user, unregistered_key};
@@ -30,19 +30,25 @@ fn approve_action(manifest: &ReleaseManifest) -> Action {
     })
 }
 
-async fn grant(devnet: &Devnet, account: &str, role: Role) -> Result<(), DevnetError> {
-    let action = UsersAction::Grant {
+/// Grants roles of power, which one administrator proposes and another approves.
+async fn grant(devnet: &Devnet, account: &str, roles: &[Role]) -> Result<(), DevnetError> {
+    let change = |role: &Role| GovernanceChange::Grant {
         account: id(account),
-        role,
+        role: *role,
         scope: Scope::city(),
     };
-    submit_action(
-        &devnet.client("admin-1")?,
-        "granting a role",
-        Action::Users(action),
-    )
-    .await
-    .map(drop)
+    let changes: Vec<_> = roles.iter().map(change).collect();
+    let proposal = id(&format!("roles-of-{account}"));
+    let approve = GovernanceAction::Approve {
+        proposal: proposal.clone(),
+        changes: GovernanceChange::digest(&changes),
+    };
+    let propose = GovernanceAction::Propose { proposal, changes };
+    for (administrator, action) in [("admin-1", propose), ("admin-2", approve)] {
+        let client = devnet.client(administrator)?;
+        submit_action(&client, "granting a role", Action::Governance(action)).await?;
+    }
+    Ok(())
 }
 
 pub(super) async fn run(
@@ -72,7 +78,7 @@ async fn keys(devnet: &mut Devnet, journal: &mut Journal) -> Result<(), DevnetEr
     journal.attack("a manifest that was not signed", verdict);
 
     register_user(devnet, "former-vendor").await?;
-    grant(devnet, "former-vendor", Role::Vendor).await?;
+    grant(devnet, "former-vendor", &[Role::Vendor]).await?;
     let former = devnet.city.member("former-vendor").secret.clone();
     let account = id("former-vendor");
     let revoke = UsersAction::RevokeKey {
@@ -96,8 +102,7 @@ async fn keys(devnet: &mut Devnet, journal: &mut Journal) -> Result<(), DevnetEr
 /// Releases approved by their author, twice by one person, or by too few.
 async fn people(devnet: &mut Devnet, journal: &mut Journal) -> Result<(), DevnetError> {
     register_user(devnet, "rival").await?;
-    grant(devnet, "rival", Role::Vendor).await?;
-    grant(devnet, "rival", Role::Approver).await?;
+    grant(devnet, "rival", &[Role::Vendor, Role::Approver]).await?;
     let rival = devnet.client("rival")?;
     let manifest = manifest_of("rival-1.1.0", "rival", &devnet.firmware.1);
     publish(

@@ -1,6 +1,8 @@
 //! The steps that start the validators and register accounts and devices.
 
-use lamplighter_types::{Action, DevicesAction, NewDevice, Role, Scope, Tag, UsersAction};
+use lamplighter_types::{
+    Action, DevicesAction, KeyPurpose, NewDevice, Role, Scope, Tag, UsersAction,
+};
 use serde_json::{Value, json};
 
 use super::{HARDWARE_CLASS, MODEL, gateway_name, things};
@@ -39,6 +41,7 @@ pub(super) async fn register(devnet: &mut Devnet) -> Result<Value, DevnetError> 
     .await?;
     let maintainer = devnet.city.add_key(&devnet.files.keys(), "maintainer")?;
     let user = UsersAction::RegisterUser {
+        proof: devnet.city.proof(&maintainer),
         account: maintainer.account.clone(),
         organization: id("lighting"),
         name: "Maintainer of the lamps".to_owned(),
@@ -56,6 +59,7 @@ pub(super) async fn register(devnet: &mut Devnet) -> Result<Value, DevnetError> 
         let name = gateway_name(gateway);
         let member = devnet.city.add_key(&devnet.files.keys(), &name)?;
         let action = UsersAction::RegisterGateway {
+            proof: devnet.city.proof(&member),
             account: member.account,
             organization: id("lighting"),
             district: district_of(gateway),
@@ -70,10 +74,13 @@ pub(super) async fn register(devnet: &mut Devnet) -> Result<Value, DevnetError> 
 /// Registers every Thing with its key, as the operator.
 pub(super) async fn register_devices(devnet: &mut Devnet) -> Result<Value, DevnetError> {
     let operator = devnet.client("operator")?;
+    let chain_id = devnet.city.genesis.chain_id();
     let mut devices = Vec::new();
     for gateway in 0..devnet.plan.gateways {
         for device in things(devnet, gateway) {
             let member = devnet.city.add_key(&devnet.files.keys(), device.as_str())?;
+            let secret = &member.secret;
+            let proof = secret.prove(KeyPurpose::Device, &chain_id, &device);
             devices.push(NewDevice {
                 device,
                 owner: id("lighting"),
@@ -81,7 +88,8 @@ pub(super) async fn register_devices(devnet: &mut Devnet) -> Result<Value, Devne
                 hardware_class: HARDWARE_CLASS.to_owned(),
                 district: district_of(gateway),
                 gateway: Some(id(&gateway_name(gateway))),
-                key: Some(member.secret.public()),
+                key: Some(secret.public()),
+                proof: Some(proof),
                 tags: vec![Tag {
                     name: "pole".to_owned(),
                     value: devices.len().to_string(),

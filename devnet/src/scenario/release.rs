@@ -110,7 +110,10 @@ pub(super) async fn approve(devnet: &Devnet) -> Result<Value, DevnetError> {
         .map_err(DevnetError::client("reading the release"))?
         .value;
     match release.status {
-        ReleaseStatus::Released => Ok(json!({ "by": release.approvals })),
+        ReleaseStatus::Released => {
+            let by = release.approvals.iter().map(|approval| &approval.account);
+            Ok(json!({ "by": by.collect::<Vec<_>>() }))
+        }
         status => Err(DevnetError::Unexpected(format!(
             "the approved release is {}",
             name_of(&status)

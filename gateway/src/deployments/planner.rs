@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use lamplighter_contracts::devices::VOUCHED_JUMP_MAX;
 use lamplighter_types::limits::TEXT_BYTES_MAX;
 use lamplighter_types::{DeploymentReport, DeploymentState, Hash, Id};
 
@@ -83,7 +84,13 @@ impl DeploymentPlanner {
         }
         self.observe_height(assignment.head_height);
         let counter = self.counters.entry(device.clone()).or_default();
-        *counter = (*counter).max(assignment.report_counter);
+        let reported = assignment.report_counter;
+        // A counter that the ledger would refuse as too far was reset there since.
+        *counter = if *counter > reported.max(now_ms).saturating_add(VOUCHED_JUMP_MAX) {
+            reported
+        } else {
+            (*counter).max(reported)
+        };
         let mut effects = Vec::new();
         let rollout = assignment.deployment.rollout.clone();
         if let Some(job) = self.job(&rollout, &device) {

@@ -1,3 +1,4 @@
+use lamplighter_client::TrustAnchor;
 use lamplighter_types::{
     ConfigReport, DeploymentReport, DeploymentState, Hash, Id, ReportedConfig,
 };
@@ -27,7 +28,8 @@ fn assignment(state: DeploymentState, height: u64) -> Assignment {
     };
     let age_max = std::time::Duration::from_secs(60);
     let message = world.message(vec![item]);
-    let proven = ProvenState::prove(&message, &world.genesis, NOW_MS, age_max).unwrap();
+    let anchor = TrustAnchor::in_memory((&world.genesis).into());
+    let proven = ProvenState::prove(&message, &anchor, NOW_MS, age_max).unwrap();
     match deployment(&proven, &id("r1"), &lamp(), &id("gw"), NOW_MS).unwrap() {
         VerifiedDeployment::Open(assignment) => *assignment,
         VerifiedDeployment::Ended { .. } => panic!("it has ended"),
@@ -163,6 +165,21 @@ fn counters_of_gateway_reports_only_increase() {
     planner.report_resolved(&OutgoingReport::Deployment(first), true, 0, 30);
     let second = report(&planner.tick(1_000_000));
     assert_eq!(second.counter, 1_000_000);
+}
+
+#[test]
+fn after_a_reset_on_the_ledger_the_counters_begin_below_again() {
+    let mut planner = DeploymentPlanner::default();
+    let mut used_up = without_key(Assigned, 100);
+    used_up.report_counter = 1 << 52;
+    let above = report(&planner.assigned(used_up, None, 1_000_000));
+    assert_eq!(above.counter, (1 << 52) + 1);
+    // The deployment is assigned again, after the reset.
+    let mut reset = without_key(Assigned, 101);
+    reset.deployment.rollout = id("r2");
+    reset.report_counter = 7;
+    let below = report(&planner.assigned(reset, None, 1_000_000));
+    assert_eq!(below.counter, 1_000_000);
 }
 
 #[test]

@@ -22,7 +22,7 @@
 //! Thing sends it again.
 
 use lamplighter_types::{
-    ConfigReport, DeploymentReport, DeploymentState, DeviceEvent, Id, InventoryReport,
+    ConfigReport, DeploymentReport, DeploymentState, DeviceEvent, Id, InventoryReport, KeyRotation,
     SignedRelease,
 };
 use serde::{Deserialize, Serialize};
@@ -88,6 +88,10 @@ pub enum ThingReport {
     Deployment(DeploymentReport),
     /// A configuration was applied or not.
     Config(ConfigReport),
+    /// The Thing wants to sign with another key. It sends this when everything that it has signed
+    /// before was answered, and signs with the new key from then on. The gateway answers that it is
+    /// unavailable until the ledger has the new key.
+    KeyRotation(KeyRotation),
 }
 
 /// The message that a Thing posts to `/ev`.

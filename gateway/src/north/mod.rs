@@ -13,10 +13,11 @@
 mod tests;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lamplighter_client::{Client, ClientError};
+use lamplighter_client::{Client, ClientError, TrustAnchor};
 use lamplighter_system::{Backoff, error_chain, unix_ms};
 use lamplighter_tls::{self as tls, Identity};
 use lamplighter_types::login::Audience;
@@ -110,8 +111,8 @@ pub struct NodeLink {
     pub account: Id,
     pub secret: SecretKey,
     pub nodes: Vec<NodeAddress>,
-    /// Keys of the validators in the genesis file.
-    pub validator_keys: BTreeSet<PublicKey>,
+    /// The validators that nodes without a key in the configuration must be.
+    pub anchor: Arc<TrustAnchor>,
     /// The client that gets tokens; its nodes are in the order of `nodes`.
     pub client: Client,
     /// Longest time to connect.
@@ -169,10 +170,31 @@ impl NodeLink {
                 continue;
             }
             timeout = (timeout * 2).min(self.connect_timeout_max);
+            let pause = async {
+                tokio::time::sleep(backoff.next_pause()).await;
+                self.follow_validators().await;
+            };
             tokio::select! {
-                () = tokio::time::sleep(backoff.next_pause()) => {}
+                () = pause => {}
                 () = stop.cancelled() => return,
             }
+        }
+    }
+
+    fn validator_keys(&self) -> BTreeSet<PublicKey> {
+        let trusted = self.anchor.current();
+        trusted.set.validators.iter().map(|v| v.key).collect()
+    }
+
+    /// Asks for the validators in force, after no node could be connected to: the nodes may be
+    /// validators of which this gateway does not know.
+    async fn follow_validators(&self) {
+        if !self.nodes.iter().any(|node| node.tls && node.key.is_none()) {
+            return;
+        }
+        if let Err(error) = self.client.follow_validators().await {
+            let error = error_chain(&error);
+            tracing::info!(error, "the validators in force are not known");
         }
     }
 
@@ -195,7 +217,7 @@ impl NodeLink {
         if node.tls {
             // A pinned key is the only one.
             let pinned = node.key.map(|key| BTreeSet::from([key]));
-            let keys = pinned.unwrap_or_else(|| self.validator_keys.clone());
+            let keys = pinned.unwrap_or_else(|| self.validator_keys());
             let identity =
                 Identity::new(&self.secret, CERTIFICATE_NAME).map_err(NodeLinkError::Tls)?;
             let tls = tls::client(Some(&identity), keys).map_err(NodeLinkError::Tls)?;

@@ -188,7 +188,8 @@ impl EventLoop {
                 Ok(())
             }
             NodeEvent::Head(payload) => {
-                if let Some(height) = self.work.certified_height(&payload) {
+                let tasks = &mut self.tasks;
+                if let Some(height) = self.work.certified_height(&payload, tasks) {
                     self.planner.observe_height(height);
                 }
                 Ok(())
@@ -232,6 +233,7 @@ impl EventLoop {
             work,
             planner,
             device_sync,
+            tasks,
             ..
         } = self;
         match result {
@@ -257,8 +259,17 @@ impl EventLoop {
                 self.submit(command)
             }
             TaskResult::WorkVerified(result) => {
-                let effects = work.verified(*result, planner, submitter, storage, device_sync);
+                let effects =
+                    work.verified(*result, planner, submitter, storage, device_sync, tasks);
                 self.carry_out(effects)
+            }
+            TaskResult::ValidatorsFollowed { newer } => {
+                tasks.validators_followed();
+                if newer {
+                    // What did not lead on from the old validators is sent again.
+                    self.start_sync();
+                }
+                Ok(())
             }
         }
     }

@@ -20,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lamplighter_client::{Client, ClientConfig, ClientError};
+use lamplighter_client::{Client, ClientConfig, ClientError, TrustAnchor, TrustAnchorError};
 use lamplighter_types::{Genesis, SecretKey};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
@@ -65,6 +65,8 @@ pub enum GatewayError {
     Cache(#[from] CacheError),
     #[error("the known devices can't be used")]
     DeviceTable(#[from] DeviceTableError),
+    #[error("the trusted validators can't be used")]
+    Trust(#[from] TrustAnchorError),
     #[error("setting up the client of the ledger")]
     Client(#[from] ClientError),
     #[error("listening on {address} for Things")]
@@ -106,18 +108,21 @@ impl Gateway {
         })?;
         let storage = open_storage(data, config.spool_bytes_max)?;
         let cache = ArtifactCache::open(&data.join("artifacts"), config.cache_bytes_max)?;
-        let client = client_of(&config, genesis.clone(), secret.clone())?;
+        let anchor = Arc::new(TrustAnchor::open(
+            data.join("trusted-validators.json"),
+            &genesis,
+        )?);
+        let client = client_of(&config, genesis.clone(), &anchor, secret.clone())?;
         let devices = storage.devices().clone();
         let (south, south_events) = start_south(&config, devices, &cache).await?;
         let south_address = south.local_addr();
         let (node_requests, requests) = mpsc::channel(NODE_REQUESTS_MAX);
         let (node_sender, node_events) = mpsc::channel(NODE_EVENTS_MAX);
-        let validators = genesis.validators.validators.iter();
         let link = NodeLink {
             account: config.account.clone(),
             secret: secret.clone(),
             nodes: config.nodes.clone(),
-            validator_keys: validators.map(|validator| validator.key).collect(),
+            anchor: anchor.clone(),
             client: client.clone(),
             connect_timeout_max: Duration::from_secs(config.mqtt_connect_s),
         };
@@ -137,7 +142,7 @@ impl Gateway {
             tasks,
             planner: DeploymentPlanner::default(),
             submitter: Submitter::new(signer, tokio::time::Instant::now()),
-            work: WorkReceiver::new(account, genesis, record_age_max),
+            work: WorkReceiver::new(account, anchor, record_age_max),
             device_sync: DeviceSync::default(),
             south,
             commands: VecDeque::new(),
@@ -185,10 +190,12 @@ fn open_storage(data: &Path, spool_bytes_max: u64) -> Result<Storage, GatewayErr
 fn client_of(
     config: &GatewayConfig,
     genesis: Genesis,
+    anchor: &Arc<TrustAnchor>,
     secret: SecretKey,
 ) -> Result<Client, ClientError> {
     let urls = config.nodes.iter().map(|node| node.http.clone()).collect();
     let settings = ClientConfig::new(urls).with_genesis(genesis);
+    let settings = settings.with_trust(anchor.clone());
     Client::new(settings.with_key(config.account.clone(), secret))
 }
 

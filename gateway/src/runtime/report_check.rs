@@ -2,7 +2,7 @@
 
 use lamplighter_contracts::validate::{self, FieldError};
 use lamplighter_types::limits::{EVENT_DATA_BYTES_MAX, TEXT_BYTES_MAX};
-use lamplighter_types::{DeploymentState, DeviceEvent, DeviceSigned, Hash, Id, codec};
+use lamplighter_types::{DeploymentState, DeviceEvent, DeviceSigned, Hash, Id, KeyPurpose, codec};
 
 use super::device_table::DeviceTable;
 use crate::lwm2m::agent::ThingReport;
@@ -92,6 +92,14 @@ impl ReportCheck<'_> {
                 // The ledger cancels by itself: this is only the Thing's answer to the gateway.
                 let is_answer = report.to == DeploymentState::Cancelled;
                 Ok((!is_answer).then_some(OutgoingReport::Deployment(report)))
+            }
+            ThingReport::KeyRotation(rotation) => {
+                self.check_author(&rotation.device, &rotation)?;
+                let (device, key) = (&rotation.device, &rotation.new_key);
+                KeyPurpose::Device
+                    .verify(self.chain_id, device, key, &rotation.proof)
+                    .map_err(|_| RejectReason::Signature)?;
+                Ok(Some(OutgoingReport::KeyRotation(rotation)))
             }
             ThingReport::Config(mut report) => {
                 let signed = self.check_author(&report.device, &report)?;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use lamplighter_system::{error_chain, unix_ms};
-use lamplighter_types::{DeploymentState, codec};
+use lamplighter_types::{DeploymentState, Id, codec};
 use tokio::runtime::RuntimeFlavor;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -108,7 +108,10 @@ impl Storage {
                 answers.push(stored);
                 continue;
             }
-            if is_deferred(&outgoing) {
+            let device = outgoing.device();
+            let is_rotating = self.spool().is_rotating(device)
+                || new.iter().any(|before| is_rotation_of(before, device));
+            if is_rotating || is_deferred(&outgoing) {
                 let reason = "the ledger takes nothing of this device now";
                 answer(stored, StorageReply::Unavailable(reason.to_owned()));
                 continue;
@@ -237,4 +240,8 @@ pub(super) fn answer(stored: oneshot::Sender<StorageReply>, result: StorageReply
     if stored.send(result).is_err() {
         tracing::debug!("a Thing did not wait for the answer to its report");
     }
+}
+
+fn is_rotation_of(outgoing: &OutgoingReport, device: &Id) -> bool {
+    matches!(outgoing, OutgoingReport::KeyRotation(rotation) if rotation.device == *device)
 }

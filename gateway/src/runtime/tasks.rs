@@ -1,12 +1,14 @@
 //! Background tasks: requests to nodes and proofs, which would hold up the event loop.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use lamplighter_client::{Client, ClientError};
+use lamplighter_client::{Client, ClientError, TrustAnchor};
 use lamplighter_system::{Backoff, error_chain, unix_ms};
 use lamplighter_types::wire::work::WorkMessage;
-use lamplighter_types::{Genesis, Hash, Id, PublicKey, Receipt};
+use lamplighter_types::{Hash, Id, PublicKey, Receipt};
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 
 use crate::artifact::ArtifactCache;
 use crate::verify::{ProvenState, VerifyError};
@@ -17,6 +19,9 @@ use crate::verify::{ProvenState, VerifyError};
 const PROOF_RETRIES: usize = 7;
 const PROOF_PAUSE_MIN: Duration = Duration::from_millis(100);
 const PROOF_PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// Time between two requests for the validators in force.
+const FOLLOW_EVERY: Duration = Duration::from_secs(10);
 
 /// The result of a background task.
 pub(super) enum TaskResult {
@@ -33,6 +38,10 @@ pub(super) enum TaskResult {
     /// The highest sequence number of the key on the ledger; `None`: no node answered.
     SequenceFetched(Option<u64>),
     WorkVerified(Box<Result<(WorkMessage, ProvenState), VerifyError>>),
+    /// The validators in force were asked for; `newer`: others are trusted than before.
+    ValidatorsFollowed {
+        newer: bool,
+    },
 }
 
 /// The running background tasks.
@@ -41,6 +50,10 @@ pub(super) struct BackgroundTasks {
     key: PublicKey,
     cache: ArtifactCache,
     tasks: JoinSet<TaskResult>,
+    /// The validators in force are being asked for.
+    following: bool,
+    /// When they were last asked for.
+    followed_at: Option<Instant>,
 }
 
 impl BackgroundTasks {
@@ -50,6 +63,8 @@ impl BackgroundTasks {
             key,
             cache,
             tasks: JoinSet::new(),
+            following: false,
+            followed_at: None,
         }
     }
 
@@ -116,10 +131,43 @@ impl BackgroundTasks {
         });
     }
 
+    /// Asks the nodes for the validators that follow those that are trusted, unless that is being
+    /// done or was done just now: whatever a node sends can cause it.
+    pub fn follow_validators(&mut self, now: Instant) {
+        let is_recent = |at: Instant| now.duration_since(at) < FOLLOW_EVERY;
+        if self.following || self.followed_at.is_some_and(is_recent) {
+            return;
+        }
+        (self.following, self.followed_at) = (true, Some(now));
+        let client = self.client.clone();
+        self.tasks.spawn(async move {
+            let before = client.trusted().map(|trusted| trusted.height);
+            let newer = match client.follow_validators().await {
+                Ok(reached) => before.is_ok_and(|before| before < reached.height),
+                Err(error) => {
+                    let error = error_chain(&error);
+                    tracing::warn!(error, "the validators in force are not known");
+                    false
+                }
+            };
+            TaskResult::ValidatorsFollowed { newer }
+        });
+    }
+
+    /// Allows the validators to be asked for again.
+    pub fn validators_followed(&mut self) {
+        self.following = false;
+    }
+
     /// Verifies the proofs of a message of work.
-    pub fn verify_work(&mut self, message: WorkMessage, genesis: Genesis, age_max: Duration) {
+    pub fn verify_work(
+        &mut self,
+        message: WorkMessage,
+        anchor: Arc<TrustAnchor>,
+        age_max: Duration,
+    ) {
         self.tasks.spawn_blocking(move || {
-            let state = ProvenState::prove(&message, &genesis, unix_ms(), age_max);
+            let state = ProvenState::prove(&message, &anchor, unix_ms(), age_max);
             TaskResult::WorkVerified(Box::new(state.map(|state| (message, state))))
         });
     }

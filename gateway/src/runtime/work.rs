@@ -1,11 +1,13 @@
 //! Work from nodes: devices, deployments and documents, each acted on only when it is proven.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use lamplighter_client::TrustAnchor;
 use lamplighter_system::{error_chain, unix_ms};
-use lamplighter_types::proof::{CertifiedHeader, SetChange, verify_head};
+use lamplighter_types::proof::{CertifiedHeader, verify_head};
 use lamplighter_types::wire::work::{WorkItem, WorkMessage};
-use lamplighter_types::{DeploymentState, Device, Genesis, Id, codec};
+use lamplighter_types::{DeploymentState, Device, Id, codec};
 use tokio::time::Instant;
 
 use super::device_sync::DeviceSync;
@@ -24,22 +26,19 @@ const VERIFICATIONS_MAX: usize = 8;
 /// The receiver of work.
 pub(super) struct WorkReceiver {
     account: Id,
-    genesis: Genesis,
+    anchor: Arc<TrustAnchor>,
     record_age_max: Duration,
     /// Messages that are being verified.
     verifications: usize,
-    /// The changes that lead to the validators of the newest proven head.
-    set_changes: Vec<SetChange>,
 }
 
 impl WorkReceiver {
-    pub fn new(account: Id, genesis: Genesis, record_age_max: Duration) -> Self {
+    pub fn new(account: Id, anchor: Arc<TrustAnchor>, record_age_max: Duration) -> Self {
         Self {
             account,
-            genesis,
+            anchor,
             record_age_max,
             verifications: 0,
-            set_changes: Vec::new(),
         }
     }
 
@@ -53,7 +52,7 @@ impl WorkReceiver {
         match WorkMessage::from_json(payload, &self.account) {
             Ok(message) => {
                 self.verifications += 1;
-                tasks.verify_work(message, self.genesis.clone(), self.record_age_max);
+                tasks.verify_work(message, self.anchor.clone(), self.record_age_max);
             }
             Err(error) => {
                 let error = error_chain(&error);
@@ -62,13 +61,16 @@ impl WorkReceiver {
         }
     }
 
-    /// The height of a head that is certified by the validators that the gateway knows. New
-    /// validators come with the next work.
-    pub fn certified_height(&self, payload: &[u8]) -> Option<u64> {
+    /// The height of a head that is certified by the validators that are trusted. New validators
+    /// come with the next work, or are fetched.
+    pub fn certified_height(&self, payload: &[u8], tasks: &mut BackgroundTasks) -> Option<u64> {
         let head = codec::decode_json::<CertifiedHeader>(payload).ok()?;
-        match verify_head(&head, &self.set_changes, &self.genesis) {
+        match verify_head(&head, &[], &self.anchor.current()) {
             Ok(_) => Some(head.header.height),
             Err(error) => {
+                if error.lacks_changes() {
+                    tasks.follow_validators(Instant::now());
+                }
                 tracing::debug!(error = error_chain(&error), "a head is not proven");
                 None
             }
@@ -83,11 +85,15 @@ impl WorkReceiver {
         submitter: &mut Submitter,
         storage: &Storage,
         device_sync: &mut DeviceSync,
+        tasks: &mut BackgroundTasks,
     ) -> Vec<Effect> {
         self.verifications -= 1;
         let (message, state) = match result {
             Ok(verified) => verified,
             Err(error) => {
+                if error.lacks_changes() {
+                    tasks.follow_validators(Instant::now());
+                }
                 let error = error_chain(&error);
                 tracing::warn!(error, "work from a node was not believed");
                 device_sync.start_soon(Instant::now());
@@ -95,7 +101,6 @@ impl WorkReceiver {
             }
         };
         planner.observe_height(state.head_height);
-        self.set_changes.clone_from(&state.set_changes);
         let mut proven = Vec::new();
         for (item, device) in message.items.iter().filter_map(device_of) {
             match verify::device(&state, device, &self.account) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lamplighter_types::{
     ConfigReport, DeploymentReport, DeploymentState, DeviceEvent, Hash, Id, InventoryReport,
-    SignedTransaction, codec,
+    KeyRotation, SignedTransaction, codec,
 };
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,7 @@ pub enum OutgoingReport {
     Deployment(DeploymentReport),
     Config(ConfigReport),
     Event(DeviceEvent),
+    KeyRotation(KeyRotation),
 }
 
 /// Reports with equal keys reach the ledger in the order in which they came. The reports of a
@@ -45,6 +46,7 @@ impl OutgoingReport {
             Self::Deployment(report) => &report.device,
             Self::Config(report) => &report.device,
             Self::Event(event) => &event.device,
+            Self::KeyRotation(rotation) => &rotation.device,
         }
     }
 
@@ -67,6 +69,7 @@ impl OutgoingReport {
             Self::Deployment(report) => (report.counter, Some(report.to)),
             Self::Config(report) => (report.counter, None),
             Self::Event(event) => (event.sequence, None),
+            Self::KeyRotation(rotation) => (rotation.counter, None),
         };
         ReportIdentity {
             ordering_key: self.ordering_key(),
@@ -141,6 +144,8 @@ pub struct SpoolState {
     /// Sequence numbers are the keys.
     in_flight: BTreeMap<u64, InFlightTransaction>,
     identities: BTreeSet<ReportIdentity>,
+    /// The devices of the key rotations, by their numbers.
+    rotating: BTreeMap<u64, Id>,
     sequence: u64,
     number: u64,
     bytes: u64,
@@ -189,6 +194,18 @@ impl SpoolState {
         same_key.map(|(number, _)| *number).max()
     }
 
+    /// True if the spool has events of a device that came before the report `number`.
+    pub fn has_events_before(&self, device: &Id, number: u64) -> bool {
+        self.reports().any(|(of, waiting)| {
+            *of < number && waiting.outgoing.is_event() && waiting.outgoing.device() == device
+        })
+    }
+
+    /// True if a device waits for the ledger to have its new key.
+    pub fn is_rotating(&self, device: &Id) -> bool {
+        self.rotating.values().any(|rotating| rotating == device)
+    }
+
     /// The highest sequence number used.
     pub fn sequence(&self) -> u64 {
         self.sequence
@@ -222,7 +239,8 @@ impl SpoolState {
                 envelope,
             } => self.sign(sequence, items, transaction, *envelope),
             SpoolRecord::Resolve { transaction } => {
-                for waiting in self.remove_in_flight(&transaction)?.items.values() {
+                for (number, waiting) in &self.remove_in_flight(&transaction)?.items {
+                    self.rotating.remove(number);
                     self.identities.remove(&waiting.outgoing.identity());
                     self.bytes -= waiting.bytes;
                 }
@@ -260,6 +278,9 @@ impl SpoolState {
         }
         let bytes = codec::encode(&outgoing).len() as u64;
         self.identities.insert(outgoing.identity());
+        if let OutgoingReport::KeyRotation(rotation) = &outgoing {
+            self.rotating.insert(number, rotation.device.clone());
+        }
         let waiting = WaitingReport {
             outgoing,
             batch_max,

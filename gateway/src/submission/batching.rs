@@ -53,6 +53,10 @@ pub fn next_batch(
         if blocked.contains(&key) {
             continue;
         }
+        if waits_for_events(spool, *number, &waiting.outgoing) {
+            blocked.insert(key);
+            continue;
+        }
         let fits = chosen.first().is_none_or(|(_, first)| {
             same_kind(&first.outgoing, &waiting.outgoing)
                 && chosen.len() < limit.min(waiting.batch_max as usize)
@@ -74,6 +78,18 @@ pub fn next_batch(
         items: chosen.iter().map(|(number, _)| *number).collect(),
         action: action_of(&chosen)?,
     })
+}
+
+/// True if a new key has to wait for events that the present one has signed: the ledger would not
+/// accept them any more.
+fn waits_for_events(spool: &SpoolState, number: u64, outgoing: &OutgoingReport) -> bool {
+    match outgoing {
+        OutgoingReport::KeyRotation(rotation) => spool.has_events_before(&rotation.device, number),
+        OutgoingReport::Inventory(_)
+        | OutgoingReport::Deployment(_)
+        | OutgoingReport::Config(_)
+        | OutgoingReport::Event(_) => false,
+    }
 }
 
 fn same_kind(a: &OutgoingReport, b: &OutgoingReport) -> bool {
@@ -108,6 +124,10 @@ fn action_of(chosen: &[(u64, &WaitingReport)]) -> Option<Action> {
         OutgoingReport::Config(_) => {
             let reports = of_kind!(chosen, OutgoingReport::Config);
             Action::Config(ConfigAction::Report { reports })
+        }
+        OutgoingReport::KeyRotation(_) => {
+            let rotations = of_kind!(chosen, OutgoingReport::KeyRotation);
+            Action::Devices(DevicesAction::RotateKeys { rotations })
         }
         OutgoingReport::Event(_) => {
             let events = of_kind!(chosen, OutgoingReport::Event);

@@ -1,5 +1,6 @@
 //! Reports that the ledger refuses for a reason that is not their own and may pass: their device is
-//! suspended, or assigned to another gateway, perhaps for a minute. No IO.
+//! suspended, or assigned to another gateway, perhaps for a minute; or the gateway has added to the
+//! state as much as it may in a day, which ends at midnight. No IO.
 //!
 //! They stay in the spool and are tried again, alone and with a growing pause, so that the reports
 //! of other devices do not wait for them. The gateway accepts no new reports of such a device. This
@@ -18,12 +19,20 @@ use crate::spool::{OrderingKey, OutgoingReport, SpoolState};
 /// A report is given up after this time: its device is suspended or elsewhere for good then, and
 /// not by mistake. A day is enough for somebody to notice a mistake.
 pub const DEFERRED_MAX: Duration = Duration::from_secs(24 * 3600);
+/// The same where the gateway's allowance is used up: it is renewed within a day, and then the
+/// reports take their turns.
+pub const DEFERRED_BY_ALLOWANCE_MAX: Duration = Duration::from_secs(3 * 24 * 3600);
 /// Shortest and longest pause between two tries: each costs a transaction.
 const RETRY_MIN: Duration = Duration::from_secs(5);
 const RETRY_MAX: Duration = Duration::from_secs(600);
 
-/// Codes of refusals that may pass.
-const TEMPORARY_CODES: [&str; 2] = ["devices.not_your_device", "devices.wrong_status"];
+/// Codes of refusals that may pass, and the time after which a report is given up.
+const TEMPORARY_CODES: [(&str, Duration); 4] = [
+    ("devices.not_your_device", DEFERRED_MAX),
+    ("devices.wrong_status", DEFERRED_MAX),
+    ("allowance.records_used", DEFERRED_BY_ALLOWANCE_MAX),
+    ("allowance.bytes_used", DEFERRED_BY_ALLOWANCE_MAX),
+];
 
 #[derive(Clone, Debug)]
 struct Deferral {
@@ -68,8 +77,13 @@ impl DeferredReports {
         spool: &SpoolState,
         now: Instant,
     ) -> bool {
-        // Reports of deployments are refused one by one, and have their own rules.
-        if !TEMPORARY_CODES.contains(&code) || matches!(outgoing, OutgoingReport::Deployment(_)) {
+        let temporary = TEMPORARY_CODES.iter().find(|(known, _)| *known == code);
+        let Some((_, deferred_max)) = temporary else {
+            return false;
+        };
+        // For the sake of their device, reports of deployments are refused one by one and have
+        // their own rules; an allowance is about the whole transaction.
+        if *deferred_max == DEFERRED_MAX && matches!(outgoing, OutgoingReport::Deployment(_)) {
             return false;
         }
         let key = outgoing.ordering_key();
@@ -84,7 +98,7 @@ impl DeferredReports {
         if number > deferral.newest {
             *deferral = started();
         }
-        if now.duration_since(deferral.since) >= DEFERRED_MAX {
+        if now.duration_since(deferral.since) >= *deferred_max {
             // The others of the same time are tried once more, one after the other, without a
             // pause.
             deferral.retry_at = now;

@@ -1,5 +1,6 @@
 //! The meaning of a proven receipt for the reports of its transaction. No IO.
 
+use lamplighter_contracts::refusal;
 use lamplighter_types::{Fact, Hash, Outcome, Receipt};
 use tokio::time::Instant;
 
@@ -44,7 +45,7 @@ pub fn apply_receipt(
         Outcome::Failed { .. } if in_flight.items.len() > 1 => {
             ReceiptOutcome::requeue(transaction, in_flight.items.len() as u32 / 2)
         }
-        Outcome::Failed { code, message } => {
+        Outcome::Failed { code, fields } => {
             let only = in_flight.items.first_key_value();
             let is_deferred = only.is_some_and(|(number, waiting)| {
                 deferred.defer((*number, &waiting.outgoing), code, spool, now)
@@ -54,7 +55,7 @@ pub fn apply_receipt(
             }
             let rejection = Rejection {
                 code: code.clone(),
-                message: message.clone(),
+                message: refusal::message(code, fields),
             };
             ReceiptOutcome::resolve(in_flight, |_| Some(rejection.clone()))
         }

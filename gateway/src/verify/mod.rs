@@ -1,6 +1,6 @@
 //! The verification of everything that comes from a node. The gateway acts only on records that are
-//! proven from the genesis file and recent, and on releases that their vendors signed. A node or
-//! broker that lies is refused here.
+//! proven from the validators it trusts and recent, and on releases that their vendors signed. A
+//! node or broker that lies is refused here.
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -8,15 +8,16 @@ pub(crate) mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use lamplighter_client::{TrustAnchor, TrustAnchorError};
 use lamplighter_contracts::{Reader, config, devices, firmware, rollouts, users};
 use lamplighter_state::{Key, StateError};
 use lamplighter_types::limits::ARTIFACT_BYTES_MAX;
-use lamplighter_types::proof::{Proven, ProvenRecord, SetChange};
+use lamplighter_types::proof::{Proven, ProvenRecord};
 use lamplighter_types::report::ReleaseError;
 use lamplighter_types::wire::work::{WorkError, WorkMessage};
 use lamplighter_types::{
-    Deployment, DeploymentState, Device, DeviceState, DeviceStatus, Genesis, Hash, Id,
-    ReleaseManifest, ReleaseStatus, ReportedConfig, Role, SignedRelease, codec,
+    Deployment, DeploymentState, Device, DeviceState, DeviceStatus, Hash, Id, ReleaseManifest,
+    ReleaseStatus, ReportedConfig, Role, SignedRelease, codec,
 };
 use serde::de::DeserializeOwned;
 
@@ -25,6 +26,8 @@ use serde::de::DeserializeOwned;
 pub enum VerifyError {
     #[error("the work is not proven")]
     Work(#[from] WorkError),
+    #[error("the validators that the work proves can't be kept")]
+    Trust(#[from] TrustAnchorError),
     #[error(
         "a record of the block at height {height} is {age:?} old, at most {age_max:?} is believed"
     )]
@@ -69,8 +72,6 @@ pub struct ProvenState {
     records: BTreeMap<Vec<u8>, ProvenValue>,
     /// Height of the newest certified header that was shown.
     pub head_height: u64,
-    /// The changes that lead from the genesis file to its validators.
-    pub set_changes: Vec<SetChange>,
 }
 
 /// A record with the height of the block whose state has it.
@@ -112,8 +113,16 @@ impl Reader for ProvenState {
     }
 }
 
+impl VerifyError {
+    /// True if the validators that are trusted are so old that the work does not lead on from them.
+    pub fn lacks_changes(&self) -> bool {
+        matches!(self, Self::Work(error) if error.lacks_changes())
+    }
+}
+
 impl ProvenState {
-    /// Proves every record of a message and checks that each is recent.
+    /// Proves every record of a message from the trusted validators, keeps the newest ones that it
+    /// shows, and checks that each record is recent. Blocks on the disk.
     ///
     /// The age of a *record's* block counts, not that of the head: an old state can be proven under
     /// a new head as well, and would bring back a deployment that was cancelled.
@@ -122,13 +131,19 @@ impl ProvenState {
     /// A proof is not valid, or a record is too old or not of the state.
     pub fn prove(
         message: &WorkMessage,
-        genesis: &Genesis,
+        anchor: &TrustAnchor,
         now_ms: u64,
         age_max: Duration,
     ) -> Result<Self, VerifyError> {
         let mut state = Self::default();
-        let all = message.proofs.verify(genesis)?;
-        for (proven, shared) in all.into_iter().zip(&message.proofs.records) {
+        let all = anchor.verify(|trusted| {
+            let all = message.proofs.verify(trusted)?;
+            let newest = all.iter().map(|proven| &proven.trusted);
+            let newest = newest.max_by_key(|reached| reached.height);
+            let newest = newest.unwrap_or(trusted).clone();
+            Ok::<_, VerifyError>((all, newest))
+        })?;
+        for proven in all {
             let Proven {
                 record,
                 height,
@@ -147,11 +162,7 @@ impl ProvenState {
             let ProvenRecord::State { key, value } = record else {
                 return Err(VerifyError::NotStateRecord);
             };
-            if head_height > state.head_height {
-                state.head_height = head_height;
-                let head = message.proofs.heads.get(shared.head as usize);
-                state.set_changes = head.map_or_else(Vec::new, |head| head.set_changes.clone());
-            }
+            state.head_height = state.head_height.max(head_height);
             let newer = state
                 .records
                 .get(&key)

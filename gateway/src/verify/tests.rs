@@ -4,7 +4,9 @@ mod world;
 
 use std::time::Duration;
 
+use lamplighter_client::TrustAnchor;
 use lamplighter_contracts::{config, devices, firmware, rollouts, users};
+use lamplighter_types::proof::TrustedSet;
 use lamplighter_types::wire::work::{WorkItem, WorkMessage};
 use lamplighter_types::{
     ConfigTarget, DeploymentState, DeviceStatus, Hash, KeyRecord, ReleaseStatus, Role, SecretKey,
@@ -17,7 +19,8 @@ pub(crate) use world::{NOW_MS, World, id};
 const AGE_MAX: Duration = Duration::from_secs(300);
 
 fn prove(world: &World, message: &WorkMessage) -> Result<ProvenState, VerifyError> {
-    ProvenState::prove(message, &world.genesis, NOW_MS, AGE_MAX)
+    let anchor = TrustAnchor::in_memory((&world.genesis).into());
+    ProvenState::prove(message, &anchor, NOW_MS, AGE_MAX)
 }
 
 fn work() -> WorkItem {
@@ -368,7 +371,7 @@ fn messages_have_limits_and_a_receiver() {
     many.items = vec![work(); 257];
     assert!(WorkMessage::from_json(&many.to_json(), &id("gw")).is_err());
     let mut newer = message;
-    newer.version = 2;
+    newer.version += 1;
     assert!(WorkMessage::from_json(&newer.to_json(), &id("gw")).is_err());
 }
 
@@ -387,4 +390,29 @@ fn the_world_is_what_the_contracts_write() {
         }
     );
     assert!(world.account("acme").has_role_somewhere(Role::Vendor));
+}
+
+/// Validators that were replaced certify nothing for a gateway that has seen their successors,
+/// whatever height and time they sign.
+#[test]
+fn work_of_replaced_validators_is_refused() {
+    let world = World::new();
+    let message = world.message(vec![work()]);
+    prove(&world, &message).unwrap();
+    let mut successors = world.genesis.validators.clone();
+    for (validator, n) in successors.validators.iter_mut().zip(1..) {
+        validator.key = SecretKey::from_seed([100 + n; 32]).public();
+    }
+    let height = message.proofs.heads[0].certified.header.height;
+    for (at, lacks_changes) in [(height - 1, true), (height, false), (height + 9, false)] {
+        let anchor = TrustAnchor::in_memory(TrustedSet {
+            height: at,
+            set: successors.clone(),
+            ..TrustedSet::from(&world.genesis)
+        });
+        let refused = ProvenState::prove(&message, &anchor, NOW_MS, AGE_MAX).unwrap_err();
+        // Only then the changes since are worth asking for.
+        assert_eq!(refused.lacks_changes(), lacks_changes, "{refused:?}");
+        assert_eq!(anchor.current().height, at);
+    }
 }

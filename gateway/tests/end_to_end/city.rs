@@ -12,10 +12,10 @@ use lamplighter_gateway::{Gateway, GatewayConfig, NodeAddress};
 use lamplighter_node::{Node, NodeConfig, key};
 use lamplighter_system::unix_ms;
 use lamplighter_types::{
-    Action, DeferralPolicy, Deployment, DevicesAction, FirmwareAction, Genesis, GenesisAccount,
-    Grant, Hash, Id, NewDevice, Policies, ReleaseManifest, Role, RolloutPlan, RolloutsAction,
-    Scope, SecretKey, Selection, SignedRelease, StepTimers, UsersAction, Validator, ValidatorSet,
-    Version,
+    Action, DeferralPolicy, Deployment, DevicesAction, FirmwareAction, GENESIS_VERSION, Genesis,
+    GenesisAccount, Grant, Hash, Id, KeyPurpose, NewDevice, Policies, ReleaseManifest, Role,
+    RolloutPlan, RolloutsAction, Scope, SecretKey, Selection, SignedRelease, StepTimers,
+    UsersAction, Validator, ValidatorSet, Version,
 };
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -86,10 +86,7 @@ fn genesis(node: &SecretKey, peer: SocketAddr) -> Genesis {
         key: secret(name).public(),
         grants: roles
             .iter()
-            .map(|role| Grant {
-                role: *role,
-                scope: Scope::city(),
-            })
+            .map(|role| Grant::founding(*role, Scope::city()))
             .collect(),
     };
     let validator = Validator {
@@ -99,6 +96,7 @@ fn genesis(node: &SecretKey, peer: SocketAddr) -> Genesis {
         address: peer.to_string(),
     };
     Genesis {
+        version: GENESIS_VERSION,
         name: "Test City".to_owned(),
         created_ms: unix_ms(),
         validators: ValidatorSet {
@@ -187,12 +185,20 @@ impl City {
             organization: id("city"),
             district: Scope::new("north").unwrap(),
             key: secret(name).public(),
+            proof: secret(name).prove(KeyPurpose::Account, &self.genesis.chain_id(), &id(name)),
         };
         self.act("admin", Action::Users(gateway)).await;
     }
 
     /// Registers devices of the gateway `gw` with one transaction.
     pub async fn register_devices(&self, devices: impl Iterator<Item = &str>) {
+        let chain_id = self.genesis.chain_id();
+        // Devices of other manufacturers sign nothing.
+        let secret_of = |name: &str| (!name.starts_with("foreign")).then(|| secret(name));
+        let prove = |name: &str| {
+            let secret = secret_of(name)?;
+            Some(secret.prove(KeyPurpose::Device, &chain_id, &id(name)))
+        };
         let devices = devices.map(|name| NewDevice {
             device: id(name),
             owner: id("city"),
@@ -200,8 +206,8 @@ impl City {
             hardware_class: "lamp-v1".to_owned(),
             district: Scope::new("north/harbour").unwrap(),
             gateway: Some(id("gw")),
-            // Devices of other manufacturers sign nothing.
-            key: (!name.starts_with("foreign")).then(|| secret(name).public()),
+            key: secret_of(name).map(|secret| secret.public()),
+            proof: prove(name),
             tags: Vec::new(),
         });
         let devices = devices.collect();

@@ -2,12 +2,18 @@
 //!
 //! An image is a checkpoint of the store with one more file, [`PROOF_FILE`]: the proof that its
 //! header is certified, added as soon as the validators have signed it. A receiver checks all of it
-//! from the genesis file upwards before it replaces a byte of its own (see `snapshot_check`).
+//! from the genesis file upwards before it replaces a byte of its own (see `snapshot_check`), takes
+//! over only the rows that were checked, and makes the indexes anew.
+//!
+//! The image is offered as one of the entry that carried its last block, although its sender may
+//! have applied more: that entry's marker has its digest in the certified header. What came after
+//! it and made no block (changes of the membership, void batches) the receiver gets by the log.
 //! Readers see the old chain until the new one is whole. A crash in between leaves a record of the
 //! image that was being installed, and the next start begins with installing it again.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use lamplighter_state::{StateError, prove, tables};
 use lamplighter_store::{Cf, Direction, Durability, KeyRange, Kv, KvView, StoreError, WriteBatch};
@@ -31,14 +37,11 @@ pub struct Installation {
     pub bytes: u64,
 }
 
-/// Writes an image and returns the marker of consensus that is in it.
-pub(crate) fn build(chain: &Chain, dir: &Path) -> Result<Vec<u8>, StateError> {
+/// Writes an image and returns the marker of its last block's entry; none before the first block.
+pub(crate) fn build(chain: &Chain, dir: &Path) -> Result<Option<Vec<u8>>, StateError> {
     chain.kv().checkpoint(dir)?;
     let image = chain.kv().read_checkpoint(dir)?;
-    let marker = tables::marker(&*image)?;
-    marker.ok_or_else(|| StateError::Missing {
-        what: "the marker in a new image".to_owned(),
-    })
+    tables::position(&*image)
 }
 
 /// Waits until the header of this node's image is certified, and adds the proof. No node would take
@@ -48,13 +51,15 @@ pub(crate) async fn seal(chain: &Chain, blocking: Blocking, dir: &Path) -> Resul
         return Ok(());
     }
     let (kv, path) = (chain.kv().clone(), dir.to_owned());
-    let height = blocking.run(move || height_of(&*kv, &path)).await?;
+    let (height, trusted) = blocking.run(move || heights_of(&*kv, &path)).await?;
     let mut certified = chain.watch_certified();
     loop {
         let newest = *certified.borrow_and_update();
         // The genesis header is not signed; the first certificate above proves it.
         if newest >= height.max(1) {
-            let proof = prove::header_proof(&*chain.store(), height, newest)?;
+            let store = chain.store();
+            let prove = move || prove::header_proof(&*store, height, newest, trusted);
+            let proof = blocking.run(prove).await?;
             let path = dir.join(PROOF_FILE);
             // Its temporary name is none that an image is sent with.
             let write = move || {
@@ -71,11 +76,22 @@ pub(crate) async fn seal(chain: &Chain, blocking: Blocking, dir: &Path) -> Resul
     }
 }
 
-fn height_of(kv: &dyn Kv, dir: &Path) -> Result<u64, StateError> {
+/// The height of an image, and that of the last change of the validators to which its certificates
+/// lead: a receiver needs the proof from there.
+fn heights_of(kv: &dyn Kv, dir: &Path) -> Result<(u64, u64), StateError> {
     let image = kv.read_checkpoint(dir)?;
-    tables::head_height(&*image)?.ok_or_else(|| StateError::Missing {
+    let height = tables::head_height(&*image)?.ok_or_else(|| StateError::Missing {
         what: "the head in an image".to_owned(),
-    })
+    })?;
+    let mut trusted = 0;
+    for change in tables::set_changes(&*image, 1..u64::MAX)? {
+        let (height, ..) = change?;
+        if tables::certificate(&*image, height)?.is_none() {
+            break;
+        }
+        trusted = height;
+    }
+    Ok((height, trusted))
 }
 
 /// Replaces the chain by an image that was checked.
@@ -120,49 +136,109 @@ fn replace(
     let mut batch = WriteBatch::new();
     tables::put_installing(&mut batch, Some(&dir.to_string_lossy()));
     kv.write(batch, Durability::Synced)?;
-    let mut written = Installation { height, bytes: 0 };
-    let proven = tables::newest_certified(image, 0)?.unwrap_or(0);
+    let mut copy = Copy {
+        kv,
+        batch: WriteBatch::new(),
+        written: Installation { height, bytes: 0 },
+        progress,
+    };
     for cf in Cf::ALL.into_iter().filter(|cf| cf.is_shared()) {
-        copy(kv, image, cf, proven, |bytes| {
-            written.bytes += bytes;
-            progress.send_replace(Some(written));
-        })?;
+        // This node's certificates are kept: they are of the same chain, and one of them may be
+        // impossible to make again.
+        if cf != Cf::Certificates {
+            copy.batch.delete_range(cf, KeyRange::all());
+        }
     }
+    copy.proven_rows(image)?;
+    copy.indexes(image)?;
+    copy.certificates(image)?;
+    copy.marker(image)?;
+    let bytes = copy.finish()?;
     let mut batch = WriteBatch::new();
     tables::put_installing(&mut batch, None);
     kv.write(batch, Durability::Synced)?;
     progress.send_replace(None);
-    tracing::info!(height, bytes = written.bytes, "an image is installed");
+    tracing::info!(height, bytes, "an image is installed");
     Ok(())
 }
 
-/// Copies one column family. The image's certificates above the newest proven one were not checked
-/// and are not copied. This node's certificates are kept: they are of the same chain, and one of
-/// them may be impossible to make again.
-fn copy(
-    kv: &dyn Kv,
-    image: &dyn KvView,
-    cf: Cf,
-    proven: u64,
-    mut report: impl FnMut(u64),
-) -> Result<(), StateError> {
-    let mut batch = WriteBatch::new();
-    let range = match cf {
-        Cf::Certificates => tables::certificates_up_to(proven),
-        _ => {
-            batch.delete_range(cf, KeyRange::all());
-            KeyRange::all()
+/// The writes of an installation, some megabytes at a time.
+struct Copy<'a> {
+    kv: &'a dyn Kv,
+    batch: WriteBatch,
+    written: Installation,
+    progress: &'a watch::Sender<Option<Installation>>,
+}
+
+impl Copy<'_> {
+    fn proven_rows(&mut self, image: &dyn KvView) -> Result<(), StateError> {
+        for (cf, range) in tables::proven_ranges(self.written.height) {
+            for entry in image.scan(cf, range, Direction::Forward)? {
+                let (key, value) = entry?;
+                self.batch.put(cf, key, value);
+                self.write_if_large()?;
+            }
+            self.write()?;
         }
-    };
-    for entry in image.scan(cf, range, Direction::Forward)? {
-        let (key, value) = entry?;
-        batch.put(cf, key, value);
-        if batch.size_bytes() >= INSTALL_BATCH_BYTES {
-            report(batch.size_bytes() as u64);
-            kv.write(std::mem::take(&mut batch), Durability::Unsynced)?;
-        }
+        Ok(())
     }
-    report(batch.size_bytes() as u64);
-    kv.write(batch, Durability::Unsynced)?;
-    Ok(())
+
+    /// The indexes are made of the blocks: the sender's could name anything.
+    fn indexes(&mut self, image: &dyn KvView) -> Result<(), StateError> {
+        for height in 0..=self.written.height {
+            let receipts = tables::receipts(image, height)?;
+            let receipts: Vec<_> = receipts.into_iter().map(Arc::new).collect();
+            let events = tables::events(image, height)?;
+            tables::put_indexes(&mut self.batch, height, &receipts, &events);
+            self.write_if_large()?;
+        }
+        Ok(())
+    }
+
+    /// The certificates that were checked: the newest proves every header but those that change the
+    /// validators, which have their own.
+    fn certificates(&mut self, image: &dyn KvView) -> Result<(), StateError> {
+        let Some(newest) = tables::newest_certified(image, 0)? else {
+            return Ok(());
+        };
+        for change in tables::set_changes(image, 1..newest)? {
+            let (height, ..) = change?;
+            let certified = prove::certified_header(image, height)?;
+            tables::put_certificate(&mut self.batch, &certified.certificate);
+            self.write_if_large()?;
+        }
+        let newest = prove::certified_header(image, newest)?;
+        tables::put_certificate(&mut self.batch, &newest.certificate);
+        Ok(())
+    }
+
+    /// This node continues after the last block's entry, whatever its sender had applied.
+    fn marker(&mut self, image: &dyn KvView) -> Result<(), StateError> {
+        if let Some(position) = tables::position(image)? {
+            tables::put_marker(&mut self.batch, &position);
+        }
+        Ok(())
+    }
+
+    fn write_if_large(&mut self) -> Result<(), StateError> {
+        if self.batch.size_bytes() >= INSTALL_BATCH_BYTES {
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<(), StateError> {
+        let batch = std::mem::take(&mut self.batch);
+        let bytes = self.written.bytes.saturating_add(batch.size_bytes() as u64);
+        self.written.bytes = bytes;
+        self.kv.write(batch, Durability::Unsynced)?;
+        self.progress.send_replace(Some(self.written));
+        Ok(())
+    }
+
+    /// Writes the rest and returns the bytes of all.
+    fn finish(mut self) -> Result<u64, StateError> {
+        self.write()?;
+        Ok(self.written.bytes)
+    }
 }

@@ -1,25 +1,29 @@
 //! The checks of another node's image before it is installed.
 //!
-//! From the genesis file upwards: its newest header is certified; the state has that header's state
-//! root; each header is the parent of the next; the bodies of every block have the roots in its
+//! From the genesis file upwards: each change of the validators is certified by those before it;
+//! the newest header is certified; the state has that header's state root; each header is the
+//! parent of the next; the bodies of every block have the roots in its
 //! header; the tree over the headers, the places of the transactions, the validators and the newest
-//! certificate are those of these blocks; certificates above it are not installed. Only the indexes
-//! of events by device and of receipts by subject are not checked: they point to records that were
-//! checked, and answer nothing by themselves.
+//! certificate are those of these blocks; the position of consensus is the one whose digest is in
+//! the certified header. Nothing else in an image is installed (see `snapshot`): not its indexes,
+//! not its other certificates, not the entry that its sender applied last.
 
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
+use lamplighter_state::tables::SetChangeRow;
 use lamplighter_state::tree::Tree;
-use lamplighter_state::{StateError, View, prove, tables};
+use lamplighter_state::{StateError, View, prove, set_path, tables};
 use lamplighter_store::{Kv, KvView, StoreError};
 use lamplighter_types::codec::{self, CodecError};
-use lamplighter_types::limits::{PROOF_BYTES_MAX, SET_CHANGES_MAX};
+use lamplighter_types::limits::PROOF_BYTES_MAX;
 use lamplighter_types::merkle::{History, list};
-use lamplighter_types::proof::{HeaderProof, ProofError, VALIDATOR_SET_KEY, verify_head};
-use lamplighter_types::{Genesis, Hash, Header};
+use lamplighter_types::proof::{
+    CertifiedHeader, HeaderProof, ProofError, TrustedSet, VALIDATOR_SET_KEY,
+};
+use lamplighter_types::{CertificateError, Genesis, Hash, Header};
 
 use crate::chain::{Head, named_nodes};
 
@@ -34,7 +38,7 @@ pub enum ImageError {
     #[error("its header is not certified")]
     Uncertified(#[source] ProofError),
     #[error("its newest certificate does not hold")]
-    Certificate(#[source] ProofError),
+    Certificate(#[source] CertificateError),
     #[error("it is not whole, or not what its header says")]
     State(#[from] StateError),
     #[error("{what} at height {height} is not what the certified header says")]
@@ -69,19 +73,49 @@ pub(crate) fn check(
     genesis: &Genesis,
 ) -> Result<(Arc<dyn KvView>, Head), ImageError> {
     let proof = read_proof(dir)?;
-    let header = proof.verify(genesis).map_err(ImageError::Uncertified)?;
     let image = kv.read_checkpoint(dir)?;
-    let head = load_head(image.clone(), &genesis.chain_id())?;
-    if head.header != *header {
-        let height = head.header.height;
+    let trusted = check_set_changes(&*image, genesis, proof.head.header.height)?;
+    let header = proof.verify(&trusted).map_err(ImageError::Uncertified)?;
+    // Before anything of the size that the sender chose is read.
+    if tables::head_height(&*image)? != Some(header.height)
+        || tables::header(&*image, header.height)?.as_ref() != Some(header)
+    {
         return Err(ImageError::Contents {
             what: "the newest header",
-            height,
+            height: header.height,
         });
     }
+    let head = load_head(image.clone(), &genesis.chain_id())?;
     check_blocks(&*image, &head)?;
-    check_certificate(&*image, genesis)?;
+    check_certificate(&*image, &head)?;
+    check_position(&*image, &head)?;
     Ok((image, head))
+}
+
+/// Checks the changes of the validators below a height that have a certificate in the image, from
+/// the genesis file up to the first that has none, and returns the set that they lead to. This node
+/// would serve and build on every one of them, so none is skipped. A change at the height itself is
+/// certified by the set before it.
+fn check_set_changes(
+    image: &dyn KvView,
+    genesis: &Genesis,
+    below: u64,
+) -> Result<TrustedSet, ImageError> {
+    let mut trusted = TrustedSet::from(genesis);
+    for change in tables::set_changes(image, 1..below)? {
+        let (height, ..) = change?;
+        if tables::certificate(image, height)?.is_none() {
+            break;
+        }
+        let changes = set_path::changes(image, &[height])?;
+        let in_force = changes.iter().all(|c| c.in_force == trusted.set);
+        if !in_force {
+            let what = "the set in force";
+            return Err(ImageError::Contents { what, height });
+        }
+        trusted = trusted.advance(&changes).map_err(ImageError::Uncertified)?;
+    }
+    Ok(trusted)
 }
 
 /// Reads the head from a store and checks its base: the chain, the state tree's root.
@@ -110,8 +144,7 @@ pub(crate) fn load_head(store: Arc<dyn KvView>, chain_id: &Hash) -> Result<Head,
             got: tree.root().to_string(),
         });
     }
-    let history: History = tables::load_history(&*store, height + 1)?;
-    let last_batch = tables::last_batch(&*store)?;
+    let history: History = tables::load_history(&*store, height.saturating_add(1))?;
     let view = View::new(store);
     let validators = named_nodes(&view)?.validators;
     let hash = header.hash();
@@ -121,7 +154,6 @@ pub(crate) fn load_head(store: Arc<dyn KvView>, chain_id: &Hash) -> Result<Head,
         tree,
         history,
         validators,
-        last_batch,
     })
 }
 
@@ -129,10 +161,8 @@ pub(crate) fn load_head(store: Arc<dyn KvView>, chain_id: &Hash) -> Result<Head,
 fn check_blocks(image: &dyn KvView, head: &Head) -> Result<(), ImageError> {
     let mut history = History::new();
     let mut parent = Hash::ZERO;
-    let mut transactions = 0;
-    let mut changes = tables::set_changes(image, 1..u64::MAX, SET_CHANGES_MAX)?
-        .into_iter()
-        .peekable();
+    let (mut transactions, mut nodes) = (0, 0);
+    let mut changes = tables::set_changes(image, 1..u64::MAX)?.peekable();
     let mut in_force = tables::validators_at(image, 0)?.hash();
     for height in 0..=head.header.height {
         let wrong = |what| ImageError::Contents { what, height };
@@ -143,15 +173,22 @@ fn check_blocks(image: &dyn KvView, head: &Head) -> Result<(), ImageError> {
         if header.validators_hash != in_force {
             return Err(wrong("who validates"));
         }
-        if let Some((_, next, path)) = changes.next_if(|(at, ..)| *at == height) {
+        // A row that does not decode is an error at once.
+        let is_here = |row: &Result<SetChangeRow, _>| row.as_ref().map_or(true, |r| r.0 == height);
+        if let Some(row) = changes.next_if(is_here) {
+            let (_, next, path) = row?;
             let value = codec::encode(&next);
             path.verify_value(VALIDATOR_SET_KEY, &value, &header.state_root)
                 .map_err(|_| wrong("who validates from here on"))?;
-            in_force = next.hash();
+            let before = std::mem::replace(&mut in_force, next.hash());
+            if before == in_force {
+                return Err(wrong("a change of the validators"));
+            }
         }
         transactions += check_bodies(image, &header)?;
         parent = header.hash();
         for node in history.append(&parent) {
+            nodes += 1;
             if tables::history_node(image, node.level, node.index)? != node.hash {
                 return Err(wrong("the history"));
             }
@@ -166,6 +203,9 @@ fn check_blocks(image: &dyn KvView, head: &Head) -> Result<(), ImageError> {
     }
     if tables::count_places(image)? != transactions {
         return Err(wrong("the number of transactions"));
+    }
+    if tables::count_history_nodes(image)? != nodes {
+        return Err(wrong("the size of the history"));
     }
     if changes.next().is_some() || in_force != head.validators.hash() {
         return Err(wrong("who validates next"));
@@ -197,13 +237,39 @@ fn check_bodies(image: &dyn KvView, header: &Header) -> Result<u64, ImageError> 
     Ok(transactions.len() as u64)
 }
 
-/// Checks the newest certificate in the image, which this node would serve and build on.
-fn check_certificate(image: &dyn KvView, genesis: &Genesis) -> Result<(), ImageError> {
+/// Checks the newest certificate in the image, which this node would serve and build on. Its header
+/// and the validators were checked.
+fn check_certificate(image: &dyn KvView, head: &Head) -> Result<(), ImageError> {
     let Some(height) = tables::newest_certified(image, 0)? else {
         return Ok(());
     };
-    let certified = prove::certified_header(image, height)?;
-    let changes = prove::set_changes(image, height)?;
-    let checked = verify_head(&certified, &changes, genesis);
-    checked.map(|_| ()).map_err(ImageError::Certificate)
+    if height > head.header.height {
+        let what = "the newest certificate";
+        return Err(ImageError::Contents { what, height });
+    }
+    let CertifiedHeader {
+        header,
+        certificate,
+    } = prove::certified_header(image, height)?;
+    if certificate.height != height || certificate.header != header.hash() {
+        let what = "the newest certificate";
+        return Err(ImageError::Contents { what, height });
+    }
+    let set = tables::validators_at(image, height)?;
+    certificate.verify(&set).map_err(ImageError::Certificate)
+}
+
+/// Checks the position of consensus, by which the receiver continues with the log. The membership
+/// in it needs no other reason than the certificate: no honest validator computes this header from
+/// a log with another one.
+fn check_position(image: &dyn KvView, head: &Head) -> Result<(), ImageError> {
+    let position = tables::position(image)?;
+    let digest = position.map_or(Hash::ZERO, |marker| Hash::of(&marker));
+    if digest == head.header.position {
+        return Ok(());
+    }
+    Err(ImageError::Contents {
+        what: "the position in the log",
+        height: head.header.height,
+    })
 }

@@ -5,6 +5,10 @@
 //! entry is applied again, to the same block. There is no repair code; a restart is "apply what
 //! comes after the marker".
 
+#[cfg(test)]
+mod tests;
+
+use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,17 +18,22 @@ use lamplighter_consensus::{Committed, Fatal, Rejected, StateMachine};
 use lamplighter_contracts::BlockContext;
 use lamplighter_contracts::execute;
 use lamplighter_contracts::tables::Table;
-use lamplighter_state::{Changes, Overlay, StateError, tables};
+use lamplighter_state::tree::Tree;
+use lamplighter_state::{Changes, Overlay, StateError, View, tables};
 use lamplighter_store::{Durability, WriteBatch};
 use lamplighter_system::error_chain;
+use lamplighter_types::codec::CodecError;
+use lamplighter_types::limits::BLOCK_TIME_MS_MAX;
 use lamplighter_types::merkle::list;
 use lamplighter_types::{HEADER_VERSION, Hash, Header, Outcome, Receipt, SignedTransaction, codec};
 use tokio::sync::watch;
 
 use super::snapshot::{self, Installation};
 use super::snapshot_check::{ImageError, check};
+use crate::alarms::{Alarms, NodeAlarm};
 use crate::blocking::Blocking;
 use crate::chain::{Chain, ExecutedBlock, Halt, HeadInfo, named_nodes, put_block};
+use crate::clock_comparison::ClockComparison;
 use crate::membership::NamedNodes;
 use crate::order::sequencer::Batch;
 use crate::submit::mempool::{Mempool, PendingTransaction};
@@ -35,7 +44,37 @@ pub(crate) struct LedgerStateMachine {
     pub mempool: Arc<Mempool>,
     pub resolver: TicketResolver,
     pub blocking: Blocking,
+    pub alarms: Arc<Alarms>,
+    pub clocks: Arc<ClockComparison>,
     pub installation: watch::Sender<Option<Installation>>,
+}
+
+/// The entry of the log that a block is made of.
+struct Origin {
+    /// Digest of the batch.
+    batch: Hash,
+    /// The time of the block.
+    time_ms: u64,
+    /// The position of consensus after the entry.
+    marker: Vec<u8>,
+}
+
+/// Why a batch makes no block.
+#[derive(Debug, thiserror::Error)]
+enum Void {
+    #[error("it is malformed")]
+    Malformed(#[source] CodecError),
+    #[error("it does not follow the last block's batch")]
+    OutOfOrder,
+    #[error("its block would be later than any can be")]
+    AfterTime,
+}
+
+/// The time of the block of a batch: the leader's, and later than the block before; none if that
+/// is later than any block can be.
+fn block_time(before_ms: u64, batch_ms: u64) -> Option<u64> {
+    let time_ms = before_ms.checked_add(1)?.max(batch_ms);
+    (time_ms <= BLOCK_TIME_MS_MAX).then_some(time_ms)
 }
 
 /// Why the state machine stopped.
@@ -58,25 +97,40 @@ impl LedgerStateMachine {
         Fatal::new(error)
     }
 
-    /// Applies one entry. A void batch (malformed, or not following the last one) makes no block.
+    /// Reads a batch that makes a block; none if it is void: malformed, not following the last one,
+    /// or of a time after which no block can be. The same on every node.
+    fn read_batch(&self, bytes: &[u8], log_index: u64) -> Option<(Batch, u64)> {
+        let head = self.chain.head();
+        let read = Batch::decode(bytes).map_err(Void::Malformed);
+        let read = read.and_then(|batch| {
+            if batch.parent != self.chain.last_batch() {
+                return Err(Void::OutOfOrder);
+            }
+            let time_ms = block_time(head.timestamp_ms, batch.timestamp_ms);
+            time_ms
+                .map(|time_ms| (batch, time_ms))
+                .ok_or(Void::AfterTime)
+        });
+        read.inspect_err(|void| {
+            tracing::error!(log_index, error = void as &dyn Error, "a batch is void");
+            let alarm = NodeAlarm::VoidBatch { log_index };
+            let next = head.height.saturating_add(1);
+            self.alarms.raise_until_certified(alarm, next);
+        })
+        .ok()
+    }
+
+    /// Applies one entry. A void batch makes no block.
     fn apply_entry(&self, entry: Committed) -> Result<Bytes, ApplyError> {
         if let Some(halt) = self.chain.halted() {
-            return Err(ApplyError::Halted(halt.clone()));
+            return Err(ApplyError::Halted(halt));
         }
-        let batch = entry.batch.as_deref().and_then(|bytes| match Batch::decode(bytes) {
-            Ok(batch) if batch.parent == self.chain.last_batch() => {
-                Some((batch, Hash::of(bytes)))
-            }
-            Ok(_) => {
-                tracing::warn!(log_index = entry.log_index, "a batch out of order is void");
-                None
-            }
-            Err(error) => {
-                tracing::error!(log_index = entry.log_index, %error, "a malformed batch is void");
-                None
-            }
+        let bytes = entry.batch.as_deref();
+        let read = bytes.and_then(|bytes| {
+            let (batch, time_ms) = self.read_batch(bytes, entry.log_index)?;
+            Some((batch, time_ms, Hash::of(bytes)))
         });
-        let Some((batch, digest)) = batch else {
+        let Some((batch, time_ms, digest)) = read else {
             let mut writes = WriteBatch::new();
             tables::put_marker(&mut writes, &entry.marker);
             self.chain
@@ -85,10 +139,15 @@ impl LedgerStateMachine {
                 .map_err(StateError::from)?;
             return Ok(Bytes::new());
         };
+        let origin = Origin {
+            batch: digest,
+            time_ms,
+            marker: entry.marker,
+        };
         let verified = self.verify(batch.transactions);
-        let block = self.execute(batch.timestamp_ms, verified)?;
+        let block = self.execute(&origin, verified)?;
         let height = block.header.height;
-        let block = self.write(block, digest, &entry.marker)?;
+        let block = self.write(block, &origin.marker)?;
         self.resolver.resolve_block(&block)?;
         Ok(Bytes::copy_from_slice(&height.to_be_bytes()))
     }
@@ -124,14 +183,14 @@ impl LedgerStateMachine {
     /// Executes the transactions and makes the block in memory.
     fn execute(
         &self,
-        timestamp_ms: u64,
+        origin: &Origin,
         transactions: Vec<PendingTransaction>,
     ) -> Result<ExecutedBlock, StateError> {
         let head = self.chain.read_head();
         let context = BlockContext {
             chain_id: self.chain.chain_id(),
             height: head.header.height + 1,
-            time_ms: timestamp_ms.max(head.header.timestamp_ms + 1),
+            time_ms: origin.time_ms,
         };
         let mut overlay = Overlay::new(self.chain.live_view());
         let notifications = execute::begin_block(&mut overlay, &context)?;
@@ -166,6 +225,8 @@ impl LedgerStateMachine {
             state_root: Hash::ZERO,
             history_root: head.history.root(),
             validators_hash: head.validators.hash(),
+            batch: origin.batch,
+            position: Hash::of(&origin.marker),
         };
         Ok(ExecutedBlock {
             header,
@@ -176,31 +237,42 @@ impl LedgerStateMachine {
         })
     }
 
-    /// Advances the tree, completes the header, and writes everything in one batch.
-    fn write(
-        &self,
-        mut block: ExecutedBlock,
-        batch: Hash,
-        marker: &[u8],
-    ) -> Result<ExecutedBlock, StateError> {
+    /// Advances the tree, completes the header, and writes everything in one batch. If that fails,
+    /// the head is what the store has: this node stays readable, and its proofs must hold.
+    fn write(&self, mut block: ExecutedBlock, marker: &[u8]) -> Result<ExecutedBlock, StateError> {
+        let named = self.named_after(&block.changes)?;
         self.chain.advance(|head| {
+            let history = head.history.clone();
             block.header.state_root = head.tree.apply(&block.changes);
-            let named = self.named_after(&block.changes)?;
             let mut writes = WriteBatch::new();
             let changed = named.as_ref().map(|named| &*named.validators);
             put_block(&mut writes, head, &block, changed);
-            tables::put_last_batch(&mut writes, &batch);
+            tables::put_position(&mut writes, marker);
             tables::put_marker(&mut writes, marker);
-            self.chain.kv().write(writes, Durability::Unsynced)?;
-            head.last_batch = batch;
+            let written = self.chain.kv().write(writes, Durability::Unsynced);
+            // A write that failed may be stored nevertheless.
+            if written.is_err() && !self.is_stored(&block.header) {
+                head.history = history;
+                let stored = self.chain.live_view();
+                if let Err(error) = revert(&mut head.tree, &block.changes, &stored) {
+                    tracing::error!(%error, "no proofs can be made any more");
+                }
+                return written.map(|()| block).map_err(Into::into);
+            }
             head.hash = block.header.hash();
             head.header = block.header.clone();
             if let Some(named) = named {
                 head.validators = named.validators.clone();
                 self.chain.update_membership(Some(named))?;
             }
+            written?;
             Ok(block)
         })
+    }
+
+    fn is_stored(&self, header: &Header) -> bool {
+        let stored = tables::header(&*self.chain.store(), header.height);
+        stored.is_ok_and(|stored| stored.as_ref() == Some(header))
     }
 
     /// The nodes that the state names after these changes, if they change them.
@@ -220,8 +292,19 @@ impl LedgerStateMachine {
         if head.header.height < height || in_image != Some(hash) {
             return Err(ImageError::Contradiction { height });
         }
-        Ok(tables::marker(&*image)?)
+        Ok(tables::position(&*image)?)
     }
+}
+
+/// Takes the changes of a block that was not written out of the tree: what is stored counts.
+fn revert(tree: &mut Tree, changes: &Changes, stored: &View) -> Result<(), StateError> {
+    let mut before = Vec::with_capacity(changes.writes.len());
+    for key in changes.writes.keys() {
+        let value = stored.get_bytes(key)?;
+        before.push((Hash::of(key), value.map(|value| Hash::of(&value))));
+    }
+    tree.update(before);
+    Ok(())
 }
 
 /// Returns whether a state key is of a table that names nodes.
@@ -246,10 +329,23 @@ impl StateMachine for LedgerStateMachine {
         entries.into_iter().map(apply).collect()
     }
 
+    fn may_acknowledge(&self, batch: &Bytes) -> bool {
+        // A malformed batch is void when it is applied; its time says nothing.
+        Batch::time_of(batch).is_none_or(|time_ms| self.clocks.is_timely(time_ms))
+    }
+
+    fn on_early_batch(&self, leader: u64, batch: &Bytes, is_proposer: bool) {
+        if let Some(time_ms) = Batch::time_of(batch) {
+            self.clocks.record_early(leader, time_ms, is_proposer);
+        }
+    }
+
+    fn may_follow(&self, leader: u64) -> bool {
+        self.clocks.may_lead(leader)
+    }
+
     fn build_snapshot(&self, dir: &Path) -> Result<Option<Vec<u8>>, Fatal> {
-        snapshot::build(&self.chain, dir)
-            .map(Some)
-            .map_err(Fatal::new)
+        snapshot::build(&self.chain, dir).map_err(Fatal::new)
     }
 
     async fn seal_snapshot(&self, dir: &Path) -> Result<(), Fatal> {

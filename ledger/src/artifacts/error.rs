@@ -37,6 +37,18 @@ pub enum ArtifactError {
          or drop one, or wait; they expire after a day without a byte"
     )]
     TooManyAccountUploads(usize),
+    #[error(
+        "the accounts of this organization have {0} unfinished uploads at this node, which is the \
+         most allowed: finish or drop one, or wait; they expire after a day without a byte"
+    )]
+    TooManyOrganizationUploads(usize),
+    #[error(
+        "what this organization has uploaded or published, and no approver has released, would \
+         take more than the {bytes_max} bytes allowed"
+    )]
+    OrganizationQuota { bytes_max: u64 },
+    #[error("a release names artifact {0}, so it is not dropped")]
+    Published(Hash),
     #[error("the artifacts would take more than the {bytes_max} bytes allowed")]
     Quota { bytes_max: u64 },
     #[error("there is no artifact {0} here")]

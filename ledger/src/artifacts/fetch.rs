@@ -3,7 +3,7 @@ use bytes::Bytes;
 use lamplighter_types::Hash;
 use lamplighter_types::artifact::{GROUP_BYTES, Groups};
 
-use super::{ArtifactError, Artifacts, Uploader};
+use super::{ArtifactError, Artifacts, Charge, Uploader};
 use crate::message::{ArtifactRequest, RANGE_BYTES_MAX};
 
 /// Why a peer did not answer a request.
@@ -27,20 +27,26 @@ pub trait ArtifactPeers: Send + Sync {
 }
 
 impl Artifacts {
-    /// Fetches an artifact from the peers unless it is here. Each group is checked when it arrives;
-    /// a peer that sends wrong bytes is not asked further; fetched bytes stay for the next try.
-    pub async fn fetch_missing(
+    /// Fetches an artifact from the peers unless it is here, and counts its bytes to `charge`. Each
+    /// group is checked when it arrives; a peer that sends wrong bytes is not asked further;
+    /// fetched bytes stay for the next try. Nothing is reserved for bytes that no peer shows.
+    pub(crate) async fn fetch_missing(
         &self,
         digest: Hash,
         size_bytes: u64,
+        charge: &Charge,
         peers: &impl ArtifactPeers,
     ) -> Result<(), ArtifactError> {
-        let offset = self.begin(&Uploader::Node, digest, size_bytes).await?;
-        if offset == size_bytes && self.size(&digest).is_some() {
+        if self.size(&digest).is_some() {
             return Ok(());
         }
+        let fetch = Fetch {
+            digest,
+            size_bytes,
+            charge,
+        };
         for peer in peers.peers() {
-            match self.fetch_from(digest, size_bytes, peers, peer).await {
+            match self.fetch_from(&fetch, peers, peer).await {
                 Ok(()) => return Ok(()),
                 Err(FetchError::Peer(failure)) => {
                     tracing::debug!(%digest, peer, %failure, "another peer is asked");
@@ -53,21 +59,22 @@ impl Artifacts {
 
     async fn fetch_from(
         &self,
-        digest: Hash,
-        size_bytes: u64,
+        fetch: &Fetch<'_>,
         peers: &impl ArtifactPeers,
         peer: u64,
     ) -> Result<(), FetchError> {
+        let &Fetch {
+            digest,
+            size_bytes,
+            charge,
+        } = fetch;
         let values = peers
             .fetch(peer, ArtifactRequest::Groups { digest })
             .await?;
         let groups = Groups::from_bytes(digest, size_bytes, &values);
         let groups = groups.map_err(|_| PeerFailure::Wrong)?;
-        loop {
-            let offset = self.offset(&Uploader::Node, digest).await?;
-            if offset == size_bytes {
-                return Ok(());
-            }
+        let mut offset = self.fetched(digest, size_bytes).await?;
+        while offset < size_bytes {
             let length = (size_bytes - offset).min(RANGE_BYTES_MAX);
             let request = ArtifactRequest::Range {
                 digest,
@@ -76,10 +83,32 @@ impl Artifacts {
             };
             let bytes = peers.fetch(peer, request).await?;
             check(&groups, offset, length, &bytes)?;
-            let node = &Uploader::Node;
-            self.append(node, digest, offset, bytes).await?;
+            // Only now: the groups of a small artifact prove nothing by themselves.
+            if self.begin_fetch(digest, size_bytes, charge).await? == offset {
+                self.append(&Uploader::Node, digest, offset, bytes).await?;
+            }
+            offset = self.offset(&Uploader::Node, digest).await?;
+        }
+        // The node may have stopped between the last byte and the check of the whole.
+        self.begin_fetch(digest, size_bytes, charge).await?;
+        Ok(())
+    }
+
+    /// The number of bytes that earlier tries have fetched.
+    async fn fetched(&self, digest: Hash, size_bytes: u64) -> Result<u64, ArtifactError> {
+        match self.announced(&(digest, Uploader::Node)) {
+            Ok(announced) if announced == size_bytes => self.offset(&Uploader::Node, digest).await,
+            // Nothing was fetched, or an artifact of another size was announced by its digest.
+            Ok(_) | Err(_) => Ok(0),
         }
     }
+}
+
+/// An artifact to be fetched.
+struct Fetch<'a> {
+    digest: Hash,
+    size_bytes: u64,
+    charge: &'a Charge,
 }
 
 /// Checks the groups that lie whole in a piece. After a power failure the first piece may begin in

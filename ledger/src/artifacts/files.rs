@@ -1,9 +1,12 @@
 //! The files of the artifact store. All functions block.
 //!
-//! `<digest>` is complete and was verified; `<digest>.groups` are its group values;
-//! `<digest>.<size>.<account>.part` is being uploaded, `<digest>.<size>.part` is being fetched by
-//! this node; `<digest>.damaged` was found damaged. A complete file appears by rename after it was
-//! synced, so a crash leaves either a part that can be continued or the whole.
+//! `<digest>` is complete and was verified; `<digest>.groups` are its group values, and
+//! `<digest>.owner` is the organization that uploaded it;
+//! `<digest>.<size>.<account>@<organization>.part` is being uploaded, `<digest>.<size>.part` is
+//! being fetched by this node; `<digest>.damaged` was found damaged. A complete file appears by
+//! rename after it was synced, so a crash leaves either a part that can be continued or the whole.
+//! The complete file is removed first: a crash leaves the whole artifact, or companions without it,
+//! which the next start removes.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -14,6 +17,7 @@ use std::time::SystemTime;
 
 use lamplighter_system::files::sync_parent;
 use lamplighter_types::artifact::{GROUP_BYTES, Groups, GroupsBuilder};
+use lamplighter_types::limits::ID_BYTES_MAX;
 use lamplighter_types::{Hash, Id};
 
 use super::error::ArtifactError;
@@ -28,26 +32,51 @@ pub enum Uploader {
     Node,
     /// An unknown client of a node without login.
     Anyone,
-    Account(Id),
+    Account {
+        account: Id,
+        /// The organization of the account; the limits of bytes are its.
+        organization: Id,
+    },
 }
 
 /// File name part for [`Uploader::Anyone`]; ids have no capital letters.
 const ANYONE: &str = "ANYONE";
 
+/// Separates account and organization in file names; ids do not have it.
+const AT: char = '@';
+
 impl Uploader {
     /// The uploader in file names; the node itself is not named.
-    fn file_name(&self) -> Option<&str> {
+    fn file_name(&self) -> Option<String> {
         match self {
             Self::Node => None,
-            Self::Anyone => Some(ANYONE),
-            Self::Account(account) => Some(account.as_str()),
+            Self::Anyone => Some(ANYONE.to_owned()),
+            Self::Account {
+                account,
+                organization,
+            } => Some(format!("{account}{AT}{organization}")),
         }
     }
 
     fn from_file_name(name: &str) -> Option<Self> {
-        match name {
-            ANYONE => Some(Self::Anyone),
-            account => Id::new(account).ok().map(Self::Account),
+        if name == ANYONE {
+            return Some(Self::Anyone);
+        }
+        let (account, organization) = name.split_once(AT)?;
+        Some(Self::Account {
+            account: Id::new(account).ok()?,
+            organization: Id::new(organization).ok()?,
+        })
+    }
+
+    /// The organization of the uploader, if it is known.
+    pub(super) fn organization(&self) -> Option<&Id> {
+        match self {
+            Self::Node | Self::Anyone => None,
+            Self::Account {
+                account: _,
+                organization,
+            } => Some(organization),
         }
     }
 }
@@ -61,9 +90,20 @@ pub(super) struct ArtifactFiles {
 /// The artifacts and uploads in the folder.
 #[derive(Debug, Default)]
 pub(super) struct FolderScan {
-    /// Sizes of complete artifacts.
-    pub complete: BTreeMap<Hash, u64>,
+    pub complete: BTreeMap<Hash, CompleteFile>,
     pub uploads: Vec<UploadFile>,
+    /// Files that belong to complete artifacts, with the digests of these.
+    companions: Vec<(Hash, PathBuf)>,
+}
+
+/// The file of a complete artifact.
+#[derive(Debug)]
+pub(super) struct CompleteFile {
+    pub size_bytes: u64,
+    /// Time of the last write.
+    pub modified: SystemTime,
+    /// The organization that uploaded it, if that is known.
+    pub owner: Option<Id>,
 }
 
 /// The file of an unfinished upload.
@@ -73,11 +113,14 @@ pub(super) struct UploadFile {
     pub uploader: Uploader,
     /// The announced size.
     pub size_bytes: u64,
+    /// Bytes in the file.
+    pub length: u64,
     /// Time of the last write.
     pub modified: SystemTime,
 }
 
-/// Parses the name of a part after its digest: `<size>.part`, or `<size>.<account>.part`.
+/// Parses the name of a part after its digest: `<size>.part`, or
+/// `<size>.<account>@<organization>.part`.
 fn parse_part(name: &str) -> Option<(u64, Uploader)> {
     let name = name.strip_suffix(".part")?;
     let (size, uploader) = match name.split_once('.') {
@@ -123,23 +166,82 @@ impl ArtifactFiles {
                 None => (name, None),
             };
             let Ok(digest) = digest.parse() else { continue };
-            let Some(rest) = rest else {
-                scan.complete.insert(digest, metadata.len());
-                continue;
-            };
-            if let Some((size_bytes, uploader)) = parse_part(rest) {
-                scan.uploads.push(UploadFile {
-                    digest,
-                    uploader,
-                    size_bytes,
-                    modified: metadata.modified().map_err(failed())?,
-                });
+            let modified = metadata.modified().map_err(failed())?;
+            match rest {
+                None => {
+                    let complete = CompleteFile {
+                        size_bytes: metadata.len(),
+                        modified,
+                        owner: self.read_owner(&digest),
+                    };
+                    scan.complete.insert(digest, complete);
+                }
+                Some("groups" | "groups-new" | "owner") => {
+                    scan.companions.push((digest, entry.path()));
+                }
+                Some(rest) => {
+                    scan.uploads
+                        .extend(parse_part(rest).map(|(size_bytes, uploader)| UploadFile {
+                            digest,
+                            uploader,
+                            size_bytes,
+                            length: metadata.len(),
+                            modified,
+                        }))
+                }
             }
         }
+        self.remove_strays(&scan)?;
         // The groups are written before the rename; without them the artifact is not complete.
         scan.complete
             .retain(|digest, _| self.groups(digest).exists());
         Ok(scan)
+    }
+
+    /// Removes what a crash has left of artifacts that were removed or not completed. A part that
+    /// is completed afterwards writes its companions again.
+    fn remove_strays(&self, scan: &FolderScan) -> Result<(), ArtifactError> {
+        for (digest, path) in &scan.companions {
+            if !scan.complete.contains_key(digest) {
+                self.remove(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn owner(&self, digest: &Hash) -> PathBuf {
+        self.dir.join(format!("{digest}.owner"))
+    }
+
+    /// The owner in the file, or `None` if there is no readable one: such bytes are only subject
+    /// to more limits.
+    fn read_owner(&self, digest: &Hash) -> Option<Id> {
+        let mut text = String::new();
+        let file = File::open(self.owner(digest)).ok()?;
+        file.take(ID_BYTES_MAX as u64)
+            .read_to_string(&mut text)
+            .ok()?;
+        Id::new(&text).ok()
+    }
+
+    /// Removes a complete artifact with all that belongs to it. The removal need not be durable:
+    /// what comes back after a power failure is collected again.
+    pub fn remove_complete(&self, digest: &Hash) -> Result<(), ArtifactError> {
+        self.remove(&self.complete(digest))?;
+        for companion in [
+            self.groups(digest),
+            self.owner(digest),
+            self.damaged(digest),
+        ] {
+            if let Err(error) = self.remove(&companion) {
+                tracing::warn!(%digest, %error, "a file of a removed artifact stays");
+            }
+        }
+        Ok(())
+    }
+
+    fn damaged(&self, digest: &Hash) -> PathBuf {
+        self.dir.join(format!("{digest}.damaged"))
     }
 
     pub fn length(&self, path: &Path) -> Result<u64, ArtifactError> {
@@ -173,7 +275,12 @@ impl ArtifactFiles {
     ///
     /// Groups first, then the rename: after a crash between them the part is still there and is
     /// completed again.
-    pub fn complete_part(&self, digest: &Hash, part: &Path) -> Result<(), ArtifactError> {
+    pub fn complete_part(
+        &self,
+        digest: &Hash,
+        part: &Path,
+        owner: Option<&Id>,
+    ) -> Result<(), ArtifactError> {
         let groups = hash(part)?
             .finish()
             .map_err(ArtifactError::mismatch(*digest))?;
@@ -183,6 +290,10 @@ impl ArtifactFiles {
                 digest: *digest,
                 got: groups.digest(),
             });
+        }
+        if let Some(owner) = owner {
+            let path = self.owner(digest);
+            fs::write(&path, owner.as_str()).map_err(ArtifactError::io("writing", &path))?;
         }
         self.write_groups(&groups)?;
         let complete = self.complete(digest);
@@ -253,8 +364,8 @@ impl ArtifactFiles {
     /// Takes a damaged artifact out of use; the file is kept for an analysis.
     pub fn quarantine(&self, digest: &Hash) -> Result<(), ArtifactError> {
         let path = self.complete(digest);
-        let aside = self.dir.join(format!("{digest}.damaged"));
-        fs::rename(&path, aside).map_err(ArtifactError::io("moving aside", &path))?;
+        fs::rename(&path, self.damaged(digest))
+            .map_err(ArtifactError::io("moving aside", &path))?;
         sync_parent(&path).map_err(ArtifactError::unsynced(&self.dir))
     }
 }

@@ -1,6 +1,13 @@
 //! Firmware images on this validator: files named by their blake3 digest, verified when they arrive
 //! and whenever they are read, fetched from other validators if they are missing.
+//!
+//! Bytes that an approver has released are counted to the city; all others to the organization that
+//! uploaded or published them, within its limits, so that nobody's bytes keep out a release. A
+//! digest alone takes no space: a fetch reserves its bytes when a peer has shown the first of them.
+//! Bytes of revoked and expired releases are removed when the time of the policy has passed, unless
+//! another release or a rollout at work needs them.
 
+mod collect;
 mod error;
 mod fetch;
 mod files;
@@ -8,6 +15,7 @@ mod index;
 pub(crate) mod replicate;
 mod scrub;
 mod uploads;
+mod wanted;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -15,14 +23,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use lamplighter_types::Hash;
 use lamplighter_types::artifact::Groups;
-use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 
 pub use error::ArtifactError;
 pub use fetch::{ArtifactPeers, PeerFailure};
 use files::ArtifactFiles;
 pub use files::Uploader;
 pub use index::ArtifactLimits;
-use index::Index;
+use index::{Charge, Index};
 pub use scrub::ArtifactScrub;
 pub use uploads::UnfinishedUpload;
 
@@ -39,6 +47,8 @@ struct ArtifactStore {
     index: Mutex<Index>,
     /// Held while an upload becomes an artifact: two uploads of one artifact write the same files.
     completing: AsyncMutex<()>,
+    /// Wakes the replicator when an artifact has become complete.
+    completed: Notify,
     failed: watch::Sender<Option<Arc<str>>>,
     damaged: watch::Sender<(u64, Option<Hash>)>,
 }
@@ -58,6 +68,7 @@ impl Artifacts {
                 limits,
                 index: Mutex::new(Index::new(scan)),
                 completing: AsyncMutex::default(),
+                completed: Notify::new(),
                 failed: watch::Sender::new(None),
                 damaged: watch::Sender::default(),
             })))
@@ -88,7 +99,8 @@ impl Artifacts {
 
     /// The size of a complete artifact.
     pub fn size(&self, digest: &Hash) -> Option<u64> {
-        self.index().complete.get(digest).copied()
+        let index = self.index();
+        index.complete.get(digest).map(|stored| stored.size_bytes)
     }
 
     /// The complete artifacts and their sizes.
@@ -96,7 +108,7 @@ impl Artifacts {
         self.index()
             .complete
             .iter()
-            .map(|(digest, size)| (*digest, *size))
+            .map(|(digest, stored)| (*digest, stored.size_bytes))
             .collect()
     }
 
@@ -116,12 +128,15 @@ impl Artifacts {
     async fn quarantine(&self, digest: Hash, group: u64) -> Result<(), ArtifactError> {
         let artifacts = self.clone();
         run_to_completion(async move {
+            if artifacts.index().complete.remove(&digest).is_none() {
+                // It was collected, or moved aside, while it was read.
+                return Err(ArtifactError::Missing(digest));
+            }
             tracing::error!(
                 %digest,
                 group,
                 "an artifact is damaged on this disk; it is fetched again"
             );
-            artifacts.index().complete.remove(&digest);
             let files = artifacts.0.files.clone();
             let moved = blocking(move || files.quarantine(&digest)).await;
             artifacts.record_failed_sync(moved)?;

@@ -6,10 +6,11 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lamplighter_contracts::firmware;
+use lamplighter_state::StateError;
 use lamplighter_types::{Action, Fact, FirmwareAction, Hash};
 use tokio_util::sync::CancellationToken;
 
+use super::wanted::{Disposition, Dispositions, WantedArtifact};
 use super::{ArtifactPeers, Artifacts, PeerFailure};
 use crate::alarms::{Alarms, NodeAlarm};
 use crate::chain::Chain;
@@ -18,12 +19,15 @@ use crate::read::feed::Subscription;
 use crate::submit::mempool::Verdict;
 use crate::submit::node_account::NodeAccount;
 
-/// Time between two passes while artifacts are missing.
-const RETRY_EVERY: Duration = Duration::from_secs(2);
+/// Time until the next pass while artifacts are missing; it doubles.
+const RETRY_FIRST: Duration = Duration::from_secs(2);
+/// Longest time between two passes while artifacts are missing: an image that is uploaded after its
+/// release was published waits no longer.
+const RETRY_MAX: Duration = Duration::from_secs(16);
 /// Time between two searches for abandoned uploads.
 const EXPIRE_EVERY: Duration = Duration::from_secs(600);
-/// Artifacts read at once in a pass.
-const PAGE: usize = 256;
+/// Time between two searches for artifacts that are not needed any more; they are kept for days.
+const COLLECT_EVERY: Duration = Duration::from_secs(600);
 /// Deadline for a transaction of the node to be in a block.
 const COMMIT_WITHIN: Duration = Duration::from_secs(30);
 
@@ -47,67 +51,123 @@ impl ArtifactReplicator {
     }
 
     async fn replicate(&self, mut feed: Subscription) {
-        let mut complete = false;
         let mut damaged = self.artifacts.damaged();
+        let mut retry = RETRY_FIRST;
         loop {
-            if !complete {
-                complete = self.hold_all().await;
-            }
-            let running = tokio::select! {
-                running = next_release(&mut feed) => running,
-                () = tokio::time::sleep(RETRY_EVERY), if !complete => true,
+            let wait = match self.pass().await {
+                Pass::Complete => COLLECT_EVERY,
+                Pass::Again => continue,
+                Pass::Retry => retry,
+            };
+            // What nobody has (yet) is asked for less and less often.
+            retry = (retry * 2).min(RETRY_MAX);
+            tokio::select! {
+                running = next_release(&mut feed) => {
+                    if !running {
+                        return;
+                    }
+                    retry = RETRY_FIRST;
+                }
+                () = tokio::time::sleep(wait) => {}
+                () = self.artifacts.0.completed.notified() => {}
                 Ok(()) = damaged.changed() => {
                     if let (_, Some(digest)) = *damaged.borrow_and_update() {
                         self.alarms.raise(NodeAlarm::DamagedArtifact(digest));
                     }
-                    true
+                    retry = RETRY_FIRST;
                 }
-            };
-            if !running {
-                return;
             }
-            complete = false;
         }
     }
 
-    /// Goes through the artifacts that this node has not reported as held. Returns whether all are
-    /// done.
-    async fn hold_all(&self) -> bool {
+    /// Collects what is not needed any more, then holds what this node should hold and has not
+    /// reported.
+    async fn pass(&self) -> Pass {
+        let (mut done, wanted) = match self.collect().await {
+            Ok(collected) => collected,
+            Err(error) => {
+                tracing::error!(%error, "the artifacts can't be listed");
+                return Pass::Retry;
+            }
+        };
+        let wanted = if self.is_validator() {
+            wanted
+        } else {
+            Vec::new()
+        };
+        for wanted in wanted {
+            // One that was damaged here since this node reported it is fetched again.
+            let reported = wanted.artifact.holders.contains(&self.node);
+            let missing = self.artifacts.size(&wanted.artifact.digest).is_none();
+            if reported && !missing {
+                continue;
+            }
+            let held = self.hold(&wanted, reported).await;
+            done &= held;
+            if held && missing && !wanted.is_released() {
+                // It may have taken long: what was released meanwhile comes first.
+                return Pass::Again;
+            }
+        }
+        if done { Pass::Complete } else { Pass::Retry }
+    }
+
+    fn is_validator(&self) -> bool {
         let validators = self.chain.read_head().validators.clone();
-        if validators.by_node(self.node).is_none() {
-            return true;
-        }
-        let mut after: Option<Hash> = None;
-        let mut all = true;
-        loop {
-            let page = firmware::artifacts(&self.chain.live_view(), after.as_ref(), PAGE);
-            let page = match page {
-                Ok(page) => page,
-                Err(error) => {
-                    tracing::error!(%error, "the artifacts can't be listed");
-                    return false;
+        validators.by_node(self.node).is_some()
+    }
+
+    /// Removes the artifacts that are not needed any more, and counts the others to those who
+    /// answer for them. Returns whether all is removed, and what this node should hold.
+    ///
+    /// First the ledger is told that this node no longer holds an artifact, and the bytes are
+    /// removed in a following pass, by a state that has it so. The same task reports holding, so
+    /// the record never names this node without its bytes, whatever is published meanwhile: after a
+    /// crash between the two the bytes are here without the record, and are removed, or reported
+    /// again if a new release needs them.
+    async fn collect(&self) -> Result<(bool, Vec<WantedArtifact>), StateError> {
+        let time_ms = self.chain.read_head().header.timestamp_ms;
+        let dispositions = Dispositions::new(self.chain.consistent_view()?, time_ms)?;
+        let mut done = true;
+        for (digest, size_bytes) in self.artifacts.list() {
+            let collect = match dispositions.of(&digest)? {
+                Disposition::Hold(charge) | Disposition::Keep(charge) => {
+                    self.artifacts.set_charge(&digest, charge);
+                    false
                 }
+                Disposition::Unpublished => self.artifacts.is_abandoned(&digest, SystemTime::now()),
+                Disposition::Collect => true,
             };
-            for artifact in &page {
-                // One that was damaged here since this node reported it is fetched again.
-                let reported = artifact.holders.contains(&self.node);
-                if !reported || self.artifacts.size(&artifact.digest).is_none() {
-                    let (digest, size_bytes) = (artifact.digest, artifact.size_bytes);
-                    all &= self.hold(digest, size_bytes, reported).await;
-                }
+            if !collect {
+                continue;
             }
-            match page.last() {
-                Some(last) if page.len() == PAGE => after = Some(last.digest),
-                _ => return all,
+            if self.is_validator() && dispositions.is_holder(&digest, size_bytes, self.node)? {
+                let action = FirmwareAction::DropArtifact {
+                    artifact: digest,
+                    size_bytes,
+                };
+                self.submit(&digest, action).await;
+                done = false;
+                continue;
+            }
+            tracing::info!(%digest, "an artifact is not needed any more");
+            if let Err(error) = self.artifacts.remove_complete(digest).await {
+                tracing::warn!(%digest, %error, "an artifact can't be removed now");
+                done = false;
             }
         }
+        Ok((done, dispositions.wanted()?))
     }
 
     /// Fetches one artifact if it is missing, and reports it unless that is done already. Returns
     /// whether both succeeded.
-    async fn hold(&self, digest: Hash, size_bytes: u64, reported: bool) -> bool {
+    async fn hold(&self, wanted: &WantedArtifact, reported: bool) -> bool {
+        let WantedArtifact { artifact, charge } = wanted;
+        let (digest, size_bytes) = (artifact.digest, artifact.size_bytes);
         let peers = ValidatorSource(&*self.peers);
-        let fetched = self.artifacts.fetch_missing(digest, size_bytes, &peers);
+        let fetched = self
+            .artifacts
+            .fetch_missing(digest, size_bytes, charge, &peers);
         if let Err(error) = fetched.await {
             tracing::info!(%digest, %error, "an artifact is not here yet");
             return false;
@@ -115,10 +175,19 @@ impl ArtifactReplicator {
         if reported {
             return true;
         }
+        if self.artifacts.size(&digest) != Some(size_bytes) {
+            // The release names a wrong size: nobody will ever hold that.
+            return true;
+        }
         let action = FirmwareAction::HoldArtifact {
             artifact: digest,
             size_bytes,
         };
+        self.submit(&digest, action).await
+    }
+
+    /// Submits a transaction of this node about an artifact; returns whether it succeeded.
+    async fn submit(&self, digest: &Hash, action: FirmwareAction) -> bool {
         let ticket = match self.node_account.submit(Action::Firmware(action)).await {
             Ok(ticket) => ticket,
             Err(error) => {
@@ -131,6 +200,15 @@ impl ArtifactReplicator {
             _ => false,
         }
     }
+}
+
+/// The outcome of a pass through the artifacts.
+enum Pass {
+    Complete,
+    /// There is more to do at once.
+    Again,
+    /// Some artifacts could not be held or removed.
+    Retry,
 }
 
 /// Drops abandoned uploads, from the start on.
@@ -157,7 +235,7 @@ async fn next_release(feed: &mut Subscription) -> bool {
             Ok(None) => return false,
             Err(error) => {
                 tracing::error!(%error, "the feed can't be read: artifacts are replicated later");
-                tokio::time::sleep(RETRY_EVERY).await;
+                tokio::time::sleep(RETRY_FIRST).await;
             }
         }
     }

@@ -1,17 +1,19 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lamplighter_types::Hash;
+use lamplighter_types::limits::ARTIFACT_BYTES_MAX;
+use lamplighter_types::{Hash, Id};
 use tempfile::TempDir;
 
 use super::{
     ArtifactError, ArtifactLimits, ArtifactPeers, ArtifactRequest, ArtifactScrub, Artifacts,
-    PeerFailure, Uploader,
+    Charge, PeerFailure, Uploader,
 };
 
-const NODE: Uploader = Uploader::Node;
+const CLIENT: Uploader = Uploader::Anyone;
 
 fn image(len: usize) -> Vec<u8> {
     (0..len).map(|n| (n * 7 % 253) as u8).collect()
@@ -26,13 +28,13 @@ async fn open(dir: &TempDir) -> Artifacts {
 async fn upload(artifacts: &Artifacts, bytes: &[u8]) -> Hash {
     let digest = Hash::of(bytes);
     let mut offset = artifacts
-        .begin(&NODE, digest, bytes.len() as u64)
+        .begin(&CLIENT, digest, bytes.len() as u64)
         .await
         .unwrap();
     for chunk in bytes.chunks(30_000) {
         let chunk = Bytes::copy_from_slice(chunk);
         offset = artifacts
-            .append(&NODE, digest, offset, chunk)
+            .append(&CLIENT, digest, offset, chunk)
             .await
             .unwrap();
     }
@@ -45,15 +47,18 @@ async fn an_upload_continues_at_its_offset_after_a_restart() {
     let bytes = image(100_000);
     let digest = Hash::of(&bytes);
     let first = open(&dir).await;
-    first.begin(&NODE, digest, 100_000).await.unwrap();
+    first.begin(&CLIENT, digest, 100_000).await.unwrap();
     first
-        .append(&NODE, digest, 0, Bytes::copy_from_slice(&bytes[..40_000]))
+        .append(&CLIENT, digest, 0, Bytes::copy_from_slice(&bytes[..40_000]))
         .await
         .unwrap();
     let second = open(&dir).await;
-    assert_eq!(second.begin(&NODE, digest, 100_000).await.unwrap(), 40_000);
+    assert_eq!(
+        second.begin(&CLIENT, digest, 100_000).await.unwrap(),
+        40_000
+    );
     let wrong = second
-        .append(&NODE, digest, 30_000, Bytes::from_static(b"x"))
+        .append(&CLIENT, digest, 30_000, Bytes::from_static(b"x"))
         .await
         .unwrap_err();
     assert!(matches!(
@@ -65,7 +70,7 @@ async fn an_upload_continues_at_its_offset_after_a_restart() {
     ));
     second
         .append(
-            &NODE,
+            &CLIENT,
             digest,
             40_000,
             Bytes::copy_from_slice(&bytes[40_000..]),
@@ -86,9 +91,9 @@ async fn one_flipped_bit_is_refused_and_no_file_stays() {
     let mut bytes = image(50_000);
     let digest = Hash::of(&bytes);
     bytes[33_333] ^= 4;
-    artifacts.begin(&NODE, digest, 50_000).await.unwrap();
+    artifacts.begin(&CLIENT, digest, 50_000).await.unwrap();
     let refused = artifacts
-        .append(&NODE, digest, 0, Bytes::from(bytes))
+        .append(&CLIENT, digest, 0, Bytes::from(bytes))
         .await
         .unwrap_err();
     assert!(
@@ -98,7 +103,7 @@ async fn one_flipped_bit_is_refused_and_no_file_stays() {
     assert_eq!(artifacts.size(&digest), None);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     assert_eq!(
-        artifacts.begin(&NODE, digest, 50_000).await.unwrap(),
+        artifacts.begin(&CLIENT, digest, 50_000).await.unwrap(),
         0,
         "it can be sent again"
     );
@@ -177,10 +182,12 @@ async fn a_missing_artifact_is_fetched_around_a_liar_and_in_pieces() {
         requests: Mutex::default(),
         answers_max: 2,
     };
-    let failed = artifacts.fetch_missing(digest, 3_000_000, &short).await;
+    let failed = artifacts
+        .fetch_missing(digest, 3_000_000, &Charge::City, &short)
+        .await;
     assert!(matches!(failed, Err(ArtifactError::NoPeer(_))));
     assert_eq!(
-        artifacts.offset(&NODE, digest).await.unwrap(),
+        artifacts.offset(&Uploader::Node, digest).await.unwrap(),
         1 << 20,
         "one good piece stays"
     );
@@ -191,7 +198,7 @@ async fn a_missing_artifact_is_fetched_around_a_liar_and_in_pieces() {
         answers_max: 9,
     };
     artifacts
-        .fetch_missing(digest, 3_000_000, &peers)
+        .fetch_missing(digest, 3_000_000, &Charge::City, &peers)
         .await
         .unwrap();
     assert_eq!(
@@ -241,4 +248,211 @@ async fn a_scrubber_moves_damaged_artifacts_aside() {
         Some(40_000),
         "the other one is whole"
     );
+}
+
+/// Peers that have nothing.
+struct EmptyPeers;
+
+#[async_trait]
+impl ArtifactPeers for EmptyPeers {
+    fn peers(&self) -> Vec<u64> {
+        vec![1, 2, 3]
+    }
+
+    async fn fetch(&self, _: u64, _: ArtifactRequest) -> Result<Bytes, PeerFailure> {
+        Err(PeerFailure::Missing)
+    }
+}
+
+/// Peers that show group values for whatever is asked, and no bytes.
+struct PeersWithoutBytes;
+
+#[async_trait]
+impl ArtifactPeers for PeersWithoutBytes {
+    fn peers(&self) -> Vec<u64> {
+        vec![1]
+    }
+
+    async fn fetch(&self, _: u64, request: ArtifactRequest) -> Result<Bytes, PeerFailure> {
+        match request {
+            // One group: any value fits.
+            ArtifactRequest::Groups { .. } => Ok(Bytes::from_static(&[7; 32])),
+            ArtifactRequest::Range { length, .. } => Ok(Bytes::from(vec![0; length as usize])),
+        }
+    }
+}
+
+fn organization(name: &str) -> Charge {
+    Charge::Organization(Id::new(name).unwrap())
+}
+
+/// A vendor publishes manifests of the largest artifacts, of which there are no bytes: more than
+/// fit on the disk in all.
+#[tokio::test]
+async fn manifests_of_nothing_take_no_space() {
+    let (source_dir, dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let artifacts = open(&dir).await;
+    for n in 0..=255 {
+        let nothing = Hash([n; 32]);
+        let fetched = artifacts
+            .fetch_missing(
+                nothing,
+                ARTIFACT_BYTES_MAX,
+                &organization("evil"),
+                &EmptyPeers,
+            )
+            .await;
+        assert!(
+            matches!(fetched, Err(ArtifactError::NoPeer(_))),
+            "{fetched:?}"
+        );
+        let fetched = artifacts
+            .fetch_missing(
+                Hash::of(&[n]),
+                16_000,
+                &organization("evil"),
+                &PeersWithoutBytes,
+            )
+            .await;
+        assert!(
+            matches!(fetched, Err(ArtifactError::NoPeer(_))),
+            "{fetched:?}"
+        );
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    // Nobody is kept out: neither an upload, nor a fetch of another vendor's release.
+    let begun = artifacts.begin(&CLIENT, Hash([1; 32]), ARTIFACT_BYTES_MAX);
+    assert_eq!(begun.await.unwrap(), 0);
+    let source = open(&source_dir).await;
+    let digest = upload(&source, &image(40_000)).await;
+    let peers = FakePeers {
+        source: &source,
+        liars: Vec::new(),
+        requests: Mutex::default(),
+        answers_max: 9,
+    };
+    artifacts
+        .fetch_missing(digest, 40_000, &organization("acme"), &peers)
+        .await
+        .unwrap();
+    assert_eq!(artifacts.size(&digest), Some(40_000));
+}
+
+/// What is fetched before an approver has released it counts to its organization; what is released
+/// always finds space.
+#[tokio::test]
+async fn unreleased_bytes_leave_space_to_releases() {
+    let (source_dir, dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let source = open(&source_dir).await;
+    let limits = ArtifactLimits {
+        bytes_max: 100_000,
+        unreleased_bytes_max: 50_000,
+        bytes_per_organization_max: 30_000,
+        ..ArtifactLimits::default()
+    };
+    let artifacts = Artifacts::open(dir.path().to_owned(), limits)
+        .await
+        .unwrap();
+    let peers = FakePeers {
+        source: &source,
+        liars: Vec::new(),
+        requests: Mutex::default(),
+        answers_max: 99,
+    };
+    let fetch = async |bytes: &[u8], charge: Charge| {
+        let digest = upload(&source, bytes).await;
+        let size_bytes = bytes.len() as u64;
+        artifacts
+            .fetch_missing(digest, size_bytes, &charge, &peers)
+            .await
+    };
+    fetch(&image(29_000), organization("evil")).await.unwrap();
+    let more = fetch(&image(2_000), organization("evil")).await;
+    assert!(matches!(
+        more,
+        Err(ArtifactError::OrganizationQuota { bytes_max: 30_000 })
+    ));
+    fetch(&image(20_000), organization("acme")).await.unwrap();
+    let more = fetch(&image(3_000), organization("rival")).await;
+    assert!(matches!(
+        more,
+        Err(ArtifactError::Quota { bytes_max: 50_000 })
+    ));
+    fetch(&image(45_000), Charge::City).await.unwrap();
+}
+
+/// A fetch that a restart has interrupted counts with what is on disk, until a peer shows more.
+#[tokio::test]
+async fn a_restart_reserves_nothing_again() {
+    let dir = TempDir::new().unwrap();
+    for n in 0..=255 {
+        let part = format!("{}.{ARTIFACT_BYTES_MAX}.part", Hash([n; 32]));
+        std::fs::write(dir.path().join(part), b"x").unwrap();
+    }
+    let artifacts = open(&dir).await;
+    let begun = artifacts.begin(&CLIENT, Hash([1; 32]), ARTIFACT_BYTES_MAX);
+    assert_eq!(begun.await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_collected_artifact_leaves_nothing_and_is_not_damaged() {
+    let dir = TempDir::new().unwrap();
+    let artifacts = open(&dir).await;
+    let bytes = image(40_000);
+    let digest = upload(&artifacts, &bytes).await;
+    std::fs::write(dir.path().join(format!("{digest}.damaged")), b"x").unwrap();
+    artifacts.remove_complete(digest).await.unwrap();
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    let read = artifacts.read(digest, 0, 10).await;
+    assert!(matches!(read, Err(ArtifactError::Missing(_))));
+    // A reader that had begun before finds no file, and that is no damage.
+    let late = artifacts.quarantine(digest, 0).await;
+    assert!(matches!(late, Err(ArtifactError::Missing(_))));
+    assert_eq!(artifacts.damaged().borrow().0, 0);
+    upload(&artifacts, &bytes).await;
+    assert_eq!(artifacts.size(&digest), Some(40_000));
+}
+
+/// The node stops in the middle of a removal: the rest goes at the next start.
+#[tokio::test]
+async fn a_removal_that_a_crash_interrupted_is_completed() {
+    let dir = TempDir::new().unwrap();
+    let artifacts = open(&dir).await;
+    let digest = upload(&artifacts, &image(40_000)).await;
+    let whole = upload(&artifacts, &image(50_000)).await;
+    std::fs::remove_file(dir.path().join(digest.to_string())).unwrap();
+    let artifacts = open(&dir).await;
+    assert_eq!(artifacts.list(), [(whole, 50_000)]);
+    assert!(!dir.path().join(format!("{digest}.groups")).exists());
+    artifacts.groups(whole).await.unwrap();
+}
+
+/// The uploader drops an artifact while no release names it; others don't. It expires by itself.
+#[tokio::test]
+async fn unpublished_bytes_are_dropped_by_their_owner_or_by_time() {
+    let dir = TempDir::new().unwrap();
+    let by = |account: &str, organization: &str| Uploader::Account {
+        account: Id::new(account).unwrap(),
+        organization: Id::new(organization).unwrap(),
+    };
+    let (ada, eve) = (by("ada", "acme"), by("eve", "evil"));
+    let bytes = image(1_000);
+    let digest = Hash::of(&bytes);
+    let artifacts = open(&dir).await;
+    artifacts.begin(&ada, digest, 1_000).await.unwrap();
+    let piece = Bytes::from(bytes);
+    artifacts.append(&ada, digest, 0, piece).await.unwrap();
+    let artifacts = open(&dir).await;
+    let refused = artifacts.drop_unpublished(&eve, digest).await;
+    assert!(matches!(refused, Err(ArtifactError::Missing(_))));
+    let now = SystemTime::now();
+    let day = Duration::from_secs(24 * 3600);
+    assert!(!artifacts.is_abandoned(&digest, now + 6 * day));
+    assert!(artifacts.is_abandoned(&digest, now + 8 * day));
+    let colleague = by("ben", "acme");
+    artifacts
+        .drop_unpublished(&colleague, digest)
+        .await
+        .unwrap();
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }

@@ -21,11 +21,9 @@ use crate::message::{ATTESTATIONS_MAX, PeerGossip, Peers};
 
 /// Time between two broadcasts of the uncertified attestations.
 const REBROADCAST_EVERY: Duration = Duration::from_secs(1);
-/// Attestations of set changes in one broadcast: everything above a set change waits for it.
-const SET_CHANGES_MAX: usize = 64;
-/// Attestations of other headers in one broadcast, the newest: one certificate covers the headers
-/// below it.
-const UNCERTIFIED_MAX: usize = ATTESTATIONS_MAX - SET_CHANGES_MAX - 1;
+/// Attestations in one broadcast, the newest: one certificate covers the headers below it. There is
+/// space for that of a set change and that of before the last start.
+const UNCERTIFIED_MAX: usize = ATTESTATIONS_MAX - 2;
 /// Headers signed with one sync of the disk.
 const SIGN_MAX: u64 = 256;
 
@@ -48,6 +46,7 @@ impl Attester {
     pub async fn run(self, stop: CancellationToken) {
         let mut uncertified = Uncertified::new();
         let mut head = self.chain.watch_head();
+        let mut certified = self.chain.watch_certified();
         // A crash may have come between a block and its signature.
         head.mark_changed();
         // A timer, not a pause: with a new block all the time there is never a pause.
@@ -57,6 +56,12 @@ impl Attester {
             let result = tokio::select! {
                 changed = head.changed() => match changed {
                     Ok(()) => self.sign_new(&mut uncertified).await,
+                    Err(_) => return,
+                },
+                changed = certified.changed() => match changed {
+                    // What is above a change of the validators may be signed now.
+                    Ok(()) if self.has_unsigned() => self.sign_new(&mut uncertified).await,
+                    Ok(()) => Ok(()),
                     Err(_) => return,
                 },
                 _ = rebroadcast.tick() => self.rebroadcast(&mut uncertified),
@@ -91,6 +96,7 @@ impl Attester {
             .iter()
             .map(|(height, hash)| Attestation::sign(*height, *hash, &self.secret))
             .collect();
+        self.alarms.clear_clock_offset();
         self.drop_certified(uncertified);
         uncertified.extend(attestations.iter().map(|a| (a.height, a.clone())));
         while uncertified.len() > UNCERTIFIED_MAX {
@@ -108,19 +114,24 @@ impl Attester {
 
     /// The headers to sign: new, at a height at which this node signed none, with a plausible time,
     /// and certified by a set that this node is in.
+    ///
+    /// Nothing is signed above a change of the validators that has no certificate of its own. So a
+    /// signature of an honest validator vouches for every change below it, and a verifier may skip
+    /// those (`types::proof` has the argument).
     fn headers_to_sign(&self) -> Result<Vec<(u64, Hash)>, StateError> {
         let head = self.chain.head().height;
+        let held_up_at = self.chain.first_uncertified_change()?;
+        let head = held_up_at.map_or(head, |change| head.min(change));
         let store = &*self.chain.store();
         let last = tables::last_attested(store)?.map_or(0, |(height, _)| height);
         // Far behind, only the newest: its certificate covers the others through the history root.
-        // A header that changes the validators is never left out.
+        // The change that holds up the others is the newest of them.
         let recent = head.saturating_sub(SIGN_MAX - 1);
         let first = (last + 1).max(recent);
         let key = self.secret.public();
         let now_ms = self.clock.now_ms();
         let mut headers = Vec::new();
-        let changes = self.chain.set_changes_in(last + 1..first)?;
-        for height in changes.into_iter().chain(first..=head) {
+        for height in first..=head {
             let Some(header) = tables::header(store, height)? else {
                 continue;
             };
@@ -140,29 +151,40 @@ impl Attester {
         Ok(headers)
     }
 
+    /// True if the newest header is not signed yet.
+    fn has_unsigned(&self) -> bool {
+        let last = tables::last_attested(&*self.chain.store());
+        // A store that fails is reported where headers are signed.
+        !last.is_ok_and(|last| last.is_some_and(|(last, _)| last >= self.chain.head().height))
+    }
+
     fn drop_certified(&self, uncertified: &mut Uncertified) {
         let certified = self.chain.certified_height();
         *uncertified = uncertified.split_off(&(certified + 1));
     }
 
-    /// This node's attestations without a certificate: the newest, and those of set changes, which
-    /// no other node may be able to certify. Those of before the last start are signed again, to
-    /// the same bytes: the hash is on disk.
+    /// This node's attestations without a certificate: the newest, and that of the set change that
+    /// holds up the others, which no other node may be able to certify. Those of before the last
+    /// start are signed again, to the same bytes: the hash is on disk.
     fn to_rebroadcast(&self, mut uncertified: Uncertified) -> Result<Vec<Attestation>, StateError> {
         let store = &*self.chain.store();
         let Some((last, _)) = tables::last_attested(store)? else {
             return Ok(Vec::new());
         };
         let certified = self.chain.certified_height();
-        let changes = self.chain.set_changes_in(certified + 1..last)?;
+        let change = self.chain.first_uncertified_change()?;
         let key = self.secret.public();
-        for height in changes.into_iter().take(SET_CHANGES_MAX).chain([last]) {
+        for height in change.into_iter().chain([last]) {
             if height <= certified || uncertified.contains_key(&height) {
                 continue;
             }
             let Some(hash) = tables::attested(store, height)? else {
                 continue;
             };
+            // Of a log that was dropped since: this height is not attested again.
+            if tables::header_hash(store, height)? != Some(hash) {
+                continue;
+            }
             if self.chain.validators_at(height)?.by_key(&key).is_some() {
                 uncertified.insert(height, Attestation::sign(height, hash, &self.secret));
             }

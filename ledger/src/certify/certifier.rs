@@ -1,35 +1,44 @@
 //! Verifies attestations and certificates of this node and its peers, and stores the certificates.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 use lamplighter_state::{StateError, tables};
 use lamplighter_types::crypto::{SignedMessage, verify_all};
 use lamplighter_types::proof::CertifiedHeader;
-use lamplighter_types::{Attestation, Certificate};
+use lamplighter_types::{Attestation, Certificate, HEADER_VERSION, Header, ValidatorSet};
 
 use super::collector::{Collected, Collector};
 use crate::alarms::{Alarms, NodeAlarm};
 use crate::chain::{Chain, Halt};
+use crate::evidence::EvidenceStore;
 use crate::message::{ATTESTATIONS_MAX, PeerGossip};
 
 pub(crate) struct Certifier {
     chain: Arc<Chain>,
     alarms: Arc<Alarms>,
+    evidence: Arc<EvidenceStore>,
     /// Used by this node's attester and by every message of a peer; held for one attestation.
     collector: Mutex<Collector>,
     peer_certified_height: AtomicU64,
+    /// The newest validators that a peer proved.
+    learned: RwLock<Option<ValidatorSet>>,
 }
 
 impl Certifier {
-    pub fn new(chain: Arc<Chain>, alarms: Arc<Alarms>) -> Self {
+    pub fn new(chain: Arc<Chain>, alarms: Arc<Alarms>, evidence: Arc<EvidenceStore>) -> Self {
         let mut collector = Collector::default();
         collector.prune_certified(chain.certified_height());
         Self {
             chain,
             alarms,
+            evidence,
             collector: Mutex::new(collector),
             peer_certified_height: AtomicU64::new(0),
+            learned: RwLock::default(),
         }
     }
 
@@ -39,28 +48,38 @@ impl Certifier {
             .expect("the lock is not poisoned: no holder panics")
     }
 
-    /// The highest certified block that a peer reported, unverified: it only shows how far there is
-    /// to go.
+    /// The highest block that is proven to be certified, here or by a peer: it shows how far there
+    /// is to go. A certificate of validators that this node does not know yet is not counted.
     pub fn peer_certified_height(&self) -> u64 {
         self.peer_certified_height.load(Ordering::Relaxed)
     }
 
-    /// Handles a broadcast of a peer.
+    /// Takes the validators that a peer proved, of a height that this node's chain has not reached.
+    pub fn learn_validators(&self, certified: u64, validators: &ValidatorSet) {
+        let before = self
+            .peer_certified_height
+            .fetch_max(certified, Ordering::Relaxed);
+        if certified > before {
+            *self
+                .learned
+                .write()
+                .expect("the lock is not poisoned: no holder panics") = Some(validators.clone());
+        }
+    }
+
+    /// Handles a broadcast of a peer, of which nothing is believed. Verifies signatures, so it is
+    /// not for an async thread.
     pub fn handle_gossip(&self, gossip: PeerGossip) -> Result<(), StateError> {
         let PeerGossip {
-            mut attestations,
+            attestations,
             certified,
         } = gossip;
         if let Some(certified) = certified {
-            self.peer_certified_height
-                .fetch_max(certified.header.height, Ordering::Relaxed);
             self.handle_certified_header(certified)?;
         }
-        attestations.truncate(ATTESTATIONS_MAX);
-        let certified = self.chain.certified_height();
-        attestations.retain(|a| a.height > certified);
-        let messages: Vec<_> = attestations.iter().map(Attestation::message).collect();
-        let items: Vec<_> = attestations
+        let wanted = self.wanted(attestations)?;
+        let messages: Vec<_> = wanted.iter().map(Attestation::message).collect();
+        let items: Vec<_> = wanted
             .iter()
             .zip(&messages)
             .map(|(a, message)| SignedMessage {
@@ -70,7 +89,7 @@ impl Certifier {
             })
             .collect();
         let valid = verify_all(&items);
-        for (attestation, valid) in attestations.into_iter().zip(valid) {
+        for (attestation, valid) in wanted.into_iter().zip(valid) {
             if valid {
                 self.add_attestation(attestation)?;
             } else {
@@ -80,20 +99,51 @@ impl Certifier {
         Ok(())
     }
 
-    /// Collects an attestation whose signature was verified.
-    ///
-    /// The height in an attestation is not signed, the header's hash is: an attestation that does
-    /// not fit this node's header of that height proves nothing by itself, and is not collected.
+    /// The attestations that are worth the verification of a signature: of a validator, for a
+    /// height that this node collects, and not known already.
+    fn wanted(&self, mut attestations: Vec<Attestation>) -> Result<Vec<Attestation>, StateError> {
+        attestations.truncate(ATTESTATIONS_MAX);
+        let certified = self.chain.certified_height();
+        self.collector().advance_head(self.chain.head().height);
+        let mut wanted: Vec<Attestation> = Vec::new();
+        for attestation in attestations {
+            let height = attestation.height;
+            let known = || self.collector().has(&attestation) || wanted.contains(&attestation);
+            if height <= certified || known() {
+                continue;
+            }
+            let is_near = self.collector().is_near(height);
+            if !is_near && !self.chain.lacks_certificate(height)? {
+                continue;
+            }
+            if self
+                .chain
+                .validators_at(height)?
+                .by_key(&attestation.key)
+                .is_some()
+            {
+                wanted.push(attestation);
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Collects an attestation whose signature was verified. One that does not fit this node's
+    /// header of that height is not collected.
     pub fn add_attestation(&self, attestation: Attestation) -> Result<(), StateError> {
         let (height, hash) = (attestation.height, attestation.header);
         let set = self.chain.validators_at(height)?;
+        if set.by_key(&attestation.key).is_none() {
+            return Ok(());
+        }
+        self.look_for_evidence(&attestation);
         if let Some(header) = tables::header(&*self.chain.store(), height)?
             && header.hash() != hash
         {
-            if set.by_key(&attestation.key).is_some() {
-                let alarm = NodeAlarm::Contradiction(attestation);
+            if height > self.chain.certified_height() {
+                let alarm = NodeAlarm::Divergence(attestation);
                 tracing::error!(height, "{alarm}");
-                self.alarms.raise(alarm);
+                self.alarms.raise_until_certified(alarm, height);
             }
             return Ok(());
         }
@@ -111,8 +161,21 @@ impl Certifier {
         }
     }
 
+    /// Raises an alarm if the validator signed another header for this height, too.
+    fn look_for_evidence(&self, attestation: &Attestation) {
+        let Some(other) = self.collector().other_of(attestation) else {
+            return;
+        };
+        let both = Box::new([other, attestation.clone()]);
+        let alarm = NodeAlarm::DoubleAttestation(both.clone());
+        tracing::error!(height = attestation.height, "{alarm}");
+        self.alarms.raise(alarm);
+        self.evidence.add_attestations(&both);
+    }
+
     /// Stores the certificate of a peer's header, if this node computed the same header. If a
-    /// quorum certified another one, this node or the quorum is wrong: the node stops applying.
+    /// quorum certified another one, this node or the quorum is wrong: the node stops applying. If
+    /// this node is behind, it learns how far.
     fn handle_certified_header(&self, certified: CertifiedHeader) -> Result<(), StateError> {
         let CertifiedHeader {
             header,
@@ -123,24 +186,52 @@ impl Certifier {
             tracing::warn!(height, "a certificate that is not of its header");
             return Ok(());
         }
-        let Some(computed) = tables::header(&*self.chain.store(), height)? else {
-            return Ok(());
-        };
-        if computed == header {
-            return self.add_certificate(certificate);
-        }
-        let set = self.chain.validators_at(height)?;
-        if header.chain_id == computed.chain_id && certificate.verify(&set).is_ok() {
-            tracing::error!(
-                height,
-                "a certificate contradicts this node's header: it stops applying"
-            );
-            self.chain.halt(Halt::Contradiction {
-                height,
-                certified: certificate.header,
-            });
+        match tables::header(&*self.chain.store(), height)? {
+            Some(computed) if computed == header => {
+                self.add_certificate(certificate)?;
+                self.raise_peer_height(height.min(self.chain.certified_height()));
+            }
+            Some(computed) => {
+                let set = self.chain.validators_at(height)?;
+                if header.chain_id == computed.chain_id && certificate.verify(&set).is_ok() {
+                    tracing::error!(
+                        height,
+                        "a certificate contradicts this node's header: it stops applying"
+                    );
+                    self.chain.halt(Halt::Contradiction {
+                        height,
+                        certified: certificate.header,
+                    });
+                }
+            }
+            None if height > self.peer_certified_height()
+                && self.is_certified_by_known(&header, &certificate) =>
+            {
+                self.raise_peer_height(height);
+            }
+            None => {}
         }
         Ok(())
+    }
+
+    fn raise_peer_height(&self, height: u64) {
+        self.peer_certified_height
+            .fetch_max(height, Ordering::Relaxed);
+    }
+
+    /// Returns whether a header above this node's chain is certified by validators that it knows:
+    /// those after its newest block, or those that a peer proved.
+    fn is_certified_by_known(&self, header: &Header, certificate: &Certificate) -> bool {
+        if header.version != HEADER_VERSION || header.chain_id != self.chain.chain_id() {
+            return false;
+        }
+        let newest = self.chain.read_head().validators.clone();
+        let learned = self.learned.read();
+        let learned = learned.expect("the lock is not poisoned: no holder panics");
+        let named = |set: &&ValidatorSet| set.hash() == header.validators_hash;
+        let set = Some(&*newest).filter(named);
+        let set = set.or(learned.as_ref().filter(named));
+        set.is_some_and(|set| certificate.verify(set).is_ok())
     }
 
     /// Verifies and stores a certificate, if it is newer than the newest and this node computed the

@@ -19,9 +19,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chain::Chain;
 use crate::clock::Clock;
+use crate::clock_comparison::ClockComparison;
 use crate::config::LedgerConfig;
 use crate::submit::mempool::Mempool;
 
+/// The time for the comparison of the clocks before this node leads: a few round trips.
+const COMPARE_WITHIN: Duration = Duration::from_secs(1);
+/// Pause of a leader between two comparisons, while its clock is wrong.
+const CLOCK_PAUSE: Duration = Duration::from_millis(200);
+/// Bytes of the parent's digest, with which an encoded batch begins.
+const HASH_BYTES: usize = 32;
 /// Pause before each batch while too many blocks have no certificate.
 const UNCERTIFIED_PAUSE: Duration = Duration::from_millis(100);
 /// Shortest time between two blocks that only timers of contracts ask for.
@@ -42,6 +49,13 @@ pub(crate) struct Batch {
 impl Batch {
     pub fn encode(&self) -> Vec<u8> {
         codec::encode(self)
+    }
+
+    /// The time in the encoded bytes, which begin with the parent and the time; none if they are
+    /// too short for both. Cheap: it is asked for every batch before it is acknowledged.
+    pub fn time_of(bytes: &[u8]) -> Option<u64> {
+        let (_, rest) = bytes.split_first_chunk::<HASH_BYTES>()?;
+        rest.first_chunk().map(|time| u64::from_le_bytes(*time))
     }
 
     /// # Errors
@@ -72,6 +86,7 @@ pub(crate) struct Sequencer {
     pub chain: Arc<Chain>,
     pub mempool: Arc<Mempool>,
     pub clock: Arc<dyn Clock>,
+    pub clocks: Arc<ClockComparison>,
     pub consensus: Consensus,
 }
 
@@ -101,8 +116,11 @@ impl Sequencer {
         }
     }
 
-    /// Proposes batches until one is refused because another node leads.
+    /// Proposes batches until one is refused because another node leads, or is void: those after it
+    /// are void too. A node whose clock is off a quorum's proposes nothing: the others, who see the
+    /// same, elect another leader.
     async fn lead_term(&self) {
+        self.wait_for_clock().await;
         let mut parent = self.chain.last_batch();
         let mut in_flight: VecDeque<InFlightBatch> = VecDeque::new();
         let mut last_block = Instant::now();
@@ -131,6 +149,17 @@ impl Sequencer {
         }
     }
 
+    /// Compares this node's clock with those of the others, and waits while it is wrong.
+    async fn wait_for_clock(&self) {
+        self.clocks.compare(COMPARE_WITHIN, true).await;
+        while !self.clocks.may_propose() {
+            let standing = self.clocks.standing();
+            tracing::warn!(?standing, "this node leads, and can't vouch for its clock");
+            tokio::time::sleep(CLOCK_PAUSE).await;
+            self.clocks.compare(COMPARE_WITHIN, true).await;
+        }
+    }
+
     /// The time of the next block without transactions: the heartbeat, or a timer of a contract
     /// that runs out earlier.
     fn next_block(&self, last_block: Instant) -> Instant {
@@ -146,6 +175,7 @@ impl Sequencer {
             return heartbeat;
         };
         let wait = Duration::from_millis(due_ms.saturating_sub(self.clock.now_ms()));
+        let wait = wait.min(self.config.heartbeat_every);
         heartbeat.min((Instant::now() + wait).max(last_block + TIMER_BLOCK_EVERY))
     }
 
@@ -166,6 +196,9 @@ impl Sequencer {
         parent: Hash,
         even_empty: bool,
     ) -> Option<Hash> {
+        if !self.clocks.may_propose() {
+            return None;
+        }
         let pending = self.mempool.dequeue_batch();
         if pending.is_empty() && !even_empty {
             return Some(parent);
@@ -199,15 +232,18 @@ async fn wait_term_end(lead: &mut watch::Receiver<Leadership>, node: u64, term: 
     }
 }
 
-/// Waits for the oldest batch and returns whether it was applied.
+/// Waits for the oldest batch and returns whether it was applied to a block.
 async fn await_oldest(in_flight: &mut VecDeque<InFlightBatch>) -> bool {
     let outcome = in_flight
         .front_mut()
         .expect("called with a batch in flight")
         .await;
     in_flight.pop_front();
-    if let Err(error) = &outcome {
-        tracing::info!(%error, "a batch was not taken");
+    match outcome {
+        Ok(applied) => !applied.response.is_empty(),
+        Err(error) => {
+            tracing::info!(%error, "a batch was not taken");
+            false
+        }
     }
-    outcome.is_ok()
 }

@@ -4,13 +4,16 @@ use std::sync::{Arc, OnceLock};
 
 use lamplighter_consensus::Consensus;
 use lamplighter_contracts::admission;
-use lamplighter_state::{Overlay, StateError, prove, tables};
+use lamplighter_state::{Overlay, StateError, prove as build, tables};
+use lamplighter_types::proof::CertifiedHeader;
 use lamplighter_types::{SignedTransaction, Transaction, TransactionError, Verified};
 
 use crate::artifacts::Artifacts;
 use crate::blocking::Blocking;
 use crate::chain::Chain;
+use crate::clock::Clock;
 use crate::message::{Acceptance, FORWARDED_MAX, PeerAnswer, PeerRequest};
+use crate::read::prove::{self, ProveError};
 use crate::submit::mempool::Mempool;
 
 pub(crate) struct PeerServer {
@@ -18,6 +21,7 @@ pub(crate) struct PeerServer {
     pub mempool: Arc<Mempool>,
     pub artifacts: Artifacts,
     pub blocking: Blocking,
+    pub clock: Arc<dyn Clock>,
     /// Set when the node has started; the node serves others before.
     pub consensus: Arc<OnceLock<Consensus>>,
 }
@@ -38,18 +42,34 @@ impl PeerServer {
                     Ok(PeerAnswer::Unavailable)
                 })
             }
-            PeerRequest::Validators => self.validators().await,
+            PeerRequest::Validators { trusted } => self.validators(trusted).await,
+            PeerRequest::Time => Ok(PeerAnswer::Time {
+                now_ms: self.clock.now_ms(),
+            }),
         }
     }
 
-    /// The validators in force, proven up to the newest certificate, whether or not the newest
-    /// header has one: the signature of the node that asks may be the missing one.
-    async fn validators(&self) -> Result<PeerAnswer, StateError> {
-        let (store, certified) = (self.chain.store(), self.chain.certified_height());
-        let prove = move || prove::validators(&*store, certified);
-        let proven = self.blocking.run(prove).await?;
-        let answer = proven.map(|bundle| PeerAnswer::Validators(Box::new(bundle)));
-        Ok(answer.unwrap_or(PeerAnswer::Unavailable))
+    /// The changes of the validators up to the newest certificate, whether or not the newest header
+    /// has one: the signature of the node that asks may be the missing one.
+    async fn validators(&self, trusted: u64) -> Result<PeerAnswer, StateError> {
+        let path = match prove::set_path(&self.chain, self.blocking, trusted).await {
+            Ok(path) => Box::new(path),
+            Err(ProveError::State(error)) => return Err(error),
+            Err(_) => return Ok(PeerAnswer::Unavailable),
+        };
+        let certified = self.chain.certified_height();
+        let head = build::certified_header(&*self.chain.store(), certified);
+        // A header that another change lies below does not belong to the path.
+        let names_last = |head: &CertifiedHeader| {
+            let last = path.set_changes.last();
+            last.is_none_or(|last| {
+                let is_above = last.certified.header.height < head.header.height;
+                is_above && head.header.validators_hash == last.next.hash()
+            })
+        };
+        let head = head.ok().filter(|head| !path.more && names_last(head));
+        let head = head.map(Box::new);
+        Ok(PeerAnswer::Validators { path, head })
     }
 
     /// Adds transactions that another node forwarded to the mempool, if this node leads.

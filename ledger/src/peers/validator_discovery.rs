@@ -2,20 +2,22 @@
 //!
 //! A node that was away while the validators changed would refuse the present leader, and never
 //! catch up. So while it is behind, it asks the nodes that it can reach for the validators in
-//! force, with the proof from the genesis file up. The proven set only decides which nodes may
-//! connect; the chain that they send is checked as always.
+//! force, with the proof from the newest set that it knows up. The proven set only decides which
+//! nodes may connect; the chain that they send is checked as always.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lamplighter_types::proof::{ProofError, ProvenRecord, VALIDATOR_SET_KEY};
-use lamplighter_types::{ValidatorSet, codec};
+use lamplighter_state::StateError;
+use lamplighter_types::ValidatorSet;
+use lamplighter_types::proof::{ProofError, TrustedSet, verify_head};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::progress::{Phase, Progress};
 use crate::blocking::Blocking;
+use crate::certify::certifier::Certifier;
 use crate::chain::Chain;
 use crate::message::{PeerAnswer, PeerError, PeerRequest, Peers};
 
@@ -36,12 +38,48 @@ pub struct AnnouncedValidators {
 pub(crate) struct ValidatorAnnouncements {
     chain: Arc<Chain>,
     newest: watch::Sender<Option<AnnouncedValidators>>,
+    /// The newest set that was proven, from which the next proof goes on.
+    proven: Mutex<Option<TrustedSet>>,
 }
 
 impl ValidatorAnnouncements {
     pub fn new(chain: Arc<Chain>) -> Self {
-        let newest = watch::Sender::new(None);
-        Self { chain, newest }
+        Self {
+            chain,
+            newest: watch::Sender::new(None),
+            proven: Mutex::new(None),
+        }
+    }
+
+    /// The newest set that is proven, or that this node's chain has certified.
+    fn trusted(&self) -> Result<TrustedSet, StateError> {
+        let certified = self.chain.trusted_set()?;
+        let proven = self
+            .proven
+            .lock()
+            .expect("the lock is not poisoned: no holder panics")
+            .clone();
+        Ok(match proven {
+            Some(proven) if proven.height > certified.height => proven,
+            _ => certified,
+        })
+    }
+
+    /// Keeps a set that was proven, if it is newer than those before.
+    fn add_proven(&self, reached: TrustedSet) {
+        let announced = AnnouncedValidators {
+            height: reached.height,
+            validators: reached.set.clone(),
+        };
+        let mut proven = self
+            .proven
+            .lock()
+            .expect("the lock is not poisoned: no holder panics");
+        if proven.as_ref().is_none_or(|p| p.height < reached.height) {
+            *proven = Some(reached);
+        }
+        drop(proven);
+        self.add(announced);
     }
 
     pub fn watch(&self) -> watch::Receiver<Option<AnnouncedValidators>> {
@@ -71,13 +109,14 @@ enum DiscoveryError {
     Peer(#[from] PeerError),
     #[error("the proof does not hold")]
     Proof(#[from] ProofError),
-    #[error("another record was proven")]
-    Record,
+    #[error("the store failed")]
+    State(#[from] StateError),
 }
 
 pub(crate) struct ValidatorDiscovery {
     pub chain: Arc<Chain>,
     pub announcements: Arc<ValidatorAnnouncements>,
+    pub certifier: Arc<Certifier>,
     pub peers: Arc<dyn Peers>,
     pub progress: watch::Receiver<Progress>,
     pub blocking: Blocking,
@@ -110,33 +149,38 @@ impl ValidatorDiscovery {
 
     async fn ask_all(&self) {
         for node in self.peers.connected() {
-            match self.ask(node).await {
-                Ok(announced) => self.announcements.add(announced),
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::debug!(node, error, "it does not say who validates");
-                }
+            if let Err(error) = self.ask(node).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::debug!(node, error, "it does not say who validates");
             }
         }
     }
 
-    async fn ask(&self, node: u64) -> Result<AnnouncedValidators, DiscoveryError> {
-        let answer = self.peers.request(node, PeerRequest::Validators).await?;
-        let PeerAnswer::Validators(bundle) = answer else {
+    /// Asks a node for the changes of the validators after those that are announced, or that this
+    /// node's chain names.
+    async fn ask(&self, node: u64) -> Result<(), DiscoveryError> {
+        let trusted = self.announcements.trusted()?;
+        let request = PeerRequest::Validators {
+            trusted: trusted.height,
+        };
+        let answer = self.peers.request(node, request).await?;
+        let PeerAnswer::Validators { path, head } = answer else {
             return Err(PeerError::Unexpected(node).into());
         };
-        let genesis = self.chain.genesis().clone();
-        let verify = move || bundle.verify(&genesis);
-        let proven = self.blocking.run(verify).await?;
-        match proven.record {
-            ProvenRecord::State {
-                key,
-                value: Some(value),
-            } if key == VALIDATOR_SET_KEY => Ok(AnnouncedValidators {
-                height: proven.height,
-                validators: codec::decode(&value).map_err(|_| DiscoveryError::Record)?,
-            }),
-            _ => Err(DiscoveryError::Record),
-        }
+        let verify = move || match head {
+            Some(head) => {
+                let reached = verify_head(&head, &path.set_changes, &trusted)?;
+                Ok::<_, ProofError>((reached, head.header.height))
+            }
+            None => {
+                let reached = path.verify(&trusted)?;
+                let height = reached.height;
+                Ok((reached, height))
+            }
+        };
+        let (reached, certified) = self.blocking.run(verify).await?;
+        self.certifier.learn_validators(certified, &reached.set);
+        self.announcements.add_proven(reached);
+        Ok(())
     }
 }

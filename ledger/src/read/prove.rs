@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use lamplighter_state::{StateError, prove as build, tables};
 use lamplighter_types::Hash;
-use lamplighter_types::proof::{ProofBundle, RecordProof};
+use lamplighter_types::proof::{ProofBundle, RecordProof, SetPath};
 
 use super::wait::{WaitError, wait_certified};
+use crate::blocking::Blocking;
 use crate::chain::Chain;
 
 /// The record to prove.
@@ -29,27 +30,51 @@ pub enum ProveError {
     NotFound,
     #[error("the record is not certified yet")]
     Wait(#[from] WaitError),
+    #[error(
+        "this node's newest certificate is of height {certified}: it can prove nothing to a \
+         verifier with the validators of height {trusted}"
+    )]
+    Behind { certified: u64, trusted: u64 },
+    #[error(
+        "the changes of the validators since height {trusted} are more than one proof can have: \
+         /v1/proofs/validators has them in pages"
+    )]
+    ManyChanges { trusted: u64 },
     #[error("the node can't read what the proof is made of")]
     State(#[from] StateError),
 }
 
-/// Proves a record as soon as its block is certified. The record and its path are read at once,
-/// while the state is that of the header; the header is proven after the wait.
+/// Proves a record as soon as its block is certified, for a verifier with the validators of the
+/// height `trusted`. The record and its path are read at once, while the state is that of the
+/// header; the header is proven after the wait.
 pub(crate) async fn prove(
     chain: &Chain,
+    blocking: Blocking,
     subject: Subject,
+    trusted: u64,
     within: Duration,
 ) -> Result<ProofBundle, ProveError> {
+    check_not_behind(chain, trusted)?;
     let (height, record) = read_record(chain, subject)?;
-    wait_certified(chain, height, within).await?;
+    // The header of a change is certified by the set before it: the verifier needs a later one.
+    let above_trusted = if trusted == 0 { 0 } else { trusted + 1 };
+    wait_certified(chain, height.max(above_trusted), within).await?;
     let certified = chain.certified_height();
-    Ok(build::bundle(&*chain.store(), record, height, certified)?)
+    let store = chain.store();
+    let make = move || build::bundle(&*store, record, height, certified, trusted);
+    blocking.run(make).await.map_err(|error| match error {
+        StateError::ManyChanges { trusted } => ProveError::ManyChanges { trusted },
+        error => ProveError::State(error),
+    })
 }
 
-/// Proves the values under several keys at one height, so that the bundles share the header.
+/// Proves the values under several keys at one height, so that the bundles share the header. They
+/// have the newest changes of the validators alone, at most `changes`.
 pub(crate) async fn prove_states(
     chain: &Chain,
+    blocking: Blocking,
     keys: &[Vec<u8>],
+    changes: usize,
     within: Duration,
 ) -> Result<Vec<ProofBundle>, ProveError> {
     let (height, records) = {
@@ -61,11 +86,34 @@ pub(crate) async fn prove_states(
         (head.header.height, records?)
     };
     wait_certified(chain, height, within).await?;
+    let (store, certified) = (chain.store(), chain.certified_height());
+    let make = move || build::recent_header_proof(&*store, height, certified, changes);
+    let proof = blocking.run(make).await?;
+    let bundles = records.into_iter();
+    Ok(bundles
+        .map(|record| build::with_record(record, proof.clone()))
+        .collect())
+}
+
+/// Changes of the validators that lead on from those of the height `trusted`.
+pub(crate) async fn set_path(
+    chain: &Chain,
+    blocking: Blocking,
+    trusted: u64,
+) -> Result<SetPath, ProveError> {
+    check_not_behind(chain, trusted)?;
+    let (store, certified) = (chain.store(), chain.certified_height());
+    let find = move || build::set_path(&*store, trusted, certified);
+    Ok(blocking.run(find).await?)
+}
+
+/// Checks that this node knows what follows the validators of the height `trusted`.
+fn check_not_behind(chain: &Chain, trusted: u64) -> Result<(), ProveError> {
     let certified = chain.certified_height();
-    let bundles = records
-        .into_iter()
-        .map(|record| build::bundle(&*chain.store(), record, height, certified));
-    Ok(bundles.collect::<Result<_, _>>()?)
+    if certified < trusted {
+        return Err(ProveError::Behind { certified, trusted });
+    }
+    Ok(())
 }
 
 /// The height of the block that proves the record, and the record with its path.

@@ -66,7 +66,7 @@ impl NodeAccount {
         let transaction = Transaction {
             sender: account.clone(),
             sequence,
-            expires_ms: now_ms + EXPIRES_AFTER_MS,
+            expires_ms: now_ms.saturating_add(EXPIRES_AFTER_MS),
             action,
         };
         let chain_id = self.chain.chain_id();

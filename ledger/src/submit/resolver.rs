@@ -12,7 +12,7 @@ use lamplighter_contracts::admission::{self, AdmissionError};
 use lamplighter_contracts::tables::Table;
 use lamplighter_contracts::users;
 use lamplighter_state::{Overlay, StateError};
-use lamplighter_types::{Hash, Id, PublicKey, SequenceError};
+use lamplighter_types::{Hash, Id, PublicKey};
 
 use super::mempool::{Mempool, PendingTransaction, Verdict};
 use crate::chain::{Chain, Commitment, ExecutedBlock};
@@ -144,13 +144,13 @@ fn is_permanent(refusal: &AdmissionError) -> bool {
         AdmissionError::KeyRevoked { .. }
         | AdmissionError::NotYourKey { .. }
         | AdmissionError::Expired { .. }
-        | AdmissionError::Sequence(
-            SequenceError::Used { .. } | SequenceError::TooOld { .. } | SequenceError::OutOfRange,
-        ) => true,
+        | AdmissionError::SequenceUsed { .. }
+        | AdmissionError::SequenceTooOld { .. }
+        | AdmissionError::SequenceOutOfRange => true,
         AdmissionError::UnknownKey { .. }
         | AdmissionError::AccountDisabled { .. }
         | AdmissionError::ExpiresTooLate { .. }
         | AdmissionError::ProtocolVersion { .. }
-        | AdmissionError::Sequence(SequenceError::TooFar { .. }) => false,
+        | AdmissionError::SequenceTooFar { .. } => false,
     }
 }

@@ -1,24 +1,27 @@
 //! Whole ledgers in one process: real consensus, real execution, a fake network, the store in
 //! memory.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lamplighter_consensus::{Consensus, Limits, RaftLane, StateMachine, Transport, TransportError};
+use lamplighter_consensus::{
+    Consensus, ConsensusError, Electorate, Limits, RaftLane, StateMachine, Transport,
+    TransportError,
+};
 use lamplighter_ledger::{
-    Acceptance, Handle, Identity, Ledger, LedgerConfig, OpenError, PeerAnswer, PeerError,
-    PeerGossip, PeerRequest, Peers, SystemClock,
+    Acceptance, Clock, Handle, Identity, Ledger, LedgerConfig, OpenError, PeerAnswer, PeerError,
+    PeerGossip, PeerRequest, Peers, SystemClock, drop_diverged,
 };
 use lamplighter_store::MemoryKv;
 use lamplighter_types::{
-    Action, Encoding, Genesis, GenesisAccount, GovernanceAction, GovernanceChange, Grant, Id,
-    Policies, Role, Scope, SecretKey, SignedTransaction, Transaction, UsersAction, Validator,
-    ValidatorSet, codec,
+    Action, Encoding, GENESIS_VERSION, Genesis, GenesisAccount, GovernanceAction, GovernanceChange,
+    Grant, Hash, Id, Policies, Role, Scope, SecretKey, SignedTransaction, Transaction, UsersAction,
+    Validator, ValidatorSet,
 };
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -41,8 +44,38 @@ fn deputy_secret() -> SecretKey {
     SecretKey::from_seed([201; 32])
 }
 
+/// The key of a founder who is no administrator.
+pub fn secret_of(account: &str) -> SecretKey {
+    SecretKey::from_seed(Hash::of(account.as_bytes()).0)
+}
+
+fn founder(account: &str, role: Role) -> GenesisAccount {
+    GenesisAccount {
+        account: id(account),
+        name: account.into(),
+        key: secret_of(account).public(),
+        grants: vec![Grant::founding(role, Scope::city())],
+    }
+}
+
+/// The system's clock, ahead by a time that tests set; one for all nodes.
+#[derive(Default)]
+pub struct TestClock(AtomicU64);
+
+impl TestClock {
+    /// Lets `time` pass.
+    pub fn advance(&self, time: Duration) {
+        self.0.fetch_add(time.as_millis() as u64, Ordering::SeqCst);
+    }
+}
+
+impl Clock for TestClock {
+    fn now_ms(&self) -> u64 {
+        now_ms() + self.0.load(Ordering::SeqCst)
+    }
+}
+
 pub fn now_ms() -> u64 {
-    use lamplighter_ledger::Clock;
     SystemClock.now_ms()
 }
 
@@ -57,12 +90,10 @@ pub fn genesis(nodes: u64) -> Genesis {
         account: id(account),
         name: account.into(),
         key: secret.public(),
-        grants: vec![Grant {
-            role: Role::Administrator,
-            scope: Scope::city(),
-        }],
+        grants: vec![Grant::founding(Role::Administrator, Scope::city())],
     };
     Genesis {
+        version: GENESIS_VERSION,
         name: "Test City".into(),
         created_ms: now_ms(),
         validators: ValidatorSet {
@@ -72,6 +103,10 @@ pub fn genesis(nodes: u64) -> Genesis {
         accounts: vec![
             administrator("admin", admin_secret()),
             administrator("deputy", deputy_secret()),
+            founder("acme", Role::Vendor),
+            founder("anna", Role::Approver),
+            founder("amir", Role::Approver),
+            founder("sam", Role::Security),
         ],
         policies: Policies::default(),
     }
@@ -85,12 +120,19 @@ pub fn register(name: &str) -> Action {
     })
 }
 
+/// Sender, receiver and append in, append out.
+pub type Forger = Box<dyn FnMut(u64, u64, Bytes) -> Bytes + Send>;
+
 /// The reachable nodes, and the faults of their connections.
 #[derive(Default)]
 pub struct Wires {
+    /// Changes appends on their way, as their sender would.
+    forger: Mutex<Option<Forger>>,
     nodes: Mutex<BTreeMap<u64, (Consensus, Handle)>>,
     /// Broadcasts of each node that had a certificate.
     certified_broadcasts: Mutex<BTreeMap<u64, u32>>,
+    /// Nodes that neither send nor receive attestations.
+    silent: Mutex<BTreeSet<u64>>,
     /// The leader accepts the next forwarded transactions, and loses them.
     loses_next: AtomicBool,
     /// The leader accepts all forwarded transactions, and loses them.
@@ -140,6 +182,10 @@ impl Transport for Wire {
         timeout: Duration,
     ) -> Result<Bytes, TransportError> {
         let (consensus, _) = self.connect(to).ok_or(TransportError::Unreachable(to))?;
+        let request = match &mut *self.wires.forger.lock().unwrap() {
+            Some(forge) if lane == RaftLane::Append => forge(self.from, to, request),
+            _ => request,
+        };
         let answer = tokio::time::timeout(timeout, consensus.serve(self.from, lane, request));
         let answer = answer.await.map_err(|_| TransportError::Timeout(to))?;
         answer.map_err(|e| TransportError::Refused {
@@ -175,9 +221,14 @@ impl Peers for Wire {
         let mut counts = self.wires.certified_broadcasts.lock().unwrap();
         *counts.entry(self.from).or_default() += u32::from(gossip.certified.is_some());
         drop(counts);
+        let silent = self.wires.silent.lock().unwrap().clone();
+        if silent.contains(&self.from) {
+            return;
+        }
         for node in self.connected() {
-            if let Some((_, handle)) = self.connect(node) {
-                handle.handle_gossip(gossip.clone()).unwrap();
+            if let Some((_, handle)) = self.connect(node).filter(|_| !silent.contains(&node)) {
+                let gossip = gossip.clone();
+                tokio::spawn(async move { handle.handle_gossip(gossip).await.unwrap() });
             }
         }
     }
@@ -196,6 +247,7 @@ pub struct Running {
     pub handle: Handle,
     pub machine: Arc<dyn StateMachine>,
     pub consensus: Consensus,
+    pub electorate: Arc<dyn Electorate>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -210,6 +262,31 @@ pub struct Cluster {
     election: [Duration; 2],
     pub running: BTreeMap<u64, Running>,
     sequence: AtomicU64,
+    /// The time of the city, equal on all nodes but for the errors of their clocks.
+    pub clock: Arc<TestClock>,
+    clocks: BTreeMap<u64, Arc<OffsetClock>>,
+}
+
+/// The city's time with the error of one clock.
+struct OffsetClock {
+    city: Arc<TestClock>,
+    offset_ms: AtomicI64,
+}
+
+impl OffsetClock {
+    fn new(city: &Arc<TestClock>) -> Arc<Self> {
+        Arc::new(Self {
+            city: city.clone(),
+            offset_ms: AtomicI64::new(0),
+        })
+    }
+}
+
+impl Clock for OffsetClock {
+    fn now_ms(&self) -> u64 {
+        let offset_ms = self.offset_ms.load(Ordering::SeqCst);
+        self.city.now_ms().saturating_add_signed(offset_ms)
+    }
 }
 
 impl Cluster {
@@ -234,11 +311,25 @@ impl Cluster {
             election,
             running: BTreeMap::new(),
             sequence: AtomicU64::new(0),
+            clock: Arc::default(),
+            clocks: BTreeMap::new(),
         };
         for node in 1..=nodes {
             cluster.start_node(node).await;
         }
         cluster
+    }
+
+    /// Sets the error of a node's clock.
+    pub fn set_clock(&self, node: u64, offset_ms: i64) {
+        self.clocks[&node]
+            .offset_ms
+            .store(offset_ms, Ordering::SeqCst);
+    }
+
+    /// These nodes, and no others, neither send nor receive attestations.
+    pub fn silence(&self, nodes: &[u64]) {
+        *self.wires.silent.lock().unwrap() = nodes.iter().copied().collect();
     }
 
     /// The disk of a node.
@@ -270,7 +361,12 @@ impl Cluster {
         let mut config = LedgerConfig::new(node);
         config.heartbeat_every = Duration::from_millis(200);
         config.forward_again_after = Duration::from_millis(500);
-        let clock = Arc::new(SystemClock);
+        let city = &self.clock;
+        let clock = self
+            .clocks
+            .entry(node)
+            .or_insert_with(|| OffsetClock::new(city))
+            .clone();
         let artifacts = dir.join("artifacts");
         let ledger = Ledger::open(
             kv.clone(),
@@ -287,7 +383,8 @@ impl Cluster {
         settings.timers.heartbeat = Duration::from_millis(50);
         [settings.timers.election_min, settings.timers.election_max] = self.election;
         let machine = ledger.state_machine();
-        let consensus = Consensus::start(settings, kv, wire, machine.clone());
+        let electorate = ledger.electorate();
+        let consensus = Consensus::start(settings, kv, wire, machine.clone(), electorate.clone());
         let consensus = consensus.await.unwrap();
         let members = self
             .genesis
@@ -308,6 +405,7 @@ impl Cluster {
                 handle,
                 machine,
                 consensus,
+                electorate,
                 tasks,
                 stop,
             },
@@ -324,6 +422,33 @@ impl Cluster {
         running.consensus.shutdown().await.unwrap();
         let reopened = self.stores[&node].crash();
         self.stores.insert(node, Arc::new(reopened));
+    }
+
+    /// Changes appends on their way.
+    pub fn forge(&self, forger: Forger) {
+        *self.wires.forger.lock().unwrap() = Some(forger);
+    }
+
+    /// Waits until a node stops because its log has to go, and starts it again.
+    pub async fn restart_diverged(&mut self, node: u64) {
+        let running = &self.running[&node];
+        let stopped = tokio::select! {
+            halt = running.handle.contradicted() => {
+                running.consensus.diverge(&halt.to_string()).await.unwrap();
+                running.consensus.stopped().await
+            }
+            stopped = running.consensus.stopped() => stopped,
+        };
+        assert!(matches!(stopped, ConsensusError::Diverged(_)), "{stopped}");
+        self.crash(node).await;
+        let snapshots = self.dir.path().join(node.to_string()).join("snapshots");
+        assert!(drop_diverged(&*self.stores[&node], &snapshots).unwrap());
+        self.start_node(node).await;
+    }
+
+    /// The directory of a node's evidence.
+    pub fn evidence(&self, node: u64) -> PathBuf {
+        self.dir.path().join(node.to_string()).join("evidence")
     }
 
     /// Makes the leader lose the next transactions that are forwarded to it.
@@ -362,14 +487,15 @@ impl Cluster {
 
     /// A change of the nodes: the proposal, and its approval.
     pub fn govern(&self, name: &str, change: GovernanceChange) -> [SignedTransaction; 2] {
-        let digest = codec::digest(&change);
+        let changes = vec![change];
+        let digest = GovernanceChange::digest(&changes);
         let propose = GovernanceAction::Propose {
             proposal: id(name),
-            change,
+            changes,
         };
         let approve = GovernanceAction::Approve {
             proposal: id(name),
-            change: digest,
+            changes: digest,
         };
         let approve = Action::Governance(approve);
         [
@@ -403,7 +529,7 @@ impl Cluster {
         let transaction = Transaction {
             sender: id(account),
             sequence,
-            expires_ms: now_ms() + 600_000,
+            expires_ms: self.clock.now_ms() + 600_000,
             action,
         };
         let chain_id = self.genesis.chain_id();

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use lamplighter_contracts::ContractError;
 use lamplighter_ledger::{Handle, Ticket, Verdict};
-use lamplighter_types::{Action, SecretKey, SignedTransaction, UsersAction};
+use lamplighter_types::{
+    Action, GovernanceChange, KeyPurpose, SecretKey, SignedTransaction, UsersAction,
+};
 
 use crate::cluster::{Cluster, admin_secret, id, register};
 use crate::committed;
@@ -81,6 +83,11 @@ impl Waiting {
             organization: id("city"),
             name: name.to_owned(),
             key: secret.public(),
+            proof: secret.prove(
+                KeyPurpose::Account,
+                &self.cluster.genesis.chain_id(),
+                &id(name),
+            ),
         };
         self.act(self.cluster.sign(Action::Users(action))).await;
         self.catch_up().await;
@@ -143,8 +150,10 @@ async fn a_transaction_of_a_disabled_account_waits_until_it_is_enabled_again() {
     until(|| test.cluster.refused() >= 2).await;
     assert_eq!(test.follower.status().pending, 1);
     let account = id("eve");
-    let enable = UsersAction::Enable { account };
-    test.act(test.cluster.sign(Action::Users(enable))).await;
+    let enable = GovernanceChange::Enable { account };
+    for signed in test.cluster.govern("enable", enable) {
+        test.act(signed).await;
+    }
     committed(ticket).await;
     test.cluster.stop().await;
 }

@@ -32,6 +32,16 @@ pub fn put_block(
     lists::put(batch, RECEIPTS, height, encoded.collect());
     let encoded = events.iter().map(codec::encode);
     lists::put(batch, EVENTS, height, encoded.collect());
+    put_indexes(batch, height, receipts, events);
+}
+
+/// Adds the indexes of a block's records: its receipts by subject, its events by device.
+pub fn put_indexes(
+    batch: &mut WriteBatch,
+    height: u64,
+    receipts: &[Arc<Receipt>],
+    events: &[EventRecord],
+) {
     devices::put(batch, height, events);
     history::put(batch, height, receipts);
 }
@@ -109,12 +119,7 @@ pub fn transaction_place(
 
 /// Number of transactions that have a place.
 pub fn count_places(store: &dyn KvView) -> Result<u64, StateError> {
-    let mut count = 0;
-    for row in store.scan(PLACES.cf, row::whole(PLACES), Direction::Forward)? {
-        row?;
-        count += 1;
-    }
-    Ok(count)
+    row::count(store, PLACES)
 }
 
 /// Receipt `index` of the block at `height`.

@@ -1,17 +1,15 @@
-//! The chain: its head, history, certificates, validator sets, and what this node attested.
-
-use std::ops::Range;
+//! The chain: its head, history, certificates, and what this node attested.
 
 use lamplighter_store::{Direction, KeyRange, KvView, WriteBatch};
-use lamplighter_types::limits::SET_CHANGES_MAX;
+use lamplighter_types::merkle::History;
 use lamplighter_types::merkle::history::HistoryNode;
-use lamplighter_types::merkle::{History, StateProof};
-use lamplighter_types::{Certificate, Hash, ValidatorSet};
+use lamplighter_types::{Certificate, Hash};
 
 use super::keys::{
-    ATTESTED, CERTIFICATES, HEAD, HISTORY, INSTALLING, LAST_BATCH, MARKER, VALIDATORS, last_number,
+    ATTESTED, CERTIFICATES, HEAD, HISTORY, INSTALLING, MARKER, POSITION, last_number,
 };
 use super::row;
+use super::validators::set_changes;
 use crate::StateError;
 
 /// Height of the newest block; `None` before the genesis block.
@@ -29,15 +27,14 @@ pub fn marker(store: &dyn KvView) -> Result<Option<Vec<u8>>, StateError> {
     row::get(store, MARKER, &MARKER.only())
 }
 
-/// Adds the digest of the batch that the newest block was made of.
-pub fn put_last_batch(batch: &mut WriteBatch, digest: &Hash) {
-    row::put(batch, LAST_BATCH, LAST_BATCH.only(), digest);
+/// Adds the marker of the entry that carried the newest block's batch: the header has its digest.
+pub fn put_position(batch: &mut WriteBatch, marker: &[u8]) {
+    row::put(batch, POSITION, POSITION.only(), &marker.to_vec());
 }
 
-/// Digest of the batch that the newest block was made of; zero before the first.
-pub fn last_batch(store: &dyn KvView) -> Result<Hash, StateError> {
-    let digest = row::get(store, LAST_BATCH, &LAST_BATCH.only())?;
-    Ok(digest.unwrap_or(Hash::ZERO))
+/// The marker of the entry that carried the newest block's batch; none before the first.
+pub fn position(store: &dyn KvView) -> Result<Option<Vec<u8>>, StateError> {
+    row::get(store, POSITION, &POSITION.only())
 }
 
 /// Records that the image in this directory is being installed, or that none is any more.
@@ -71,6 +68,11 @@ pub fn history_node(store: &dyn KvView, level: u8, index: u64) -> Result<Hash, S
     })
 }
 
+/// Number of nodes of the history.
+pub fn count_history_nodes(store: &dyn KvView) -> Result<u64, StateError> {
+    row::count(store, HISTORY)
+}
+
 /// The history of the first `size` headers.
 ///
 /// # Errors
@@ -97,7 +99,8 @@ pub fn newest_certified(store: &dyn KvView, proven: u64) -> Result<Option<u64>, 
     let Some(newest) = last_certificate(store, u64::MAX)? else {
         return Ok(None);
     };
-    for (height, ..) in set_changes(store, proven + 1..newest, SET_CHANGES_MAX)? {
+    for change in set_changes(store, proven.saturating_add(1)..newest)? {
+        let (height, ..) = change?;
         if certificate(store, height)?.is_none() {
             return last_certificate(store, height);
         }
@@ -115,62 +118,6 @@ fn last_certificate(store: &dyn KvView, below: u64) -> Result<Option<u64>, State
     newest
         .map(|(key, _)| row::read_key(CERTIFICATES, &key, last_number(&key)))
         .transpose()
-}
-
-/// The keys of the certificates up to this height.
-pub fn certificates_up_to(height: u64) -> KeyRange {
-    let end = CERTIFICATES.height(height.saturating_add(1));
-    KeyRange::between(CERTIFICATES.height(0), end)
-}
-
-/// Adds the validators that are in force after the block at `height`, where they changed there,
-/// with the proof of their record under that block's `state_root`. The genesis block has an entry
-/// too.
-pub fn put_validators(batch: &mut WriteBatch, height: u64, set: &ValidatorSet, path: &StateProof) {
-    row::put(batch, VALIDATORS, VALIDATORS.height(height), &(set, path));
-}
-
-/// The validators that certify the header at `height`: those in the state of the block below it,
-/// and for the genesis block its own.
-///
-/// # Errors
-/// Not even the genesis block is there.
-pub fn validators_at(store: &dyn KvView, height: u64) -> Result<ValidatorSet, StateError> {
-    let end = VALIDATORS.height(height.max(1));
-    let range = KeyRange::between(VALIDATORS.height(0), end);
-    let mut found = row::scan(store, VALIDATORS, range, Direction::Backward)?;
-    let newest: Option<(_, (ValidatorSet, StateProof))> = found.next().transpose()?;
-    newest
-        .map(|(_, (set, _))| set)
-        .ok_or_else(|| StateError::Missing {
-            what: "the first set of validators".to_owned(),
-        })
-}
-
-/// Height, new set and proof of the changes that the blocks at these heights made, lowest first, at
-/// most `limit`. A block that wrote the set already in force made no change, nor did the genesis
-/// block.
-pub fn set_changes(
-    store: &dyn KvView,
-    heights: Range<u64>,
-    limit: usize,
-) -> Result<Vec<(u64, ValidatorSet, StateProof)>, StateError> {
-    let first = heights.start.max(1);
-    let range = KeyRange::between(VALIDATORS.height(first), VALIDATORS.height(heights.end));
-    let mut changes = Vec::new();
-    let mut in_force = validators_at(store, first)?;
-    for row in row::scan(store, VALIDATORS, range, Direction::Forward)? {
-        let (key, (set, path)): (_, (ValidatorSet, StateProof)) = row?;
-        if changes.len() == limit {
-            break;
-        }
-        if set != in_force {
-            let height = row::read_key(VALIDATORS, &key, last_number(&key))?;
-            in_force.clone_from(&set);
-            changes.push((height, set, path));
-        }
-    }
-    Ok(changes)
 }
 
 /// Records the header that this node is about to sign at `height`. The caller syncs it before the

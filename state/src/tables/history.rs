@@ -9,6 +9,8 @@ use lamplighter_types::{
     TransactionError,
 };
 
+use Fact::*;
+
 use super::blocks::{header, receipt, transaction};
 use super::keys::{SUBJECT_RECEIPTS, TRANSACTIONS, last_item};
 use super::row;
@@ -92,6 +94,9 @@ fn changes_device(fact: &Fact) -> bool {
             | Fact::DeviceSuspended { .. }
             | Fact::DeviceResumed
             | Fact::DeviceDecommissioned { .. }
+            | Fact::DeviceReset { .. }
+            | Fact::DeviceKeyReplaced { .. }
+            | Fact::HardwareReleased
     )
 }
 
@@ -99,7 +104,6 @@ fn changes_device(fact: &Fact) -> bool {
 /// of deployments are in the history of their devices only: in that of the rollout they would hide
 /// the actions of people.
 fn record_of(fact: &Fact) -> Option<Subject> {
-    use Fact::*;
     Some(match fact {
         OrganizationRegistered { organization } | RegistrantLinked { organization, .. } => {
             Subject::Organization(organization.clone())
@@ -111,14 +115,20 @@ fn record_of(fact: &Fact) -> Option<Subject> {
         | KeyRevoked { account, .. }
         | AccountDisabled { account }
         | AccountEnabled { account }
-        | RecoveryVoted { account, .. } => Subject::Account(account.clone()),
+        | AccountRecovered { account } => Subject::Account(account.clone()),
         ReleasePublished { release, .. }
         | ReleaseApproved { release, .. }
+        | ReleaseApprovalWithdrawn { release, .. }
         | ReleaseReleased { release }
         | ReleaseDeprecated { release }
         | ReleaseRevoked { release, .. } => Subject::Release(release.clone()),
+        ReleaseWithdrawn { release } | ReleaseLapsed { release } => {
+            Subject::Release(release.clone())
+        }
         RolloutPlanned { rollout }
         | RolloutApproved { rollout, .. }
+        | RolloutApprovalWithdrawn { rollout, .. }
+        | RolloutLapsed { rollout }
         | RolloutStarted { rollout }
         | RolloutPaused { rollout, .. }
         | RolloutResumed { rollout }
@@ -126,39 +136,32 @@ fn record_of(fact: &Fact) -> Option<Subject> {
         | RolloutStopped { rollout }
         | RolloutFinished { rollout } => Subject::Rollout(rollout.clone()),
         DesiredSet { target, .. } => Subject::Config(target.clone()),
-        AlarmRaised { alarm, .. } | AlarmCleared { alarm } | AlarmAcknowledged { alarm, .. } => {
-            Subject::Alarm(alarm.clone())
-        }
-        ChangeProposed { proposal } | ChangeApproved { proposal, .. } => {
-            Subject::Proposal(proposal.clone())
-        }
+        AlarmRaised { alarm, .. }
+        | AlarmCleared { alarm }
+        | AlarmAcknowledged { alarm, .. }
+        | AlarmEvicted { alarm }
+        | AlarmNotRaised { alarm, .. } => Subject::Alarm(alarm.clone()),
+        ChangeProposed { proposal }
+        | ChangeApproved { proposal, .. }
+        | ApprovalWithdrawn { proposal, .. }
+        | ProposalWithdrawn { proposal }
+        | ProposalExpired { proposal }
+        | ProposalCarriedOut { proposal } => Subject::Proposal(proposal.clone()),
         ValidatorAdded { .. }
         | ValidatorRemoved { .. }
         | ObserverAdded { .. }
         | ObserverRemoved { .. }
         | PoliciesSet
         | ProtocolSet { .. } => Subject::Governance,
-        DeviceRegistered
-        | DeviceAssigned { .. }
-        | DeviceTagged
-        | TransferOffered { .. }
-        | TransferWithdrawn
-        | TransferAccepted { .. }
-        | DeviceSuspended { .. }
-        | DeviceResumed
-        | DeviceDecommissioned { .. }
-        | InventoryReported { .. }
-        | DeviceDrifted { .. }
-        | RegistrantCreated { .. }
-        | ThingRegistered { .. }
-        | SpecRegistered { .. }
-        | ArtifactHeld { .. }
-        | DeploymentMoved { .. }
-        | DeploymentSkipped { .. }
-        | ReportRefused { .. }
-        | ConfigReported { .. }
-        | EventAppended { .. }
-        | EventGapSeen { .. } => return None,
+        DeviceRegistered | DeviceAssigned { .. } | DeviceTagged => return None,
+        TransferOffered { .. } | TransferWithdrawn | TransferAccepted { .. } => return None,
+        DeviceSuspended { .. } | DeviceResumed | DeviceDecommissioned { .. } => return None,
+        DeviceReset { .. } | DeviceKeyReplaced { .. } | HardwareReleased => return None,
+        InventoryReported { .. } | DeviceDrifted { .. } => return None,
+        RegistrantCreated { .. } | ThingRegistered { .. } | SpecRegistered { .. } => return None,
+        ArtifactHeld { .. } | ArtifactDropped { .. } => return None,
+        DeploymentMoved { .. } | DeploymentSkipped { .. } | ReportRefused { .. } => return None,
+        ConfigReported { .. } | EventAppended { .. } | EventGapSeen { .. } => return None,
     })
 }
 

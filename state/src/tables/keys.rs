@@ -41,8 +41,8 @@ pub(crate) const SUBJECT_RECEIPTS: StoreTable = table(Cf::Index, b"s", "receipts
 pub(crate) const HEAD: StoreTable = table(Cf::Chain, b"head", "head");
 /// → the last entry that consensus applied, in its encoding
 pub(crate) const MARKER: StoreTable = table(Cf::Chain, b"marker", "marker");
-/// → digest of the last batch
-pub(crate) const LAST_BATCH: StoreTable = table(Cf::Chain, b"batch", "last batch");
+/// → the entry that carried the newest block's batch, in the encoding of consensus
+pub(crate) const POSITION: StoreTable = table(Cf::Chain, b"position", "position");
 /// height → the validators in force after that block
 pub(crate) const VALIDATORS: StoreTable = table(Cf::Chain, b"validators", "validators");
 /// height → the header that this node attested
@@ -50,8 +50,12 @@ pub(crate) const ATTESTED: StoreTable = table(Cf::Meta, b"attested", "attested h
 /// → directory of the image that is being installed, none when it is done
 pub(crate) const INSTALLING: StoreTable = table(Cf::Meta, b"installing", "installing");
 
+/// height of a certified change of the validators → the step to it from the genesis set. It is of
+/// this node alone, made of the other tables.
+pub(crate) const SET_PATHS: StoreTable = table(Cf::Meta, b"setpath", "set paths");
+
 #[cfg(test)]
-pub(crate) const ALL: [StoreTable; 15] = [
+pub(crate) const ALL: [StoreTable; 16] = [
     HEADERS,
     TRANSACTIONS,
     RECEIPTS,
@@ -63,10 +67,11 @@ pub(crate) const ALL: [StoreTable; 15] = [
     SUBJECT_RECEIPTS,
     HEAD,
     MARKER,
-    LAST_BATCH,
+    POSITION,
     VALIDATORS,
     ATTESTED,
     INSTALLING,
+    SET_PATHS,
 ];
 
 impl StoreTable {

@@ -8,22 +8,28 @@ mod blocks;
 mod chain;
 mod devices;
 mod history;
+mod image;
 pub(crate) mod keys;
 mod lists;
 mod row;
 #[cfg(test)]
 mod tests;
+mod validators;
 
 pub use blocks::{
     block, count_places, encoded_events, encoded_receipts, encoded_transactions, events, header,
-    header_hash, headers_after, headers_before, put_block, put_changes, receipt, receipts,
-    transaction, transaction_place,
+    header_hash, headers_after, headers_before, put_block, put_changes, put_indexes, receipt,
+    receipts, transaction, transaction_place,
 };
 pub use chain::{
-    attested, certificate, certificates_up_to, head_height, history_node, installing,
-    last_attested, last_batch, load_history, marker, newest_certified, prune_attested,
-    put_attested, put_certificate, put_history, put_installing, put_last_batch, put_marker,
-    put_validators, set_changes, validators_at,
+    attested, certificate, count_history_nodes, head_height, history_node, installing,
+    last_attested, load_history, marker, newest_certified, position, prune_attested, put_attested,
+    put_certificate, put_history, put_installing, put_marker, put_position,
 };
 pub use devices::{DeviceEventEntry, device_event, device_events, event};
 pub use history::{Authorship, HistoryEntry, Subject, authorship, history};
+pub use image::proven_ranges;
+pub use validators::{
+    SetChangeRow, SetPathStep, last_set_change, last_set_path, put_set_path, put_validators,
+    set_change, set_changes, set_changes_before, set_path, validators_at,
+};

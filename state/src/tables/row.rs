@@ -41,6 +41,16 @@ pub(super) fn scan<'a, T: DeserializeOwned + 'a>(
     }))
 }
 
+/// Number of rows in a table.
+pub(super) fn count(store: &dyn KvView, table: StoreTable) -> Result<u64, StateError> {
+    let mut count = 0;
+    for row in store.scan(table.cf, whole(table), Direction::Forward)? {
+        row?;
+        count += 1;
+    }
+    Ok(count)
+}
+
 /// All keys of a table.
 pub(super) fn whole(table: StoreTable) -> KeyRange {
     KeyRange::prefix(table.prefix)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lamplighter_state::tables;
 use lamplighter_state::tree::Tree;
-use lamplighter_state::{Changes, StateError, prove};
+use lamplighter_state::{Changes, StateError, prove, set_path};
 use lamplighter_store::{Durability, Kv, MemoryKv, WriteBatch};
 use lamplighter_types::merkle::{History, list};
 use lamplighter_types::proof::VALIDATOR_SET_KEY;
@@ -52,6 +52,7 @@ pub fn validators(nodes: std::ops::RangeInclusive<u8>) -> ValidatorSet {
 impl TestChain {
     pub fn new() -> Self {
         let genesis = Genesis {
+            version: GENESIS_VERSION,
             name: "Harbour City".to_owned(),
             created_ms: 1_790_000_000_000,
             validators: validators(1..=4),
@@ -103,6 +104,8 @@ impl TestChain {
             state_root: self.tree.apply(&changes),
             history_root: self.history.root(),
             validators_hash: self.in_force.hash(),
+            batch: Hash::of(&height.to_le_bytes()),
+            position: Hash::of(format!("position {height}").as_bytes()),
         };
         let mut batch = WriteBatch::new();
         let Content {
@@ -122,6 +125,7 @@ impl TestChain {
         }
         self.headers.push(header);
         self.kv.write(batch, Durability::Synced).unwrap();
+        set_path::extend(&*self.kv).unwrap();
     }
 
     fn certify_into(&self, batch: &mut WriteBatch, header: &Header) {
@@ -151,7 +155,7 @@ impl TestChain {
     /// Makes the bundle under the newest certificate and verifies it.
     pub fn proven(&self, record: proof::RecordProof, height: u64) -> Result<Proven, StateError> {
         let certified = tables::newest_certified(&*self.kv, 0)?.unwrap();
-        let bundle = prove::bundle(&*self.kv, record, height, certified)?;
+        let bundle = prove::bundle(&*self.kv, record, height, certified, 0)?;
         assert_eq!(ProofBundle::from_bytes(&bundle.to_bytes()).unwrap(), bundle);
         assert_eq!(ProofBundle::from_json(&bundle.to_json()).unwrap(), bundle);
         Ok(bundle.verify(&self.genesis).unwrap())

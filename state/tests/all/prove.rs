@@ -1,10 +1,8 @@
 //! Bundles from tables and tree verify from the genesis file.
 
 use lamplighter_state::{StateError, prove, tables};
-use lamplighter_store::{Durability, Kv, WriteBatch};
 use lamplighter_types::merkle::list;
-use lamplighter_types::proof::{ProvenRecord, VALIDATOR_SET_KEY};
-use lamplighter_types::{ValidatorSet, codec};
+use lamplighter_types::proof::{ProvenRecord, TrustedSet};
 
 use crate::fixture::{Content, TestChain, event, receipt, transaction, validators};
 
@@ -106,60 +104,31 @@ fn what_is_missing_is_named() {
     let mut chain = chain();
     chain.push(Content::default());
     let record = prove::event(&*chain.kv, 2, 0).unwrap().unwrap();
-    let missing = prove::bundle(&*chain.kv, record.clone(), 2, 10).unwrap_err();
+    let missing = prove::bundle(&*chain.kv, record.clone(), 2, 10, 0).unwrap_err();
     assert!(
         matches!(&missing, StateError::Missing { what } if what == "the certificate at height 10")
     );
-    let missing = prove::bundle(&*chain.kv, record, 2, 99).unwrap_err();
+    let missing = prove::bundle(&*chain.kv, record, 2, 99, 0).unwrap_err();
     assert!(matches!(missing, StateError::Missing { .. }));
-}
-
-/// Observers change the same table; the validators stay, and no certificate is needed for that.
-#[test]
-fn an_entry_without_a_change_is_left_out() {
-    let mut chain = chain();
-    let (before, height) = (
-        prove::set_changes(&*chain.kv, 9).unwrap(),
-        chain.height() + 1,
-    );
-    chain.push(Content::default());
-    let mut batch = WriteBatch::new();
-    let path = chain.tree.prove(VALIDATOR_SET_KEY);
-    tables::put_validators(&mut batch, height, &validators(8..=11), &path);
-    chain.kv.write(batch, Durability::Synced).unwrap();
-    chain.push(Content::default());
-    chain.certify();
-    assert_eq!(
-        prove::set_changes(&*chain.kv, chain.height()).unwrap(),
-        before
-    );
-    let record = prove::event(&*chain.kv, 2, 0).unwrap().unwrap();
-    assert_eq!(chain.proven(record, 2).unwrap().head_height, 11);
 }
 
 /// The newest that a certified block brought, whatever came after it.
 #[test]
 fn validators_are_proven_without_the_newest_header() {
     let mut chain = chain();
+    let genesis = TrustedSet::from(&chain.genesis);
     let of = |chain: &TestChain, certified| {
-        let bundle = prove::validators(&*chain.kv, certified).unwrap()?;
-        let proven = bundle.verify(&chain.genesis).unwrap();
-        let value = match proven.record {
-            ProvenRecord::State { key, value, .. } if key == VALIDATOR_SET_KEY => value.unwrap(),
-            other => panic!("{other:?}"),
-        };
-        Some((
-            proven.height,
-            codec::decode::<ValidatorSet>(&value).unwrap(),
-        ))
+        let path = prove::set_path(&*chain.kv, 0, certified).unwrap();
+        assert!(!path.more);
+        path.verify(&genesis).unwrap()
     };
     let certified = tables::newest_certified(&*chain.kv, 0).unwrap().unwrap();
-    let (height, set) = of(&chain, certified).unwrap();
-    assert_eq!(set, tables::validators_at(&*chain.kv, height + 1).unwrap());
-    assert_ne!(set, chain.genesis.validators);
+    let reached = of(&chain, certified);
+    let in_force = tables::validators_at(&*chain.kv, reached.height + 1).unwrap();
+    assert_eq!((reached.height, &reached.set), (8, &in_force));
     chain.push(Content::default());
-    assert_eq!(of(&chain, certified), Some((height, set)));
-    assert_eq!(of(&chain, 1), None, "still those of the genesis file");
+    assert_eq!(of(&chain, certified), reached);
+    assert_eq!(of(&chain, 1), genesis, "still those of the genesis file");
 }
 
 #[test]

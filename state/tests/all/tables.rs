@@ -196,20 +196,20 @@ fn where_the_chain_stands_is_kept() {
     let kv = MemoryKv::new();
     assert_eq!(tables::head_height(&kv).unwrap(), None);
     assert_eq!(tables::marker(&kv).unwrap(), None);
-    assert_eq!(tables::last_batch(&kv).unwrap(), Hash::ZERO);
+    assert_eq!(tables::position(&kv).unwrap(), None);
     assert_eq!(tables::installing(&kv).unwrap(), None);
     assert_eq!(tables::last_attested(&kv).unwrap(), None);
     assert_eq!(tables::newest_certified(&kv, 0).unwrap(), None);
     let mut batch = WriteBatch::new();
     tables::put_marker(&mut batch, b"entry 7");
-    tables::put_last_batch(&mut batch, &Hash([3; 32]));
+    tables::put_position(&mut batch, b"entry 6");
     tables::put_installing(&mut batch, Some("images/7"));
     for height in [1, 2, 300] {
         tables::put_attested(&mut batch, height, &Hash([height as u8; 32]));
     }
     kv.write(batch, Durability::Synced).unwrap();
     assert_eq!(tables::marker(&kv).unwrap().unwrap(), b"entry 7");
-    assert_eq!(tables::last_batch(&kv).unwrap(), Hash([3; 32]));
+    assert_eq!(tables::position(&kv).unwrap().unwrap(), b"entry 6");
     assert_eq!(
         tables::installing(&kv).unwrap().as_deref(),
         Some("images/7")
@@ -295,12 +295,26 @@ fn certificates_and_validators_are_found_by_height() {
             "at {height}"
         );
     }
-    let changes = |height| tables::set_changes(kv, 1..height, 9).unwrap();
-    assert!(changes(2).is_empty());
-    assert_eq!(changes(3)[0].0, 2);
-    assert_eq!(changes(3)[0].1, validators(2..=5));
-    assert_eq!(tables::set_changes(kv, 2..99, 9).unwrap(), changes(3));
-    assert!(tables::set_changes(kv, 3..99, 9).unwrap().is_empty());
+    let changes = |heights| {
+        let changes = tables::set_changes(kv, heights).unwrap();
+        changes.collect::<Result<Vec<_>, _>>().unwrap()
+    };
+    assert!(changes(0..2).is_empty());
+    assert_eq!(changes(0..3)[0].0, 2);
+    assert_eq!(changes(0..3)[0].1, validators(2..=5));
+    assert_eq!(changes(2..99), changes(0..3));
+    assert!(changes(3..99).is_empty());
+    let last = |below| tables::last_set_change(kv, below).unwrap();
+    assert_eq!(
+        (last(0), last(2), last(3), last(99)),
+        (None, None, Some(2), Some(2))
+    );
+    assert!(tables::set_change(kv, 2).unwrap().is_some());
+    assert_eq!(
+        tables::set_change(kv, 0).unwrap(),
+        None,
+        "the genesis block changes none"
+    );
 }
 
 #[test]
@@ -390,7 +404,7 @@ fn read_all(kv: &dyn KvView, lamp: &Id) -> Result<(), StateError> {
     tables::head_height(kv)?;
     tables::headers_after(kv, None, 10)?;
     tables::newest_certified(kv, 0)?;
-    tables::set_changes(kv, 1..10, 10)?;
+    tables::set_changes(kv, 1..10)?.collect::<Result<Vec<_>, _>>()?;
     tables::load_history(kv, 2)?;
     tables::history_node(kv, 0, 0)?;
     tables::history_node(kv, 0, 1)?;

@@ -131,7 +131,7 @@ impl ClientsState {
 #[derive(Debug)]
 pub struct ChaosClient {
     number: usize,
-    shared: Arc<ClientsState>,
+    pub shared: Arc<ClientsState>,
     operator: Signer,
     gateway: Signer,
     /// Clients of all nodes, each with another node first.
@@ -248,7 +248,7 @@ impl ChaosClient {
     }
 
     /// Signs and sends an action; true if there is a definite answer.
-    async fn submit(&self, signer: &Signer, action: Action, rng: &mut StdRng) -> bool {
+    pub async fn submit(&self, signer: &Signer, action: Action, rng: &mut StdRng) -> bool {
         let signed = signer
             .sign(action, &self.shared.chain_id, TRANSACTION_LIFETIME)
             .await;
@@ -454,7 +454,7 @@ pub async fn prepare(
 ) -> Result<(), ChaosError> {
     let first = &clients[0];
     let administrator = fleet::administrator();
-    for action in fleet::registrations(clients.len(), lanes) {
+    for action in fleet::registrations(&first.shared.chain_id, clients.len(), lanes) {
         if !first.submit(&administrator, action, rng).await {
             return Err(ChaosError::Setup("a registration was not answered".into()));
         }

@@ -9,17 +9,20 @@ use std::time::{Duration, Instant};
 use lamplighter_devnet::Process;
 use lamplighter_node::key;
 use lamplighter_system::files;
-use lamplighter_types::{Genesis, Id, Policies, PublicKey, Validator, ValidatorSet};
+use lamplighter_types::{
+    GENESIS_VERSION, Genesis, Id, Policies, PublicKey, Validator, ValidatorSet,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ChaosError;
 use crate::fleet;
+use crate::hostile::cast::Cast;
 use crate::network::{TestNetwork, address};
 
 /// Ports of each node; they are free, since each node has a separate address.
-const PEER_PORT: u16 = 7_000;
+pub const PEER_PORT: u16 = 7_000;
 const HTTP_PORT: u16 = 7_001;
 const ADMIN_PORT: u16 = 7_002;
 const MQTT_PORT: u16 = 7_003;
@@ -122,6 +125,7 @@ impl Cluster {
         clients: usize,
         folder: &Path,
         program: &Path,
+        cast: Option<&Cast>,
     ) -> Result<Self, ChaosError> {
         let faketime = faketime()?;
         fs::create_dir_all(folder.join("logs")).map_err(ChaosError::file("making", folder))?;
@@ -138,7 +142,11 @@ impl Cluster {
             });
         }
         let keys: Vec<PublicKey> = validators.iter().map(|validator| validator.key).collect();
+        if let Some(cast) = cast {
+            validators.push(cast.validator()?);
+        }
         let genesis = Genesis {
+            version: GENESIS_VERSION,
             name: "City of faults".to_owned(),
             created_ms: lamplighter_system::unix_ms(),
             validators: ValidatorSet { validators },
@@ -214,7 +222,7 @@ pub async fn leader(http: &reqwest::Client, nodes: usize) -> Option<usize> {
     Some(most as usize - 1)
 }
 
-fn account(node: usize) -> Id {
+pub fn account(node: usize) -> Id {
     fleet::id(&format!("node-{}", node + 1))
 }
 

@@ -8,8 +8,8 @@ use lamplighter_system::unix_ms;
 use lamplighter_types::limits::{LIST_ITEMS_MAX, REPLAY_WINDOW};
 use lamplighter_types::{
     Action, AlarmChange, ConfigAction, ConfigTarget, DeviceEvent, DevicesAction, Encoding,
-    EventsAction, GenesisAccount, Grant, Hash, Id, NewDevice, Role, Scope, SecretKey, Severity,
-    SignedTransaction, Transaction, UsersAction,
+    EventsAction, GenesisAccount, Grant, Hash, Id, KeyPurpose, NewDevice, Role, Scope, SecretKey,
+    Severity, SignedTransaction, Transaction, UsersAction,
 };
 use tokio::sync::Notify;
 
@@ -123,6 +123,11 @@ pub fn administrator() -> Signer {
     Signer::new("administrator")
 }
 
+/// The accounts that admit a hostile observer.
+pub fn governors() -> [Signer; 2] {
+    [Signer::new("governor-1"), Signer::new("governor-2")]
+}
+
 pub fn operator(client: usize) -> Signer {
     Signer::new(&format!("operator-{client:02}"))
 }
@@ -146,11 +151,9 @@ pub fn shared_register(number: usize) -> String {
 
 /// The accounts of the genesis document, with all roles that the clients need.
 pub fn accounts(clients: usize) -> Vec<GenesisAccount> {
-    let signers = (0..clients).map(operator).chain([administrator()]);
-    let grant = |role| Grant {
-        role,
-        scope: Scope::city(),
-    };
+    let signers = (0..clients).map(operator);
+    let signers = signers.chain([administrator()]).chain(governors());
+    let grant = |role| Grant::founding(role, Scope::city());
     signers
         .map(|signer| GenesisAccount {
             account: signer.account.clone(),
@@ -162,12 +165,13 @@ pub fn accounts(clients: usize) -> Vec<GenesisAccount> {
 }
 
 /// The actions that register gateways and lamps, in this order.
-pub fn registrations(clients: usize, lanes: usize) -> Vec<Action> {
+pub fn registrations(chain_id: &Hash, clients: usize, lanes: usize) -> Vec<Action> {
     let gateways = (0..clients).map(|client| {
         let Signer {
             account, secret, ..
         } = gateway(client);
         Action::Users(UsersAction::RegisterGateway {
+            proof: secret.prove(KeyPurpose::Account, chain_id, &account),
             account,
             organization: organization(),
             district: Scope::city(),
@@ -197,6 +201,7 @@ fn new_lamp(client: usize, lane: usize) -> NewDevice {
         district: Scope::city(),
         gateway: Some(gateway(client).account),
         key: None,
+        proof: None,
         tags: Vec::new(),
     }
 }

@@ -10,6 +10,7 @@ mod cluster;
 mod error;
 mod fleet;
 pub mod history;
+pub mod hostile;
 pub mod links;
 mod nemesis;
 mod network;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use lamplighter_chaos::hostile::{ATTACKS, Attack};
 use lamplighter_chaos::{ChaosOptions, FaultKind, run};
 use lamplighter_system::error_chain;
 
@@ -32,6 +33,12 @@ struct Arguments {
     /// Seed of all schedules and of the clients; chosen and printed if it is not given.
     #[arg(long)]
     seed: Option<u64>,
+    /// Attacks of hostile nodes instead: an observer, and one of four validators.
+    #[arg(long)]
+    hostile: bool,
+    /// Only this one of their attacks.
+    #[arg(long, requires = "hostile")]
+    attack: Option<Attack>,
     /// The program `lamplighter`; the one beside this program if it is not given.
     #[arg(long)]
     program: Option<PathBuf>,
@@ -51,6 +58,8 @@ const FULL: [(FaultKind, u64); 5] = [
     (FaultKind::Clocks, 15),
     (FaultKind::Everything, 60),
 ];
+/// The seconds of each attack.
+const HOSTILE_SECONDS: u64 = 12;
 const SHORT: [(FaultKind, u64); 6] = [
     (FaultKind::Calm, 10),
     (FaultKind::Kills, 90),
@@ -62,14 +71,25 @@ const SHORT: [(FaultKind, u64); 6] = [
 
 fn options(arguments: &Arguments) -> ChaosOptions {
     let full = arguments.full;
-    let parts: &[(FaultKind, u64)] = if full { &FULL } else { &SHORT };
-    let goal = |chosen: Option<u64>, of_full: u64| chosen.unwrap_or(if full { of_full } else { 0 });
-    let beside = || {
-        let this = std::env::current_exe().expect("a running program has a path");
-        this.with_file_name("lamplighter")
+    let hostile: Vec<(FaultKind, u64)> = ATTACKS
+        .into_iter()
+        .filter(|attack| arguments.attack.is_none_or(|only| only == *attack))
+        .map(|attack| (FaultKind::Hostile(attack), HOSTILE_SECONDS))
+        .collect();
+    let parts: &[(FaultKind, u64)] = match (arguments.hostile, full) {
+        (true, _) => &hostile,
+        (false, true) => &FULL,
+        (false, false) => &SHORT,
     };
+    let goal = |chosen: Option<u64>, of_full: u64| chosen.unwrap_or(if full { of_full } else { 0 });
+    let beside = |name: &str| {
+        let this = std::env::current_exe().expect("a running program has a path");
+        this.with_file_name(name)
+    };
+    let program = || beside("lamplighter");
     ChaosOptions {
-        nodes: 4,
+        // The fourth validator is a hostile one.
+        nodes: if arguments.hostile { 3 } else { 4 },
         clients: arguments.clients,
         lanes: arguments.lanes.unwrap_or(if full { 16 } else { 8 }),
         seed: arguments.seed.unwrap_or_else(rand::random),
@@ -80,8 +100,9 @@ fn options(arguments: &Arguments) -> ChaosOptions {
         kills: goal(arguments.kills, 1_000),
         acknowledged: goal(arguments.acknowledged, 1_000_000),
         longest: Duration::from_secs(arguments.minutes * 60),
-        program: arguments.program.clone().unwrap_or_else(beside),
+        program: arguments.program.clone().unwrap_or_else(program),
         folder: arguments.dir.clone(),
+        hostile: arguments.hostile.then(|| beside("hostile")),
         prove_checker: !full,
     }
 }

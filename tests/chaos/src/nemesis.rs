@@ -9,6 +9,8 @@ use rand::seq::SliceRandom;
 
 use crate::cluster::{self, CLOCK_OFFSET_MAX_MS, NodeStatus};
 use crate::error::ChaosError;
+use crate::hostile::Attack;
+use crate::hostile::cast::{Cast, HostileRole};
 use crate::links::{Links, SHAPES, Shape};
 use crate::world::SharedWorld;
 
@@ -29,6 +31,7 @@ pub struct Nemesis {
     pub nodes: usize,
     /// Clients that each ask one node alone, to read certificates.
     pub readers: Vec<Client>,
+    pub cast: Option<Cast>,
 }
 
 fn between(rng: &mut StdRng, from_ms: u64, to_ms: u64) -> Duration {
@@ -72,6 +75,23 @@ impl Nemesis {
             tokio::time::sleep(down).await;
             self.world.lock().await.restart(&self.world, node)?;
         }
+    }
+
+    /// Attacks as an observer, then as a validator, for half of the time each.
+    pub async fn attacks(self, until: Instant, attack: Attack) -> Result<(), ChaosError> {
+        let Some(cast) = &self.cast else {
+            return Err(ChaosError::Setup("no hostile nodes in this run".to_owned()));
+        };
+        let remaining = until.saturating_duration_since(Instant::now());
+        let seconds = remaining.as_secs().div_ceil(2);
+        for role in [HostileRole::Observer, HostileRole::Validator] {
+            let mut world = self.world.lock().await;
+            world.log(format_args!("{} by the {role:?}", attack.name()));
+            drop(world);
+            cast.attack(role, attack, seconds).await?;
+            self.world.lock().await.record_attack(attack);
+        }
+        Ok(())
     }
 
     /// Stops the leader for a few seconds, again and again.

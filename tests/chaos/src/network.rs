@@ -22,6 +22,8 @@ const NAMES: &str = "/run/netns";
 #[derive(Debug)]
 pub struct TestNetwork {
     nodes: usize,
+    /// Nodes after these whose links are never cut.
+    hostile: usize,
     owner: u32,
 }
 
@@ -38,10 +40,14 @@ impl TestNetwork {
     ///
     /// # Errors
     /// [`ChaosError::Namespaces`] if the system does not permit it.
-    pub fn build(nodes: usize) -> Result<Self, ChaosError> {
+    pub fn build(nodes: usize, hostile: usize) -> Result<Self, ChaosError> {
         remove_abandoned()?;
         let owner = std::process::id();
-        let network = Self { nodes, owner };
+        let network = Self {
+            nodes,
+            hostile,
+            owner,
+        };
         network
             .connect()
             .map_err(|error| ChaosError::Namespaces(Box::new(error)))?;
@@ -56,7 +62,7 @@ impl TestNetwork {
         in_bridge("link add br0 type bridge")?;
         in_bridge(&format!("addr add {CLIENTS}/24 dev br0"))?;
         in_bridge("link set br0 up")?;
-        for node in 0..self.nodes {
+        for node in 0..self.nodes + self.hostile {
             let name = self.namespace(node);
             run("ip", &["netns", "add", &name])?;
             in_bridge(&format!(
@@ -101,7 +107,7 @@ impl TestNetwork {
 
 impl Drop for TestNetwork {
     fn drop(&mut self) {
-        let nodes = (0..self.nodes).map(|node| self.namespace(node));
+        let nodes = (0..self.nodes + self.hostile).map(|node| self.namespace(node));
         for name in nodes.chain([self.bridge()]) {
             if let Err(error) = remove(&name) {
                 eprintln!("chaos: {error}");

@@ -52,6 +52,8 @@ pub struct Report {
     pub leader_killed: Resumptions,
     pub leader_stopped: Resumptions,
     pub leader_cut_off: Resumptions,
+    /// After the attacks of hostile nodes.
+    pub attacked: Resumptions,
     /// Time from the last fault until every node had the same blocks, and a certificate covered
     /// them.
     pub level_after_ms: u64,
@@ -116,6 +118,7 @@ impl Report {
         row("partitions", partitions);
         row("clocks moved", self.counts.clock_changes);
         row("clocks noticed", self.counts.clocks_noticed);
+        row("attacks", self.counts.attacks.values().sum());
         println!("\n{:-^100}", " what clients saw ");
         let Findings {
             acknowledged,
@@ -180,6 +183,7 @@ impl Report {
             ("killed", &self.leader_killed),
             ("stopped", &self.leader_stopped),
             ("cut off", &self.leader_cut_off),
+            ("attacked", &self.attacked),
         ];
         for (name, of) in kinds {
             println!(

@@ -18,6 +18,8 @@ use crate::client::{self, ChaosClient, ClientsState};
 use crate::cluster::{self, Cluster};
 use crate::error::ChaosError;
 use crate::fleet;
+use crate::hostile::Attack;
+use crate::hostile::cast::{Cast, HOSTILE_NODES};
 use crate::nemesis::Nemesis;
 use crate::network::TestNetwork;
 use crate::reader;
@@ -44,6 +46,8 @@ pub enum FaultKind {
     Partitions,
     Clocks,
     Everything,
+    /// Hostile nodes attack.
+    Hostile(Attack),
 }
 
 impl FaultKind {
@@ -55,6 +59,7 @@ impl FaultKind {
             Self::Partitions => "partitions",
             Self::Clocks => "clocks",
             Self::Everything => "everything",
+            Self::Hostile(attack) => attack.name(),
         }
     }
 }
@@ -78,6 +83,8 @@ pub struct ChaosOptions {
     pub program: PathBuf,
     /// Folder of keys, stores and logs; `None` for a temporary one that is removed at the end.
     pub folder: Option<PathBuf>,
+    /// The program `hostile`: then there are two nodes more, which attack.
+    pub hostile: Option<PathBuf>,
     /// Tests the checker at the end: each kind of corruption is tried on a copy of the evidence.
     pub prove_checker: bool,
 }
@@ -88,7 +95,8 @@ pub struct ChaosOptions {
 /// The network, a node or a client could not be set up, or the run did not end.
 pub fn run(options: ChaosOptions) -> Result<Report, ChaosError> {
     let thread = std::thread::spawn(move || {
-        let network = TestNetwork::build(options.nodes)?;
+        let hostile = options.hostile.as_ref().map_or(0, |_| HOSTILE_NODES);
+        let network = TestNetwork::build(options.nodes, hostile)?;
         network.enter()?;
         let runtime =
             tokio::runtime::Runtime::new().map_err(ChaosError::file("starting the runtime", ""))?;
@@ -127,7 +135,11 @@ async fn run_city(options: ChaosOptions, network: TestNetwork) -> Result<Report,
     let folder = options.folder.clone();
     let folder = folder.unwrap_or_else(|| temporary.path().join("city"));
     let ChaosOptions { nodes, clients, .. } = options;
-    let mut cluster = Cluster::create(&network, nodes, clients, &folder, &options.program)?;
+    let hostile = options.hostile.as_ref();
+    let cast = hostile.map(|program| Cast::new(&network, nodes, program, &folder));
+    let program = &options.program;
+    let created = Cluster::create(&network, nodes, clients, &folder, program, cast.as_ref());
+    let mut cluster = created?;
     cluster.start().await?;
     let genesis = cluster.genesis.clone();
     let shared = Arc::new(ClientsState::new(nodes, &genesis));
@@ -136,6 +148,9 @@ async fn run_city(options: ChaosOptions, network: TestNetwork) -> Result<Report,
     let chaos_clients = chaos_clients.collect::<Result<Vec<_>, _>>()?;
     let mut rng = StdRng::seed_from_u64(options.seed);
     client::prepare(&chaos_clients, options.lanes, &mut rng).await?;
+    if let Some(cast) = &cast {
+        cast.admit_observer(&chaos_clients[0], &mut rng).await?;
+    }
     eprintln!(
         "chaos: {nodes} nodes, {clients} clients, seed {}",
         options.seed
@@ -149,6 +164,7 @@ async fn run_city(options: ChaosOptions, network: TestNetwork) -> Result<Report,
         world: Arc::new(Mutex::new(world)),
         nodes,
         readers: readers.collect::<Result<_, _>>()?,
+        cast,
     };
     let run = ChaosRun {
         options,
@@ -248,6 +264,9 @@ impl ChaosRun {
         }
         if all || kind == FaultKind::Clocks {
             schedules.spawn(nemesis().clocks(until, rng(4), !all));
+        }
+        if let FaultKind::Hostile(attack) = kind {
+            schedules.spawn(nemesis().attacks(until, attack));
         }
         while Instant::now() < until {
             let remaining = until.saturating_duration_since(Instant::now());
@@ -376,7 +395,7 @@ impl ChaosRun {
         let (timeline, counts) = {
             let mut world = self.world().lock().await;
             world.timeline.ended_us = ended_us;
-            self.record_alarms(&mut world).await;
+            world.record_alarms(self.nemesis.cast.is_some()).await;
             (world.timeline.clone(), world.counts.clone())
         };
         let resumptions = timeline.resumptions(history);
@@ -408,6 +427,7 @@ impl ChaosRun {
             leader_killed: Resumptions::of(&resumptions, LossKind::Killed),
             leader_stopped: Resumptions::of(&resumptions, LossKind::Stopped),
             leader_cut_off: Resumptions::of(&resumptions, LossKind::CutOff),
+            attacked: Resumptions::of(&resumptions, LossKind::Attacked),
             resumptions,
             level_after_ms: 0,
             certified_after_ms: 0,
@@ -416,22 +436,6 @@ impl ChaosRun {
             corruptions_found,
             corruptions_tried,
             machine_load: fs::read_to_string("/proc/loadavg").unwrap_or_default(),
-        }
-    }
-
-    /// Records alarms of nodes that have halted, or saw two headers of one height.
-    async fn record_alarms(&self, world: &mut World) {
-        for node in 0..self.options.nodes {
-            let Some(status) = cluster::status(&self.nemesis.http, node).await else {
-                continue;
-            };
-            let bad = status.alarms.iter().filter(|a| a.kind != "clock_offset");
-            for what in bad.map(|a| &a.message).chain(&status.halted) {
-                world.counts.ended_by_themselves += 1;
-                world
-                    .counts
-                    .add_note(format!("node {}: {what}", status.node));
-            }
         }
     }
 

@@ -23,6 +23,8 @@ pub enum LossKind {
     Killed,
     Stopped,
     CutOff,
+    /// A hostile node attacked until now.
+    Attacked,
 }
 
 /// The events of the nodes, in the order of time.

@@ -11,8 +11,9 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 
 use crate::client::ClientsState;
-use crate::cluster::{self, Cluster};
+use crate::cluster::{self, Cluster, NodeAlarm};
 use crate::error::ChaosError;
+use crate::hostile::Attack;
 use crate::links::{Links, Shape};
 use crate::network::TestNetwork;
 use crate::timeline::{LeaderLoss, LossKind, Timeline};
@@ -31,6 +32,8 @@ pub struct Counts {
     pub leader_kills: u64,
     pub leader_stops: u64,
     pub partitions: BTreeMap<Shape, u64>,
+    /// Attacks of hostile nodes that are over.
+    pub attacks: BTreeMap<&'static str, u64>,
     pub clock_changes: u64,
     /// Nodes whose clock was too far off, that raised an alarm and signed no new certificate.
     pub clocks_noticed: u64,
@@ -127,6 +130,13 @@ impl World {
         });
     }
 
+    /// Records that an attack is over; from now on service has to come back.
+    pub fn record_attack(&mut self, attack: Attack) {
+        *self.counts.attacks.entry(attack.name()).or_default() += 1;
+        self.log(format_args!("the end of {}", attack.name()));
+        self.record_leader_loss(self.nodes(), LossKind::Attacked);
+    }
+
     /// `kill -9`.
     pub async fn kill(&mut self, node: usize, leads: bool) -> Result<(), ChaosError> {
         self.check_exited(node);
@@ -208,6 +218,28 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Records alarms that must not be raised, and nodes that have halted. Where there are hostile
+    /// nodes, only alarms that accuse an honest one are wrong.
+    pub async fn record_alarms(&mut self, hostile: bool) {
+        let keys = self.cluster.nodes.iter().map(|node| node.key.to_string());
+        let keys: Vec<String> = keys.collect();
+        let is_wrong = |alarm: &NodeAlarm| {
+            let accuses = |key: &String| alarm.message.contains(key);
+            alarm.kind != "clock_offset" && (!hostile || keys.iter().any(accuses))
+        };
+        for node in 0..self.nodes() {
+            let Some(status) = cluster::status(&self.cluster.http, node).await else {
+                continue;
+            };
+            let bad = status.alarms.iter().filter(|alarm| is_wrong(alarm));
+            for what in bad.map(|a| &a.message).chain(&status.halted) {
+                self.counts.ended_by_themselves += 1;
+                self.counts
+                    .add_note(format!("node {}: {what}", status.node));
+            }
+        }
     }
 
     /// Checks whether a node has ended by itself, and records it; true if so.

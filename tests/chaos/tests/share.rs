@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lamplighter_chaos::check::Fault;
+use lamplighter_chaos::hostile::ATTACKS;
 use lamplighter_chaos::{ChaosOptions, FaultKind, run};
 
 /// Faults in turn, 140 s in total.
@@ -45,6 +46,7 @@ fn nothing_acknowledged_is_lost_doubled_changed_or_stale() {
         longest: Duration::from_secs(1),
         program: lamplighter(),
         folder: None,
+        hostile: None,
         prove_checker: true,
     })
     .unwrap();
@@ -62,4 +64,40 @@ fn nothing_acknowledged_is_lost_doubled_changed_or_stale() {
     assert!(counts.kills >= KILLS_MIN && counts.leader_stops > 0);
     assert!(counts.partitions.len() > 4, "{:?}", counts.partitions);
     assert!(counts.clocks_noticed > 0, "{:?}", counts.notes);
+}
+
+/// Seconds of each attack, by an observer and by a validator.
+const ATTACK_SECONDS: u64 = 6;
+/// The longest time to service after an attack, in election timeouts.
+const TIMEOUTS_MAX: f64 = 3.0;
+
+#[test]
+fn hostile_nodes_cost_nothing_that_was_acknowledged() {
+    let parts = ATTACKS.map(|attack| {
+        let length = Duration::from_secs(ATTACK_SECONDS);
+        (FaultKind::Hostile(attack), length)
+    });
+    let report = run(ChaosOptions {
+        nodes: 3,
+        clients: 8,
+        lanes: 2,
+        seed: rand::random(),
+        parts: parts.to_vec(),
+        kills: 0,
+        acknowledged: 0,
+        longest: Duration::from_secs(1),
+        program: lamplighter(),
+        folder: None,
+        hostile: Some(env!("CARGO_BIN_EXE_hostile").into()),
+        prove_checker: false,
+    })
+    .unwrap();
+    report.print();
+    let findings = &report.findings;
+    assert!(findings.is_good(), "{:?}", findings.faults);
+    let counts = &report.counts;
+    assert_eq!(counts.ended_by_themselves, 0, "{:?}", counts.notes);
+    assert_eq!(counts.attacks.len(), ATTACKS.len());
+    assert!(report.attacked.count >= ATTACKS.len());
+    assert!(report.attacked.longest_timeouts <= TIMEOUTS_MAX);
 }

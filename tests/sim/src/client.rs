@@ -8,7 +8,7 @@ use std::time::Duration;
 use lamplighter_contracts::admission::AdmissionError;
 use lamplighter_ledger::{Commitment, SubmitError, Verdict};
 use lamplighter_types::{
-    Action, Encoding, Hash, Id, Outcome, SecretKey, SequenceError, SignedTransaction, Transaction,
+    Action, Encoding, Hash, Id, KeyPurpose, Outcome, SecretKey, SignedTransaction, Transaction,
     UsersAction, codec,
 };
 use tokio::time::{sleep, timeout};
@@ -31,6 +31,20 @@ pub fn account(client: u64) -> Id {
     Id::new(format!("client-{client}")).expect("a plain name")
 }
 
+/// A transaction that only its hash and its sender's key can be wrong of.
+pub fn unsigned(salt: u64) -> Transaction {
+    let organization = Id::new(format!("forged-{salt}")).expect("a plain name");
+    Transaction {
+        sender: account(1),
+        sequence: salt,
+        expires_ms: u64::MAX,
+        action: Action::Users(UsersAction::RegisterOrganization {
+            organization,
+            name: "Forged".to_owned(),
+        }),
+    }
+}
+
 /// One client; its streams share the sequence numbers.
 pub struct Client {
     world: Arc<World>,
@@ -51,6 +65,15 @@ impl Client {
             world: world.clone(),
             client,
             sequence: AtomicU64::new(0),
+        })
+    }
+
+    /// The same account after other streams of it, with the numbers after this one.
+    pub fn numbered(world: &Arc<World>, client: u64, after: u64) -> Arc<Self> {
+        Arc::new(Self {
+            world: world.clone(),
+            client,
+            sequence: AtomicU64::new(after),
         })
     }
 
@@ -86,13 +109,19 @@ impl Client {
         let name = format!("{}-{}", self.client, rng.below(400));
         let id = |text: String| Id::new(text).expect("a plain name");
         let action = match rng.below(3) {
-            0 => UsersAction::RegisterUser {
-                account: id(format!("user-{name}")),
-                organization: id("city".to_owned()),
+            0 => {
+                let account = id(format!("user-{name}"));
                 // Not the key of a node or a client.
-                key: SecretKey::from_seed([rng.between(20, 190) as u8; 32]).public(),
-                name,
-            },
+                let secret = SecretKey::from_seed([rng.between(20, 190) as u8; 32]);
+                let chain_id = self.world.genesis.chain_id();
+                UsersAction::RegisterUser {
+                    proof: secret.prove(KeyPurpose::Account, &chain_id, &account),
+                    account,
+                    organization: id("city".to_owned()),
+                    key: secret.public(),
+                    name,
+                }
+            }
             _ => UsersAction::RegisterOrganization {
                 organization: id(format!("o-{name}")),
                 name,
@@ -128,7 +157,7 @@ impl Client {
     async fn submit(&self, rng: &mut SimRng, signed: &SignedTransaction) -> SubmitOutcome {
         let hash = signed.hash(&self.world.genesis.chain_id());
         loop {
-            let node = *rng.pick(&self.world.nodes());
+            let node = *rng.pick(&self.world.honest());
             let time_limit = rng.millis(300, 6_000);
             if let Some(outcome) = self.try_submit(node, signed, hash, time_limit).await {
                 return outcome;
@@ -192,6 +221,10 @@ impl Client {
             index,
             receipt,
         } = commitment;
+        if self.world.liars.exist() && !self.is_promised(node, *height) {
+            self.world.count("acknowledged under a liar");
+            return;
+        }
         let answer = Answer {
             height: *height,
             index: *index,
@@ -202,6 +235,16 @@ impl Client {
             .log_event(format!("node {node} answers {short}: {height}.{index}"));
         let check = self.world.oracle().answer(hash, answer);
         self.world.check(check);
+    }
+
+    /// True if the block was ordered by an honest leader; what a lying one ordered counts only when
+    /// it is certified.
+    fn is_promised(&self, node: u64, height: u64) -> bool {
+        let header = self
+            .world
+            .up(node)
+            .and_then(|up| up.handle.header(height).ok()?);
+        header.is_some_and(|header| self.world.oracle().is_honest_block(&header.hash()))
     }
 
     fn record_refusal(
@@ -216,7 +259,7 @@ impl Client {
         ));
         match error {
             AdmissionError::Expired { .. } => Some(SubmitOutcome::Refused),
-            AdmissionError::Sequence(SequenceError::Used { .. }) => {
+            AdmissionError::SequenceUsed { .. } => {
                 self.world.check(violation(
                     "the same bytes get the same receipt",
                     format!("node {node} says that the number of {hash} was used: {error}"),
@@ -229,13 +272,19 @@ impl Client {
 
     /// Checks that a linearizable read sees everything that was acknowledged before it began.
     async fn read(&self, rng: &mut SimRng) {
-        let node = *rng.pick(&self.world.nodes());
+        let node = *rng.pick(&self.world.honest());
         let Some(up) = self.world.up(node) else {
             return;
         };
         let floor = self.world.oracle().highest_answer();
         let read = up.consensus.read_index(Duration::from_secs(3)).await;
         let height = up.handle.head().height;
+        // A lying leader may confirm what it likes.
+        let leader = up.consensus.metrics().leader;
+        if leader.is_none_or(|leader| self.world.liars.is_liar(leader)) && self.world.liars.exist()
+        {
+            return;
+        }
         if read.is_err() || !self.world.lives(node, up.life) {
             return;
         }

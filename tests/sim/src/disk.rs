@@ -22,6 +22,9 @@ pub struct SimDisk {
 
 impl SimDisk {
     fn check_batch(&self, batch: &WriteBatch) {
+        if self.world.liars.is_liar(self.node) {
+            return;
+        }
         for op in batch.ops() {
             let Op::Put { cf, value, .. } = op else {
                 continue;
@@ -34,6 +37,8 @@ impl SimDisk {
                 }
                 Cf::Log => {
                     if let Some((place, voters)) = raft_messages::voters(value) {
+                        let explained = self.world.oracle().explains(self.node, place, &voters);
+                        self.world.check(explained);
                         self.world.oracle().names(place, voters);
                     }
                 }

@@ -38,6 +38,10 @@ pub fn begin(world: &Arc<World>, over: &CancellationToken) {
     go(plan.blackouts, |world| Box::pin(blackouts(world)));
     go(plan.disk_faults, |world| Box::pin(disks(world)));
     go(plan.jumps, |world| Box::pin(jumps(world)));
+    let lies = plan.lies.as_ref();
+    go(lies.is_some_and(|lies| !lies.is_powerless()), |world| {
+        Box::pin(vacancies(world))
+    });
 }
 
 fn any_node(world: &World, rng: &mut SimRng) -> u64 {
@@ -187,12 +191,16 @@ async fn disks(world: Arc<World>) {
     }
 }
 
+/// An empty battery, or a wrong answer of a time server.
+const THREE_YEARS_MS: u64 = 3 * 365 * 86_400_000;
+
 fn offset(rng: &mut SimRng, skew: Skew) -> i64 {
     let most = CLOCK_OFFSET_MAX_MS;
     let far = match skew {
         Skew::None => 0,
         Skew::Within => rng.below(most / 2),
         Skew::Beyond => rng.between(0, 2 * most),
+        Skew::Years => THREE_YEARS_MS,
     };
     if rng.chance(500) {
         far as i64
@@ -209,12 +217,35 @@ fn clocks(world: &World, rng: &mut SimRng) {
     }
 }
 
+/// Parts an honest leader from the others for a while, so that a liar may win the election.
+async fn vacancies(world: Arc<World>) {
+    let mut rng = SimRng::new(world.seed, "vacancies");
+    let election_ms = world.plan.election.1.as_millis() as u64;
+    loop {
+        sleep(rng.millis(election_ms, 3 * election_ms)).await;
+        let leads = |node: &u64| world.up(*node).is_some_and(|up| up.consensus.is_leader());
+        let leaders: Vec<u64> = world.honest().into_iter().filter(leads).collect();
+        let others = |node: &u64| !leaders.contains(node);
+        let rest: Vec<u64> = world.nodes().into_iter().filter(others).collect();
+        let links = between(&leaders, &rest, false);
+        world.net.cut(&links);
+        sleep(rng.millis(election_ms, 2 * election_ms)).await;
+        world.net.mend(&links);
+    }
+}
+
 async fn jumps(world: Arc<World>) {
     let mut rng = SimRng::new(world.seed, "jumps");
     loop {
         sleep(rng.millis(300, 4_000)).await;
         let node = any_node(&world, &mut rng);
-        let skew = *rng.pick(&[Skew::None, Skew::Within, Skew::Beyond]);
+        let kinds = [Skew::None, Skew::Within, Skew::Beyond, Skew::Years];
+        let mut skew = *rng.pick(&kinds);
+        let is_years_off =
+            |node: u64| world.with(node, |slot| slot.offset_ms.unsigned_abs() >= THREE_YEARS_MS);
+        if skew == Skew::Years && world.nodes().into_iter().any(is_years_off) {
+            skew = Skew::None;
+        }
         let offset_ms = offset(&mut rng, skew);
         world.with(node, |slot| slot.offset_ms = offset_ms);
         world.log_event(format!(

@@ -10,9 +10,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
+
+use crate::lies::Lie;
 use crate::planted::Planted;
 use crate::run::Report;
 
+/// The share of the seeds with liars, in percent, if nothing else is said.
+pub const LIARS: u64 = 20;
 /// Failures that are shown completely; only the seeds of more are listed.
 const SHOWN_MAX: usize = 3;
 
@@ -22,8 +27,56 @@ pub struct FleetPlan {
     pub first: u64,
     pub seeds: u64,
     pub jobs: usize,
-    pub planted: Option<Planted>,
+    pub variant: Variant,
     pub stop_at_failure: bool,
+}
+
+/// What the runs of all seeds have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Variant {
+    pub planted: Option<Planted>,
+    /// The share of the seeds that have liars, in percent.
+    pub liars: u64,
+    /// All liars tell this lie alone.
+    pub lie: Option<Lie>,
+}
+
+impl Default for Variant {
+    fn default() -> Self {
+        Self {
+            planted: None,
+            liars: LIARS,
+            lie: None,
+        }
+    }
+}
+
+impl Variant {
+    /// The arguments of the program.
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec!["--liars".to_owned(), self.liars.to_string()];
+        let mut add = |option: &str, value: Option<clap::builder::PossibleValue>| {
+            let name = value.map(|value| value.get_name().to_owned());
+            arguments.extend(name.into_iter().flat_map(|name| [option.to_owned(), name]));
+        };
+        add(
+            "--planted",
+            self.planted.and_then(|p| p.to_possible_value()),
+        );
+        add("--lie", self.lie.and_then(|lie| lie.to_possible_value()));
+        arguments
+    }
+
+    /// The command that runs a seed again.
+    pub fn replay(&self, seed: u64) -> String {
+        let liars = match self.liars {
+            LIARS => String::new(),
+            liars => format!(" LIARS={liars}"),
+        };
+        let lie = self.lie.and_then(|lie| lie.to_possible_value());
+        let lie = lie.map_or(String::new(), |lie| format!(" LIE={}", lie.get_name()));
+        format!("make sim SEED={seed}{liars}{lie}")
+    }
 }
 
 /// A seed that failed, and its output.
@@ -48,6 +101,8 @@ pub struct Outcome {
     pub took: Duration,
     /// Sums over all successful runs.
     pub counts: BTreeMap<String, u64>,
+    /// Measurements of all successful runs.
+    pub measured: BTreeMap<String, Vec<u64>>,
     /// Ordered by seed.
     pub failures: Vec<Failure>,
 }
@@ -61,12 +116,66 @@ impl fmt::Display for Outcome {
         for (what, count) in &self.counts {
             writeln!(f, "{count:>9} {what}")?;
         }
+        for (what, values) in &self.measured {
+            writeln!(f, "{what}: {}", Distribution::of(values))?;
+        }
+        let invariants = self.failures.iter().filter_map(Failure::invariant);
+        let mut by_invariant: BTreeMap<&str, u64> = BTreeMap::new();
+        for invariant in invariants {
+            *by_invariant.entry(invariant).or_default() += 1;
+        }
+        for (invariant, seeds) in by_invariant {
+            writeln!(f, "{seeds:>9} seeds break: {invariant}")?;
+        }
         let seeds: Vec<u64> = self.failures.iter().map(|failure| failure.seed).collect();
         if seeds.is_empty() {
             write!(f, "every invariant held")
         } else {
             write!(f, "failed seeds: {seeds:?}; replay with make sim SEED=...")
         }
+    }
+}
+
+/// The spread of a measurement.
+struct Distribution {
+    values: usize,
+    median: u64,
+    p90: u64,
+    p99: u64,
+    highest: u64,
+}
+
+impl Distribution {
+    fn of(values: &[u64]) -> Self {
+        let mut sorted = values.to_vec();
+        sorted.sort_unstable();
+        let at = |share: usize| {
+            let place = (sorted.len() * share / 100).min(sorted.len().saturating_sub(1));
+            sorted.get(place).copied().unwrap_or(0)
+        };
+        Self {
+            values: sorted.len(),
+            median: at(50),
+            p90: at(90),
+            p99: at(99),
+            highest: at(100),
+        }
+    }
+}
+
+impl fmt::Display for Distribution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            values,
+            median,
+            p90,
+            p99,
+            highest,
+        } = self;
+        write!(
+            f,
+            "median {median}, 90 % {p90}, 99 % {p99}, highest {highest} ({values} values)"
+        )
     }
 }
 
@@ -91,17 +200,19 @@ pub fn line(report: &Report) -> String {
     for (what, count) in &report.counts.0 {
         line.push_str(&format!(" {}={count}", what.replace(' ', "_")));
     }
+    for (what, values) in &report.measured {
+        for value in values {
+            line.push_str(&format!(" ~{}={value}", what.replace(' ', "_")));
+        }
+    }
     line
 }
 
 /// Runs one seed in a new process.
-pub fn one(program: &Path, seed: u64, planted: Option<Planted>) -> std::io::Result<Output> {
+pub fn one(program: &Path, seed: u64, variant: &Variant) -> std::io::Result<Output> {
     let mut command = Command::new(program);
     command.args(["--worker", "--seed", &seed.to_string()]);
-    if let Some(planted) = planted {
-        let name = clap::ValueEnum::to_possible_value(&planted).expect("no bug is hidden");
-        command.args(["--planted", name.get_name()]);
-    }
+    command.args(variant.arguments());
     command.output()
 }
 
@@ -119,7 +230,7 @@ pub fn run(program: &Path, plan: &FleetPlan) -> Outcome {
                     if seed >= end {
                         return;
                     }
-                    let output = one(program, seed, plan.planted);
+                    let output = one(program, seed, &plan.variant);
                     let mut outcome = outcome.lock().expect("a panic ends the run");
                     if !add(&mut outcome, seed, output) && plan.stop_at_failure {
                         stop.store(true, Ordering::SeqCst);
@@ -156,9 +267,13 @@ fn add(outcome: &mut Outcome, seed: u64, output: std::io::Result<Output>) -> boo
         .split_whitespace()
         .filter_map(|word| word.split_once('='));
     for (what, count) in pairs {
-        if let Ok(count) = count.parse::<u64>()
-            && what != "trace"
-        {
+        let Ok(count) = count.parse::<u64>() else {
+            continue;
+        };
+        if let Some(measured) = what.strip_prefix('~') {
+            let name = measured.replace('_', " ");
+            outcome.measured.entry(name).or_default().push(count);
+        } else if what != "trace" {
             *outcome.counts.entry(what.replace('_', " ")).or_default() += count;
         }
     }

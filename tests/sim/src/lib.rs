@@ -1,10 +1,13 @@
 //! The deterministic simulation of Lamplighter. See the README of this folder.
 
+mod bounds;
 mod client;
 mod disk;
 pub mod entropy;
 mod faults;
 pub mod fleet;
+pub mod lies;
+mod measures;
 mod membership;
 mod net;
 mod node;

@@ -5,6 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
+use lamplighter_sim::fleet::Variant;
+use lamplighter_sim::lies::Lie;
 use lamplighter_sim::plan::Plan;
 use lamplighter_sim::planted::Planted;
 use lamplighter_sim::run::Report;
@@ -35,6 +37,12 @@ struct Options {
     /// Runs with a planted bug, to see that it is found.
     #[arg(long)]
     planted: Option<Planted>,
+    /// Percent of the seeds in which nodes lie.
+    #[arg(long, default_value_t = fleet::LIARS)]
+    liars: u64,
+    /// The only lie that they tell.
+    #[arg(long)]
+    lie: Option<Lie>,
     /// Runs one seed for the process that watches over all of them.
     #[arg(long, hide = true)]
     worker: bool,
@@ -54,7 +62,7 @@ fn many(options: &Options) -> ExitCode {
         first: options.first,
         seeds: options.seeds,
         jobs: options.jobs.unwrap_or_else(fleet::cores),
-        planted: options.planted,
+        variant: variant(options),
         stop_at_failure: options.planted.is_some(),
     };
     let outcome = fleet::run(&program, &plan);
@@ -63,6 +71,14 @@ fn many(options: &Options) -> ExitCode {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+fn variant(options: &Options) -> Variant {
+    Variant {
+        planted: options.planted,
+        liars: options.liars,
+        lie: options.lie,
     }
 }
 
@@ -77,10 +93,11 @@ fn one(seed: u64, options: &Options) -> ExitCode {
             .init();
     }
     entropy::seed(seed);
-    let mut plan = Plan::new(seed);
+    let mut plan = Plan::new(seed).with_liars(seed, options.liars, options.lie);
     plan.planted = options.planted;
     let loud = options.loud;
-    watchdog(seed);
+    let replay = variant(options).replay(seed);
+    watchdog(seed, replay.clone());
     let dir = fleet::scratch(seed);
     std::fs::create_dir_all(&dir).expect("a temporary folder can be made");
     let path = dir.clone();
@@ -92,13 +109,18 @@ fn one(seed: u64, options: &Options) -> ExitCode {
     // The rest of the files is in a temporary folder; the result is more important.
     let _ = std::fs::remove_dir_all(&dir);
     let Ok(report) = report else {
-        eprintln!("seed {seed} panicked. Replay: make sim SEED={seed}");
+        eprintln!("seed {seed} panicked. Replay: {replay}");
         return ExitCode::FAILURE;
     };
-    print_report(seed, &report, if options.worker { 40 } else { 400 })
+    print_report(
+        seed,
+        &report,
+        if options.worker { 40 } else { 400 },
+        &replay,
+    )
 }
 
-fn print_report(seed: u64, report: &Report, events: usize) -> ExitCode {
+fn print_report(seed: u64, report: &Report, events: usize, replay: &str) -> ExitCode {
     let Some(broken) = &report.broken else {
         println!("{}", fleet::line(report));
         return ExitCode::SUCCESS;
@@ -111,14 +133,14 @@ fn print_report(seed: u64, report: &Report, events: usize) -> ExitCode {
         "seed {seed}, event {}: the invariant \"{}\" is broken: {}",
         report.events, broken.invariant, broken.detail
     );
-    eprintln!("Replay: make sim SEED={seed}");
+    eprintln!("Replay: {replay}");
     ExitCode::FAILURE
 }
 
-fn watchdog(seed: u64) {
+fn watchdog(seed: u64, replay: String) {
     thread::spawn(move || {
         thread::sleep(HANGS_AFTER);
-        eprintln!("seed {seed} hangs. Replay: make sim SEED={seed}");
+        eprintln!("seed {seed} hangs. Replay: {replay}");
         std::process::abort();
     });
 }

@@ -1,10 +1,12 @@
 //! Changes of the nodes during a run by two administrators: a new node joins, gets a vote, and one
 //! of the founders is removed and stopped.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lamplighter_types::{
-    Action, GovernanceAction, GovernanceChange, Id, Observer, Outcome, Validator, codec,
+    Action, GovernanceAction, GovernanceChange, Id, KeyPurpose, Observer, Outcome, Signature,
+    Validator,
 };
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -39,13 +41,32 @@ pub async fn run(world: Arc<World>, over: CancellationToken) {
         driver.join(new).await;
         over.run_until_cancelled(driver.pause(0, 2_000)).await;
     }
-    let joined = driver.world.nodes().contains(&new);
+    // An observer that lies stays one.
+    let joined = driver.world.nodes().contains(&new) && driver.world.plan.lies.is_none();
     if joined && !over.is_cancelled() {
         driver.promote(new).await;
         over.run_until_cancelled(driver.pause(0, 2_000)).await;
         if !over.is_cancelled() && driver.rng.chance(800) {
             driver.remove_founder().await;
         }
+    }
+}
+
+/// Removes nodes that lied. They do not sign the change that removes them.
+pub async fn remove_liars(world: &Arc<World>, liars: &BTreeSet<u64>) {
+    let clients = world.plan.clients;
+    let mut driver = MembershipDriver {
+        rng: SimRng::new(world.seed, "removal"),
+        author: Client::numbered(world, clients + 1, 500),
+        approver: Client::numbered(world, clients + 2, 500),
+        proposals: 100,
+        world: world.clone(),
+    };
+    for node in liars {
+        driver
+            .change(GovernanceChange::RemoveValidator { node: *node })
+            .await;
+        world.count("removed liars");
     }
 }
 
@@ -75,7 +96,8 @@ impl MembershipDriver {
         if early {
             self.switch_on(node);
         }
-        self.change(GovernanceChange::AddObserver { observer })
+        let proof = self.proof(node);
+        self.change(GovernanceChange::AddObserver { observer, proof })
             .await;
         if !early {
             self.pause(0, 1_000).await;
@@ -91,9 +113,15 @@ impl MembershipDriver {
             key: node::secret(node).public(),
             address: address(node),
         };
-        self.change(GovernanceChange::AddValidator { validator })
+        let proof = self.proof(node);
+        self.change(GovernanceChange::AddValidator { validator, proof })
             .await;
         self.world.count("new validators");
+    }
+
+    fn proof(&self, node: u64) -> Signature {
+        let (chain_id, account) = (self.world.genesis.chain_id(), node::account(node));
+        node::secret(node).prove(KeyPurpose::Node, &chain_id, &account)
     }
 
     async fn remove_founder(&mut self) {
@@ -108,15 +136,16 @@ impl MembershipDriver {
     async fn change(&mut self, change: GovernanceChange) {
         self.proposals += 1;
         let proposal = Id::new(format!("change-{}", self.proposals)).expect("a plain name");
-        let digest = codec::digest(&change);
-        self.world.log_event(format!("to be changed: {change:?}"));
+        let changes = vec![change];
+        let digest = GovernanceChange::digest(&changes);
+        self.world.log_event(format!("to be changed: {changes:?}"));
         let propose = GovernanceAction::Propose {
             proposal: proposal.clone(),
-            change,
+            changes,
         };
         let approve = GovernanceAction::Approve {
             proposal,
-            change: digest,
+            changes: digest,
         };
         for (client, action) in [(&self.author, propose), (&self.approver, approve)] {
             let outcome = client

@@ -11,10 +11,11 @@ use lamplighter_ledger::{PeerAnswer, PeerError, PeerGossip, PeerRequest, Peers};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::observe;
+use crate::lies::Lie;
 use crate::plan::Plan;
 use crate::rng::SimRng;
 use crate::world::{RunningNode, World};
+use crate::{lies, observe, planted};
 
 /// The timeout of a request to another node, as in a real node.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -223,14 +224,43 @@ impl Transport for NodeNetwork {
         if !self.world.lives(self.from, self.life) {
             return Err(TransportError::Unreachable(to));
         }
-        let name = observe::request(self, lane, &request);
+        let Some(request) = lies::alter_request(&self.world, self.from, to, lane, request) else {
+            self.world.count(Lie::Withhold.name());
+            sleep(timeout).await;
+            return Err(TransportError::Timeout(to));
+        };
+        let name = if self.world.liars.is_liar(self.from) {
+            format!("liar: {lane:?}")
+        } else {
+            observe::request(self, lane, &request)
+        };
+        self.exchange(to, lane, request, timeout, name).await
+    }
+}
+
+impl NodeNetwork {
+    /// Carries a request of consensus to a node, and its answer back.
+    async fn exchange(
+        &self,
+        to: u64,
+        lane: RaftLane,
+        request: Bytes,
+        timeout: Duration,
+        name: String,
+    ) -> Result<Bytes, TransportError> {
         let wire = self.clone();
         let serve = move |up: RunningNode| {
             let (wire, request) = (wire.clone(), request.clone());
             async move {
                 let life = up.life;
-                let answer = up.consensus.serve(wire.from, lane, request.clone()).await;
-                if wire.world.lives(to, life) {
+                let (world, from) = (&wire.world, wire.from);
+                let answer = up.consensus.serve(from, lane, request.clone()).await;
+                let altered = lies::alter_answer(world, to, from, lane, &request, answer);
+                let Some(answer) = altered else {
+                    world.count(Lie::Withhold.name());
+                    return std::future::pending().await;
+                };
+                if world.lives(to, life) && !world.liars.is_liar(to) {
                     observe::answer(&wire.world, to, lane, &request, &answer);
                 }
                 answer.map_err(|error| error.to_string())
@@ -243,19 +273,61 @@ impl Transport for NodeNetwork {
             Exchange::Timeout => Err(TransportError::Timeout(to)),
         }
     }
-}
 
-#[async_trait]
-impl Peers for NodeNetwork {
-    async fn request(&self, node: u64, request: PeerRequest) -> Result<PeerAnswer, PeerError> {
-        let name = match &request {
-            PeerRequest::Submit(transactions) => format!("submit {}", transactions.len()),
-            _ => "peer request".to_owned(),
-        };
-        let from = self.from;
+    /// Sends a forged request of consensus; the answer does not matter.
+    pub fn inject(&self, to: u64, lane: RaftLane, request: Bytes, name: &'static str) {
+        let network = self.clone();
+        tokio::spawn(async move {
+            let sent = network.exchange(to, lane, request, REQUEST_TIMEOUT, name.to_owned());
+            if let Err(TransportError::Refused { reason, .. }) = sent.await {
+                network.world.count("lies refused");
+                network.world.log_event(format!("{name} to {to}: {reason}"));
+            }
+        });
+    }
+
+    /// Sends a forged request beside consensus; the answer does not matter.
+    pub fn inject_request(&self, to: u64, request: PeerRequest, name: &'static str) {
+        let network = self.clone();
+        tokio::spawn(async move {
+            // Whether it is refused is the other node's affair.
+            let _ = network.ask_peer(to, request, name.to_owned()).await;
+        });
+    }
+
+    /// Sends a forged broadcast to one node.
+    pub fn inject_gossip(&self, to: u64, gossip: PeerGossip, name: &str) {
+        self.carry_gossip(to, &gossip, name.to_owned());
+    }
+
+    fn carry_gossip(&self, to: u64, gossip: &PeerGossip, name: String) {
+        let (world, gossip) = (self.world.clone(), gossip.clone());
         let serve = move |up: RunningNode| {
-            let request = request.clone();
-            async move { up.handle.serve(from, request).await }
+            lies::observe_gossip(&world, to, &gossip);
+            let (world, gossip) = (world.clone(), gossip.clone());
+            async move {
+                let taken = planted::handle_gossip(world.plan.planted, &up.handle, gossip).await;
+                if let Err(error) = taken {
+                    world.log_event(format!("node {to} can't take a notice: {error}"));
+                }
+            }
+        };
+        self.carry(to, name, Arc::new(serve), None);
+    }
+
+    async fn ask_peer(
+        &self,
+        node: u64,
+        request: PeerRequest,
+        name: String,
+    ) -> Result<PeerAnswer, PeerError> {
+        let (from, world) = (self.from, self.world.clone());
+        let serve = move |up: RunningNode| {
+            let (request, world) = (request.clone(), world.clone());
+            async move {
+                let answer = up.handle.serve(from, request).await;
+                answer.map(|answer| lies::alter_peer_answer(&world, node, answer))
+            }
         };
         match self.ask(node, REQUEST_TIMEOUT, name, serve).await {
             Exchange::Answered(Ok(answer)) => Ok(answer),
@@ -266,28 +338,33 @@ impl Peers for NodeNetwork {
             Exchange::Unreachable | Exchange::Timeout => Err(PeerError::Unreachable(node)),
         }
     }
+}
+
+#[async_trait]
+impl Peers for NodeNetwork {
+    async fn request(&self, node: u64, request: PeerRequest) -> Result<PeerAnswer, PeerError> {
+        let name = match &request {
+            PeerRequest::Submit(transactions) => format!("submit {}", transactions.len()),
+            _ => "peer request".to_owned(),
+        };
+        self.ask_peer(node, request, name).await
+    }
 
     fn broadcast(&self, notice: PeerGossip) {
         if !self.world.lives(self.from, self.life) {
             return;
         }
+        let Some(notice) = lies::alter_gossip(&self.world, self.from, notice) else {
+            return;
+        };
         for attestation in &notice.attestations {
             self.world.attests(self.from, attestation);
         }
         let heights: Vec<_> = notice.attestations.iter().map(|a| a.height).collect();
         let certified = notice.certified.as_ref().map(|c| c.header.height);
         for node in self.connected() {
-            let notice = notice.clone();
-            let world = self.world.clone();
-            let serve = move |up: RunningNode| {
-                let taken = up.handle.handle_gossip(notice.clone());
-                if let Err(error) = taken {
-                    world.log_event(format!("node {node} can't take a notice: {error}"));
-                }
-                async {}
-            };
             let name = format!("attests {heights:?}, certified {certified:?}");
-            self.carry(node, name, Arc::new(serve), None);
+            self.carry_gossip(node, &notice, name);
         }
     }
 

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::executor::block_on;
-use lamplighter_consensus::{Consensus, Timers};
-use lamplighter_ledger::{Clock, Identity, Ledger};
+use lamplighter_consensus::{Consensus, ConsensusError, Timers};
+use lamplighter_ledger::{Clock, Halt, Identity, Ledger, drop_diverged};
 use lamplighter_state::tables;
 use lamplighter_system::error_chain;
 use lamplighter_types::{Id, SecretKey};
@@ -22,7 +22,7 @@ use crate::net::NodeNetwork;
 use crate::oracle::{Check, violation};
 use crate::state_machine::CheckedStateMachine;
 use crate::world::{RunningNode, World};
-use crate::{planted, raft_messages};
+use crate::{bounds, planted, raft_messages};
 
 /// The timeout of a node's shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -72,10 +72,17 @@ fn consensus_config(world: &Arc<World>, node: u64) -> lamplighter_consensus::Con
     config.inline_io = true;
     WORLD.set(Some(world.clone()));
     config.sync_time = Some(sync_time);
+    let (mut election_min, mut election_max) = plan.election;
+    let lies = plan.lies.as_ref().filter(|lies| !lies.is_powerless());
+    if lies.is_some() && world.liars.is_liar(node) {
+        // It wants to lead.
+        election_min = election_min * 6 / 10;
+        election_max = election_min + plan.heartbeat;
+    }
     config.timers = Timers {
         heartbeat: plan.heartbeat,
-        election_min: plan.election.0,
-        election_max: plan.election.1,
+        election_min,
+        election_max,
         ..Timers::default()
     };
     config.limits.snapshot_every_entries = plan.snapshot_every;
@@ -133,6 +140,7 @@ async fn start(world: &Arc<World>, node: u64, life: u32) -> Result<RunningNode, 
     };
     // Opening uses a blocking thread for its folders. Nothing else runs meanwhile, as otherwise the
     // operating system would decide the order.
+    drop_diverged(&*disk, &dir(world, node).join("snapshots"))?;
     let ledger = block_on(Ledger::open(
         disk.clone(),
         world.genesis.clone(),
@@ -145,7 +153,9 @@ async fn start(world: &Arc<World>, node: u64, life: u32) -> Result<RunningNode, 
     if let Some(bootstrap) = world.with(node, |slot| slot.bootstrap.clone()) {
         ledger.handle().add_bootstrap_validators(bootstrap);
     }
-    if let Ok(Some(header)) = ledger.handle().header(0) {
+    if let Ok(Some(header)) = ledger.handle().header(0)
+        && !world.liars.is_liar(node)
+    {
         world.check(world.oracle().header(node, &header));
     }
     let machine = Arc::new(CheckedStateMachine {
@@ -158,7 +168,8 @@ async fn start(world: &Arc<World>, node: u64, life: u32) -> Result<RunningNode, 
         applied: Mutex::new(None),
     });
     let config = consensus_config(world, node);
-    let consensus = Consensus::start(config, disk, wire, machine).await?;
+    let electorate = planted::electorate(planted, ledger.electorate());
+    let consensus = Consensus::start(config, disk, wire, machine, electorate).await?;
     let founders: BTreeSet<u64> = (1..=world.plan.nodes).collect();
     if founders.contains(&node) && consensus.metrics().voters.is_empty() {
         consensus.bootstrap(&founders).await?;
@@ -182,6 +193,7 @@ pub async fn live(world: Arc<World>, node: u64) {
         match start(&world, node, life).await {
             Ok(up) => {
                 world.log_event(format!("node {node}.{life} runs"));
+                tokio::spawn(recover(world.clone(), node, up.clone()));
                 world.with(node, |slot| slot.up = Some(up));
             }
             Err(error) => {
@@ -189,7 +201,8 @@ pub async fn live(world: Arc<World>, node: u64) {
                     "node {node}.{life} does not start: {}",
                     error_chain(&*error)
                 ));
-                let excused = world.with(node, |slot| !slot.alive || slot.disk_failed);
+                let excused = world.with(node, |slot| !slot.alive || slot.disk_failed)
+                    || world.liars.is_liar(node);
                 if !excused {
                     world.check(violation(
                         "a node starts from what is on its disk",
@@ -204,7 +217,10 @@ pub async fn live(world: Arc<World>, node: u64) {
         }
         let (up, down) = world.with(node, |slot| (slot.up.take(), slot.down));
         if let Some(up) = up {
-            world.check(end(node, up).await);
+            let ended = end(node, up).await;
+            if !world.liars.is_liar(node) {
+                world.check(ended);
+            }
         }
         tear(&world, node);
         sleep(down).await;
@@ -219,6 +235,34 @@ pub async fn live(world: Arc<World>, node: u64) {
             slot.died = Arc::default();
         });
     }
+}
+
+/// Starts a node again whose log is not that of the others, as the program does. That happens to
+/// nobody where nobody lies.
+async fn recover(world: Arc<World>, node: u64, up: RunningNode) {
+    let (life, consensus) = (up.life, up.consensus.clone());
+    let stopped = tokio::select! {
+        biased;
+        halt = up.handle.contradicted() => match consensus.diverge(&halt.to_string()).await {
+            Ok(()) => ConsensusError::Diverged(halt.to_string()),
+            Err(error) => error,
+        },
+        error = consensus.stopped() => error,
+    };
+    let excused = world.liars.is_liar(node) || world.with(node, |slot| slot.disk_failed);
+    if !world.lives(node, life) || excused {
+        return;
+    }
+    let reason = error_chain(&stopped);
+    if !world.liars.exist() || !matches!(stopped, ConsensusError::Diverged(_)) {
+        world.check(violation(
+            "a node stops only when its disk fails",
+            format!("node {node}: {reason}"),
+        ));
+    }
+    world.log_event(format!("node {node}.{life} drops its log: {reason}"));
+    let down = world.rng().millis(50, 300);
+    world.crash(node, usize::MAX, down, "restarts of diverted nodes");
 }
 
 /// Damages the end of a file that is being received, as a power loss does. Every byte of an image
@@ -275,6 +319,7 @@ pub async fn watch(world: Arc<World>) {
         for node in world.nodes() {
             if let Some(up) = world.up(node) {
                 check_node(&world, node, &up);
+                world.check(bounds::check(&world, node, &up));
             }
         }
     }
@@ -282,6 +327,7 @@ pub async fn watch(world: Arc<World>) {
 
 fn check_node(world: &Arc<World>, node: u64, up: &RunningNode) {
     let metrics = up.consensus.metrics();
+    let liar = world.liars.is_liar(node);
     let snapshot = metrics.snapshot_index;
     let store = world.with(node, |slot| slot.store.clone());
     // openraft raises its own figure before an image is installed and its log purged.
@@ -292,7 +338,7 @@ fn check_node(world: &Arc<World>, node: u64, up: &RunningNode) {
     let committed = world.oracle().committed().map(|place| place.2);
     // openraft counts an image from another node before the machine has it.
     let ordered = purged <= snapshot && snapshot <= committed && applied <= committed;
-    if metrics.failure.is_none() && !ordered {
+    if metrics.failure.is_none() && !ordered && !liar {
         world.check(violation(
             "purged <= snapshot <= applied <= committed",
             format!("node {node}: {purged:?} {snapshot:?} {applied:?} {committed:?}"),
@@ -303,7 +349,12 @@ fn check_node(world: &Arc<World>, node: u64, up: &RunningNode) {
         return;
     }
     let reason = format!("{:?} {halted:?}", metrics.failure);
-    if !world.with(node, |slot| slot.disk_failed) {
+    let contradicted = matches!(halted, None | Some(Halt::Contradiction { .. }));
+    if !liar && contradicted && !world.with(node, |slot| slot.disk_failed) {
+        // `recover` has seen it too, and does what is to be done.
+        return;
+    }
+    if !liar && !world.with(node, |slot| slot.disk_failed) {
         world.check(violation(
             "a node stops only when its disk fails",
             format!("node {node}: {reason}"),

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use lamplighter_consensus::wire::ControlRequest;
 use lamplighter_consensus::{RaftLane, ServeError};
 use lamplighter_types::Hash;
 
 use crate::net::NodeNetwork;
 use crate::oracle::{Check, violation};
-use crate::raft_messages::{self, Control};
+use crate::raft_messages;
 use crate::world::World;
 
 /// Checks and describes a request that a node sends.
@@ -27,13 +28,13 @@ pub fn request(wire: &NodeNetwork, lane: RaftLane, request: &Bytes) -> String {
 fn control(wire: &NodeNetwork, request: &[u8]) -> String {
     let NodeNetwork { world, from, life } = wire;
     match raft_messages::control(request).expect("a node sends what others understand") {
-        Control::Vote(request) => {
+        ControlRequest::Vote { request, .. } => {
             let candidate = raft_messages::leader(&request.vote);
             let check = world.oracle().vote(*from, candidate);
             world.check(check);
             format!("asks for votes as {candidate:?}")
         }
-        Control::Heartbeat {
+        ControlRequest::Heartbeat {
             vote,
             leader_commit,
             ..
@@ -43,8 +44,9 @@ fn control(wire: &NodeNetwork, request: &[u8]) -> String {
             leads(wire, leader, commit);
             format!("heartbeat {leader:?} commit {:?}", commit.map(|c| c.2))
         }
-        Control::ReadIndex => format!("read index of life {life}"),
-        Control::Ping => "ping".to_owned(),
+        ControlRequest::ReadIndex => format!("read index of life {life}"),
+        ControlRequest::Ping => "ping".to_owned(),
+        ControlRequest::Compare(request) => format!("compares logs, {:?}", request.disputed),
     }
 }
 
@@ -69,8 +71,14 @@ fn append(wire: &NodeNetwork, request: &Bytes) -> String {
     let append = raft_messages::append(request).expect("a node sends what others understand");
     leads(wire, append.leader, append.commit);
     for (place, content) in &append.entries {
-        let check = wire.world.oracle().entry(*place, Hash::of(content));
-        wire.world.check(check);
+        if let Some(batch) = raft_messages::batch(content).filter(|_| place.1 == wire.from) {
+            wire.world.oracle().sent(*place, Hash::of(batch));
+        }
+        // Where there are liars, a node may pass on in good faith what one of them altered.
+        if !wire.world.liars.exist() || place.1 == wire.from {
+            let check = wire.world.oracle().entry(*place, Hash::of(content));
+            wire.world.check(check);
+        }
     }
     let last = append.entries.last().map(|(place, _)| *place);
     format!(
@@ -97,7 +105,7 @@ pub fn answer(
 }
 
 fn voted(world: &Arc<World>, node: u64, request: &[u8], answer: &[u8]) {
-    let Some(Control::Vote(request)) = raft_messages::control(request) else {
+    let Some(ControlRequest::Vote { request, .. }) = raft_messages::control(request) else {
         return;
     };
     let response = raft_messages::vote_response(answer).expect("a vote is answered with a vote");

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lamplighter_types::{Attestation, Certificate, Hash, Header, ValidatorSet};
 
+use crate::lies::LiePlan;
 use crate::raft_messages::{Leader, Place, Voters};
 
 /// An invariant that does not hold.
@@ -33,6 +34,19 @@ pub struct Answer {
     pub receipt: Hash,
 }
 
+/// The signatures of a certificate. Defined here independently of the crate that is tested.
+fn quorum(nodes: usize) -> usize {
+    match nodes {
+        0 | 1 => 1,
+        2 | 3 => 2,
+        4 => 3,
+        5 => 4,
+        6 => 4,
+        7 => 5,
+        more => more,
+    }
+}
+
 /// The facts observed in the whole cluster.
 #[derive(Default)]
 pub struct Oracle {
@@ -42,6 +56,8 @@ pub struct Oracle {
     places: BTreeMap<Hash, (u64, u32)>,
     /// The leader and digest of each committed entry.
     committed: BTreeMap<u64, (Leader, Hash)>,
+    /// The digest of each batch that an honest leader sent.
+    batches: BTreeMap<Place, Hash>,
     /// The content of each entry that was sent.
     entries: BTreeMap<Place, Hash>,
     /// The highest vote that each node gave.
@@ -56,11 +72,121 @@ pub struct Oracle {
     attested: BTreeMap<u64, BTreeMap<u64, Hash>>,
     certificates: BTreeSet<Hash>,
     answers: BTreeMap<Hash, Answer>,
+    liars: BTreeSet<u64>,
+    /// The voters of the beginning, of whom the honest ones keep their vote.
+    founders: BTreeSet<u64>,
+    /// The leader that ordered each block of a run with liars.
+    ordered_by: BTreeMap<Hash, Leader>,
+    /// The block of each entry of a run with liars, by the header before it: its header, none if
+    /// the batch was void.
+    blocks: BTreeMap<(Place, Option<Hash>, Hash), Option<Hash>>,
+    /// The certified header of each height.
+    certified: BTreeMap<u64, Hash>,
 }
 
 impl Oracle {
+    pub fn new(lies: Option<&LiePlan>) -> Self {
+        Self {
+            liars: lies.map(|lies| lies.liars.clone()).unwrap_or_default(),
+            ..Self::default()
+        }
+    }
+
+    fn is_liar(&self, node: u64) -> bool {
+        self.liars.contains(&node)
+    }
+
+    /// True if an honest leader ordered this block.
+    pub fn is_honest_block(&self, header: &Hash) -> bool {
+        let by = self.ordered_by.get(header);
+        by.is_none_or(|(_, by)| !self.is_liar(*by))
+    }
+
+    /// Records a batch that an honest leader sent.
+    pub fn sent(&mut self, place: Place, batch: Hash) {
+        self.batches.entry(place).or_insert(batch);
+    }
+
+    /// True if a node got another batch than the one that an honest leader had sent under that
+    /// place: by a lying leader of a later term.
+    pub fn is_replaced(&self, place: Place, batch: Hash) -> bool {
+        let sent = self.batches.get(&place);
+        !self.liars.is_empty() && sent.is_some_and(|sent| *sent != batch)
+    }
+
+    /// The leader that is to be held responsible for an entry.
+    pub fn responsible(&self, place: Place, batch: Hash) -> Leader {
+        let liar = self.liars.first().copied().unwrap_or(0);
+        let by = match self.is_replaced(place, batch) {
+            true => liar,
+            false => place.1,
+        };
+        (place.0, by)
+    }
+
+    /// Records a header, and the leader that ordered its block where that is known.
+    pub fn ordered_header(
+        &mut self,
+        node: u64,
+        header: &Header,
+        ordered_by: Option<Leader>,
+    ) -> Check {
+        if let Some(leader) = ordered_by {
+            self.ordered_by.entry(header.hash()).or_insert(leader);
+        }
+        self.header(node, header)
+    }
+
+    /// Checks the block of an entry: every node makes the same one of it, and no node passes over
+    /// what is a block to others.
+    pub fn block_of(
+        &mut self,
+        node: u64,
+        place: Place,
+        batch: Option<Hash>,
+        parent: Hash,
+        made: Option<Hash>,
+    ) -> Check {
+        let (_, by) = self.responsible(place, batch.unwrap_or(Hash::ZERO));
+        if self.is_liar(by) {
+            return Ok(());
+        }
+        match self.blocks.insert((place, batch, parent), made) {
+            Some(known) if known != made => violation(
+                "an honest leader's entry is the same block everywhere",
+                format!("node {node} makes {made:?} of {place:?}, others made {known:?}"),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks a membership entry that an honest node takes into its log: those who do not lie never
+    /// lose their vote in a run with liars.
+    pub fn explains(&mut self, node: u64, place: Place, voters: &Voters) -> Check {
+        if self.liars.is_empty() {
+            return Ok(());
+        }
+        if self.founders.is_empty() {
+            self.founders = voters.iter().flatten().copied().collect();
+        }
+        let mut honest = self.founders.difference(&self.liars);
+        let keeps = |set: &BTreeSet<u64>, node: &u64| set.contains(node);
+        if honest.all(|node| voters.iter().all(|set| keeps(set, node))) {
+            return Ok(());
+        }
+        violation(
+            "a membership is one that the ledger explains",
+            format!("node {node} takes {voters:?} at {place:?}"),
+        )
+    }
+
     /// Records a node's header at its height.
     pub fn header(&mut self, node: u64, header: &Header) -> Check {
+        if !self.is_honest_block(&header.hash()) {
+            // A lying leader may order different batches at different nodes. What comes of it
+            // shows when one of them is certified.
+            return Ok(());
+        }
         let (height, hash) = (header.height, header.hash());
         match self.headers.get(&height) {
             Some((known, _)) if *known != hash => violation(
@@ -73,10 +199,12 @@ impl Oracle {
                 let parent = below.and_then(|below| self.headers.get(&below)).copied();
                 self.headers.insert(height, (hash, header.validators_hash));
                 match parent {
-                    Some((parent, _)) if parent != header.parent => violation(
-                        "one header per height",
-                        format!("the header {height} of node {node} follows another one"),
-                    ),
+                    Some((parent, _)) if parent != header.parent && self.liars.is_empty() => {
+                        violation(
+                            "one header per height",
+                            format!("the header {height} of node {node} follows another one"),
+                        )
+                    }
                     _ => Ok(()),
                 }
             }
@@ -102,10 +230,15 @@ impl Oracle {
 
     /// Records an applied entry; returns whether this node is the first to apply it.
     pub fn commit(&mut self, node: u64, place: Place, digest: Hash) -> Result<bool, Violation> {
-        let (term, by, index) = place;
+        let (term, by) = self.responsible(place, digest);
+        let index = place.2;
         let entry = ((term, by), digest);
         match self.committed.get(&index) {
-            Some(known) if *known != entry => violation(
+            Some(((_, leader), _)) if self.is_liar(*leader) && !self.is_liar(by) => {
+                self.committed.insert(index, entry);
+                Ok(true)
+            }
+            Some(known) if *known != entry && !self.is_liar(by) => violation(
                 "a committed entry is never replaced",
                 format!("node {node} applies {entry:?} at {index}, others applied {known:?}"),
             ),
@@ -149,7 +282,11 @@ impl Oracle {
             .flat_map(|(_, named)| named.values());
         candidates.any(|voters| {
             let mut sets = voters.iter();
-            sets.all(|set| 2 * set.intersection(holders).count() > set.len())
+            sets.all(|set| {
+                let copies = set.intersection(holders).count();
+                // Where there are liars, as many as for a certificate.
+                copies >= quorum(set.len()) || (self.liars.is_empty() && 2 * copies > set.len())
+            })
         })
     }
 
@@ -161,6 +298,9 @@ impl Oracle {
 
     /// Records a sent entry: each place has one content.
     pub fn entry(&mut self, place: Place, digest: Hash) -> Check {
+        if self.is_liar(place.1) {
+            return Ok(());
+        }
         match self.entries.insert(place, digest) {
             Some(known) if known != digest => violation(
                 "logs match at equal leader and index",
@@ -212,7 +352,9 @@ impl Oracle {
     pub fn announce_commit(&mut self, node: u64, commit: Place) -> Result<bool, Violation> {
         let (term, by, index) = commit;
         match self.committed.get(&index) {
-            Some((leader, _)) if *leader != (term, by) => {
+            Some((leader, _))
+                if *leader != (term, by) && !self.is_liar(by) && !self.is_liar(leader.1) =>
+            {
                 return violation(
                     "a committed entry is never replaced",
                     format!("node {node} calls {commit:?} committed, others applied {leader:?}"),
@@ -246,6 +388,13 @@ impl Oracle {
 
     /// Records a certificate that a node keeps. `set` is in force at its height.
     pub fn certificate(&mut self, node: u64, kept: &Certificate, set: &ValidatorSet) -> Check {
+        let first = self.certified.entry(kept.height).or_insert(kept.header);
+        if *first != kept.header {
+            return violation(
+                "no two certified headers of one height",
+                format!("{} and {} at {}", first, kept.header, kept.height),
+            );
+        }
         let known = self.headers.get(&kept.height);
         if known.is_some_and(|(known, _)| *known != kept.header) {
             return violation(
@@ -269,18 +418,10 @@ impl Oracle {
             return Ok(());
         }
         let signers: BTreeSet<_> = kept.signatures.iter().map(|s| s.key).collect();
-        // Defined here independently of the crate that is tested.
-        let quorum = match set.validators.len() {
-            1 => 1,
-            2 | 3 => 2,
-            4 => 3,
-            5 | 6 => 4,
-            more => more,
-        };
         let foreign = signers.iter().any(|key| set.by_key(key).is_none());
         let distinct = signers.len() == kept.signatures.len();
         let good = kept.verify(set);
-        if signers.len() < quorum || foreign || !distinct || good.is_err() {
+        if signers.len() < quorum(set.validators.len()) || foreign || !distinct || good.is_err() {
             return violation(
                 "a certificate has a quorum of distinct signers in force",
                 format!("node {node} keeps {kept:?}: {good:?}"),
@@ -305,6 +446,16 @@ impl Oracle {
             ),
             _ => Ok(()),
         }
+    }
+
+    /// The certified header of a height, where one is known.
+    pub fn certified(&self) -> &BTreeMap<u64, Hash> {
+        &self.certified
+    }
+
+    /// The highest height of an honest leader's block.
+    pub fn highest_header(&self) -> u64 {
+        self.headers.keys().next_back().copied().unwrap_or(0)
     }
 
     pub fn answers(&self) -> &BTreeMap<Hash, Answer> {

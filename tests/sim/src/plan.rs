@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::lies::{Lie, LiePlan};
 use crate::planted::Planted;
 use crate::rng::SimRng;
 
@@ -15,6 +16,8 @@ pub enum Skew {
     Within,
     /// More than that, on some nodes.
     Beyond,
+    /// Three years, on one node at a time.
+    Years,
 }
 
 /// The faults of one seed. Chances are per mille.
@@ -62,6 +65,7 @@ pub struct Plan {
     /// The shortest and the longest election timeout.
     pub election: (Duration, Duration),
     pub planted: Option<Planted>,
+    pub lies: Option<LiePlan>,
 }
 
 /// The heartbeat interval and the election timeouts of a real node, in ms.
@@ -117,6 +121,38 @@ impl Plan {
             // Drawn last, so that the rest of a seed's plan stays the same.
             changes: rng.chance(500),
             planted: None,
+            lies: None,
         }
+    }
+
+    /// Adds liars, if the seed is one of this share (in percent). Half of these runs have no other
+    /// faults; the clocks of the others are good enough, as a liar takes the place of a bad one.
+    pub fn with_liars(mut self, seed: u64, share: u64, only: Option<Lie>) -> Self {
+        let mut rng = SimRng::new(seed, "liars");
+        if rng.below(100) >= share {
+            return self;
+        }
+        let lies = LiePlan::new(seed, &mut self.nodes, only);
+        self.changes = lies.observer;
+        self.skew = match self.skew {
+            Skew::Beyond => Skew::Within,
+            skew => skew,
+        };
+        self.jumps = false;
+        self.safety = rng.millis(4_000, 9_000);
+        if rng.chance(500) {
+            self.loss = 0;
+            self.duplicates = 0;
+            self.stragglers = 0;
+            self.partitions = false;
+            self.one_way = false;
+            self.flapping = false;
+            self.crashes = false;
+            self.cuts = false;
+            self.blackouts = false;
+            self.disk_faults = false;
+        }
+        self.lies = Some(lies);
+        self
     }
 }

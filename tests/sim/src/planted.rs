@@ -1,17 +1,22 @@
 //! Planted bugs, which a run has to find: wrappers of a node's disk and of its state machine that
 //! break one promise of the trait each. The product knows nothing of them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lamplighter_consensus::{Committed, Fatal, Rejected, StateMachine};
+use lamplighter_consensus::{Committed, Electorate, Fatal, Rejected, StateMachine};
 use lamplighter_contracts::tables::Table;
+use lamplighter_ledger::{AnnouncedValidators, Handle, PeerGossip};
+use lamplighter_state::StateError;
 use lamplighter_store::{
     Cf, Direction, Durability, KeyRange, Kv, KvView, MemoryKv, Op, Scan, StoreError, WriteBatch,
 };
+
+use crate::lies;
 
 /// A bug that the run has to find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -22,6 +27,12 @@ pub enum Planted {
     AttestationBeforeDisk,
     /// Sequence windows are left out of the snapshot image.
     WindowsNotInSnapshot,
+    /// A height that a peer reports without a proof is believed.
+    UnverifiedHeight,
+    /// Every signature under a vote is accepted, so nobody has to win an election.
+    UnprovenLeader,
+    /// A batch that is void is passed over without a word.
+    SilentVoid,
 }
 
 /// Key of the vote in [`Cf::Meta`], as in consensus.
@@ -35,7 +46,7 @@ pub fn disk(planted: Option<Planted>, disk: Arc<dyn Kv>) -> Arc<dyn Kv> {
         Some(bug @ (Planted::VoteNotPersisted | Planted::AttestationBeforeDisk)) => {
             Arc::new(BrokenDisk { disk, bug })
         }
-        Some(Planted::WindowsNotInSnapshot) | None => disk,
+        _ => disk,
     }
 }
 
@@ -45,9 +56,77 @@ pub fn state_machine(
     machine: Arc<dyn StateMachine>,
 ) -> Arc<dyn StateMachine> {
     match planted {
-        Some(Planted::WindowsNotInSnapshot) => Arc::new(IncompleteSnapshots(machine)),
-        Some(Planted::VoteNotPersisted | Planted::AttestationBeforeDisk) | None => machine,
+        Some(bug @ (Planted::WindowsNotInSnapshot | Planted::SilentVoid)) => {
+            Arc::new(BrokenMachine { machine, bug })
+        }
+        _ => machine,
     }
+}
+
+/// The electorate, with the planted bug if it is one of an electorate.
+pub fn electorate(
+    planted: Option<Planted>,
+    electorate: Arc<dyn Electorate>,
+) -> Arc<dyn Electorate> {
+    match planted {
+        Some(Planted::UnprovenLeader) => Arc::new(CredulousElectorate(electorate)),
+        _ => electorate,
+    }
+}
+
+/// An electorate that takes every signature for a good one.
+struct CredulousElectorate(Arc<dyn Electorate>);
+
+impl Electorate for CredulousElectorate {
+    fn chain_id(&self) -> [u8; 32] {
+        self.0.chain_id()
+    }
+
+    fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.0.sign(message)
+    }
+
+    fn verify(&self, _: u64, _: &[u8], _: &[u8; 64]) -> bool {
+        true
+    }
+
+    fn has_key(&self, node: u64) -> bool {
+        self.0.has_key(node)
+    }
+
+    fn electors(&self) -> Vec<BTreeSet<u64>> {
+        self.0.electors()
+    }
+
+    fn explains(&self, voters: &BTreeSet<u64>) -> Option<u64> {
+        self.0.explains(voters)
+    }
+
+    fn names(&self, node: u64) -> bool {
+        self.0.names(node)
+    }
+
+    fn is_excluded(&self, node: u64) -> bool {
+        self.0.is_excluded(node)
+    }
+}
+
+/// Hands a broadcast to a node, with the planted bug if it is one of broadcasts.
+pub async fn handle_gossip(
+    planted: Option<Planted>,
+    handle: &Handle,
+    gossip: PeerGossip,
+) -> Result<(), StateError> {
+    if planted == Some(Planted::UnverifiedHeight)
+        && let Some(certified) = &gossip.certified
+    {
+        let named = handle.watch_membership().borrow().named.clone();
+        handle.add_bootstrap_validators(AnnouncedValidators {
+            height: certified.header.height,
+            validators: (*named.validators).clone(),
+        });
+    }
+    handle.handle_gossip(gossip).await
 }
 
 struct BrokenDisk {
@@ -100,8 +179,12 @@ impl Kv for BrokenDisk {
     }
 }
 
-/// A state machine whose images lack the replay windows of the keys.
-struct IncompleteSnapshots(Arc<dyn StateMachine>);
+/// A state machine whose images lack the replay windows of the keys, or that hides void batches
+/// from the ledger.
+struct BrokenMachine {
+    machine: Arc<dyn StateMachine>,
+    bug: Planted,
+}
 
 fn remove_windows(dir: &Path) -> Result<(), StoreError> {
     let image = MemoryKv::open_checkpoint(dir)?;
@@ -114,30 +197,50 @@ fn remove_windows(dir: &Path) -> Result<(), StoreError> {
 }
 
 #[async_trait]
-impl StateMachine for IncompleteSnapshots {
+impl StateMachine for BrokenMachine {
     fn applied(&self) -> Result<Option<Vec<u8>>, Fatal> {
-        self.0.applied()
+        self.machine.applied()
     }
 
-    fn apply(&self, entries: Vec<Committed>) -> Result<Vec<Bytes>, Fatal> {
-        self.0.apply(entries)
+    fn apply(&self, mut entries: Vec<Committed>) -> Result<Vec<Bytes>, Fatal> {
+        if self.bug == Planted::SilentVoid {
+            let is_void = |batch: &Bytes| !lies::is_batch(batch);
+            for entry in &mut entries {
+                entry.batch.take_if(|batch| is_void(batch));
+            }
+        }
+        self.machine.apply(entries)
+    }
+
+    fn may_acknowledge(&self, batch: &Bytes) -> bool {
+        self.machine.may_acknowledge(batch)
+    }
+
+    fn on_early_batch(&self, leader: u64, batch: &Bytes, is_proposer: bool) {
+        self.machine.on_early_batch(leader, batch, is_proposer);
+    }
+
+    fn may_follow(&self, leader: u64) -> bool {
+        self.machine.may_follow(leader)
     }
 
     fn build_snapshot(&self, dir: &Path) -> Result<Option<Vec<u8>>, Fatal> {
-        let marker = self.0.build_snapshot(dir)?;
-        remove_windows(dir).map_err(Fatal::new)?;
+        let marker = self.machine.build_snapshot(dir)?;
+        if self.bug == Planted::WindowsNotInSnapshot {
+            remove_windows(dir).map_err(Fatal::new)?;
+        }
         Ok(marker)
     }
 
     async fn seal_snapshot(&self, dir: &Path) -> Result<(), Fatal> {
-        self.0.seal_snapshot(dir).await
+        self.machine.seal_snapshot(dir).await
     }
 
     fn check_snapshot(&self, dir: &Path) -> Result<Option<Vec<u8>>, Rejected> {
-        self.0.check_snapshot(dir)
+        self.machine.check_snapshot(dir)
     }
 
     fn install_snapshot(&self, dir: &Path) -> Result<(), Fatal> {
-        self.0.install_snapshot(dir)
+        self.machine.install_snapshot(dir)
     }
 }

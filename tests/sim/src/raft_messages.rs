@@ -1,15 +1,17 @@
-//! The messages of consensus, as far as the invariants need them. The layout is that of the crate
-//! `consensus`, in its file `message.rs`.
+//! The messages of consensus, as far as the invariants need them.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use bincode::config::legacy;
 use bytes::Bytes;
+use lamplighter_consensus::wire::{
+    self, AppendAnswer, AppendMessage, ControlRequest, ControlResponse,
+};
 use lamplighter_state::tables;
-use lamplighter_store::{Cf, KvView};
-use openraft::raft::{VoteRequest, VoteResponse};
+use lamplighter_store::{Cf, Kv, KvView, MemoryKv};
+use openraft::raft::VoteResponse;
 use openraft::{EmptyNode, LogId, Membership, Vote};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 /// Term and node of a leader.
@@ -21,28 +23,6 @@ pub type Place = (u64, u64, u64);
 /// Sets of voters, each of which needs a majority: two while the members change.
 pub type Voters = Vec<BTreeSet<u64>>;
 
-/// A request on the control lane; the order is that of the original.
-#[derive(Debug, Deserialize)]
-pub enum Control {
-    Vote(VoteRequest<u64>),
-    ReadIndex,
-    Heartbeat {
-        vote: Vote<u64>,
-        #[expect(dead_code, reason = "it stands before what is looked at")]
-        prev_log_id: Option<LogId<u64>>,
-        leader_commit: Option<LogId<u64>>,
-    },
-    Ping,
-}
-
-#[derive(Debug, Deserialize)]
-struct AppendHeader {
-    vote: Vote<u64>,
-    prev_log_id: Option<LogId<u64>>,
-    leader_commit: Option<LogId<u64>>,
-    entries: Vec<u32>,
-}
-
 /// An append with the places of its entries and the bytes of each.
 #[derive(Debug)]
 pub struct Append {
@@ -52,6 +32,8 @@ pub struct Append {
     pub entries: Vec<(Place, Bytes)>,
 }
 
+/// The kind of an entry that holds a batch.
+const BATCH: u8 = 1;
 /// The kind of an entry that holds a membership.
 const MEMBERSHIP: u8 = 2;
 /// Bytes before the content of an entry: kind, term, node, index.
@@ -73,38 +55,39 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<(T, usize)> {
     bincode::serde::decode_from_slice(bytes, legacy()).ok()
 }
 
-pub fn control(request: &[u8]) -> Option<Control> {
-    decode(request).map(|(control, _)| control)
+pub fn control(request: &[u8]) -> Option<ControlRequest> {
+    wire::decode("request", request).ok()
 }
 
-/// The answer to [`Control::Vote`].
+/// The answer to [`ControlRequest::Vote`].
 pub fn vote_response(answer: &[u8]) -> Option<VoteResponse<u64>> {
-    let tag = answer.get(..4)?;
-    (tag == [0; 4])
-        .then(|| decode(&answer[4..]))?
-        .map(|(response, _)| response)
+    match wire::decode("answer", answer).ok()? {
+        ControlResponse::Vote { response, .. } => Some(response),
+        _ => None,
+    }
 }
 
 /// True if an append was accepted completely.
 pub fn is_success(answer: &[u8]) -> bool {
-    answer.get(..4) == Some(&[0; 4])
+    let accepted = |answer| match answer {
+        AppendAnswer::Response { response, .. } => response.is_success(),
+        AppendAnswer::Unproven => false,
+    };
+    wire::decode("answer", answer).is_ok_and(accepted)
 }
 
 pub fn append(request: &Bytes) -> Option<Append> {
-    let length = u32::from_le_bytes(request.get(..4)?.try_into().ok()?) as usize;
-    let (header, _) = decode::<AppendHeader>(request.get(4..4 + length)?)?;
-    let mut at = 4 + length;
-    let mut entries = Vec::with_capacity(header.entries.len());
-    for size in header.entries {
-        let entry = request.slice(at..at + size as usize);
-        entries.push((entry_place(&entry)?, entry));
-        at += size as usize;
-    }
+    let AppendMessage { request, .. } = wire::decode_append(request.clone()).ok()?;
+    let entries = request.entries.iter().map(|entry| {
+        let mut bytes = Vec::new();
+        wire::put_entry(entry, &mut bytes);
+        (place(&entry.log_id), bytes.into())
+    });
     Some(Append {
-        leader: leader(&header.vote),
-        prev: header.prev_log_id.as_ref().map(place),
-        commit: header.leader_commit.as_ref().map(place),
-        entries,
+        leader: leader(&request.vote),
+        prev: request.prev_log_id.as_ref().map(place),
+        commit: request.leader_commit.as_ref().map(place),
+        entries: entries.collect(),
     })
 }
 
@@ -118,6 +101,12 @@ pub fn entry_place(entry: &[u8]) -> Option<Place> {
     Some((number(entry, 1)?, number(entry, 9)?, number(entry, 17)?))
 }
 
+/// The batch in an entry, if it has one.
+pub fn batch(entry: &[u8]) -> Option<&[u8]> {
+    let (head, content) = entry.split_at_checked(ENTRY_HEADER_BYTES)?;
+    (head[0] == BATCH).then_some(content)
+}
+
 /// The voters that an entry names, if it is of a membership.
 pub fn voters(entry: &[u8]) -> Option<(Place, Voters)> {
     let place = entry_place(entry)?;
@@ -128,14 +117,27 @@ pub fn voters(entry: &[u8]) -> Option<(Place, Voters)> {
     Some((place, membership.get_joint_config().clone()))
 }
 
-/// The last applied entry of the state in a store.
+/// The last applied entry of the state in a store. While an image is installed, the tables are in
+/// part those of before: the state is then that of the image, whose files are durable, and with
+/// which the next start begins.
 pub fn applied(store: &dyn KvView) -> Option<Place> {
-    log_id(&tables::marker(store).ok()??)
+    let marker = match tables::installing(store).ok()? {
+        None => tables::marker(store),
+        Some(dir) => tables::position(&*MemoryKv::new().read_checkpoint(Path::new(&dir)).ok()?),
+    };
+    log_id(&marker.ok()??)
 }
 
 /// The last purged entry of the log in a store.
 pub fn purged(store: &dyn KvView) -> Option<Place> {
     log_id(&store.get(Cf::Meta, b"raft/purged").ok()??)
+}
+
+/// The last entry that a node had acknowledged when it dropped its log.
+pub fn vote_floor(store: &dyn KvView) -> Option<Place> {
+    let floor = store.get(Cf::Meta, b"raft/floor").ok()??;
+    let (tag, rest) = floor.split_first()?;
+    (*tag == 1).then(|| log_id(rest))?
 }
 
 /// Place of a stored log id, with which a marker begins too.

@@ -1,5 +1,6 @@
 //! One run: a time with faults, a time without, then the final checks.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,13 +8,15 @@ use std::time::Duration;
 use lamplighter_ledger::Subject;
 use lamplighter_types::proof::VALIDATOR_SET_KEY;
 use lamplighter_types::{
-    Genesis, GenesisAccount, Grant, Id, Policies, Role, Scope, Validator, ValidatorSet, codec,
+    GENESIS_VERSION, Genesis, GenesisAccount, Grant, Id, Policies, Role, Scope, Validator,
+    ValidatorSet, codec,
 };
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::client::{self, Client};
+use crate::lies::{self, LiePlan};
 use crate::oracle::{Answer, Check, Violation, violation};
 use crate::plan::Plan;
 use crate::world::{Counts, EPOCH_MS, RunningNode, World};
@@ -23,11 +26,17 @@ use crate::{faults, membership, node, state_machine};
 /// tolerance delay it.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Election timeouts within which honest nodes serve again after a liar is cut off.
+const SERVICE_TIMEOUTS: u32 = 3;
+/// Syncs of a slow disk that a vote and a batch take beside.
+const SERVICE_SYNCS: u32 = 6;
+
 /// The result of a run.
 pub struct Report {
     pub hash: String,
     pub events: u64,
     pub counts: Counts,
+    pub measured: BTreeMap<&'static str, Vec<u64>>,
     pub broken: Option<Violation>,
     /// The last events.
     pub last: Vec<String>,
@@ -44,12 +53,10 @@ fn genesis(plan: &Plan) -> Genesis {
         account: client::account(client),
         name: format!("Client {client}"),
         key: client::secret(client).public(),
-        grants: vec![Grant {
-            role: Role::Administrator,
-            scope: Scope::city(),
-        }],
+        grants: vec![Grant::founding(Role::Administrator, Scope::city())],
     };
     Genesis {
+        version: GENESIS_VERSION,
         name: "Simulated City".to_owned(),
         created_ms: EPOCH_MS,
         validators: ValidatorSet {
@@ -90,6 +97,7 @@ pub fn run(seed: u64, plan: Plan, dir: &Path, loud: bool) -> Report {
             hash: trace.hash(),
             events: trace.count(),
             counts: world.counts(),
+            measured: world.measures.all(),
             broken,
             last: trace.last(400),
         }
@@ -101,8 +109,15 @@ async fn scenario(world: &Arc<World>) -> Check {
         tokio::spawn(node::live(world.clone(), node));
     }
     tokio::spawn(node::watch(world.clone()));
-    let over = CancellationToken::new();
-    faults::begin(world, &over);
+    for node in world.plan.lies.iter().flat_map(|lies| &lies.liars) {
+        tokio::spawn(lies::live(world.clone(), *node));
+    }
+    if world.liars.exist() {
+        tokio::spawn(serves_after_proof(world.clone()));
+    }
+    world.liars.set_lying(true);
+    let (faults_over, over) = (CancellationToken::new(), CancellationToken::new());
+    faults::begin(world, &faults_over);
     let mut clients = JoinSet::new();
     for client in 1..=world.plan.clients {
         let shared = Client::new(world, client);
@@ -114,12 +129,28 @@ async fn scenario(world: &Arc<World>) -> Check {
         clients.spawn(membership::run(world.clone(), over.clone()));
     }
     sleep(world.plan.safety).await;
-    faults::end(world, &over);
+    faults::end(world, &faults_over);
+    let liars = world.plan.lies.clone();
+    if let Some(lies) = &liars {
+        all_up(world).await?;
+        if lies.is_powerless() {
+            serves_among_lies(world).await?;
+        }
+        sleep(Duration::from_millis(lies.alone_ms)).await;
+        cut_off(world, lies).await?;
+    }
+    over.cancel();
     if timeout(RECOVERY_TIMEOUT, clients.join_all()).await.is_err() {
         return violation(
             "every transaction gets a verdict",
             "some client still waits",
         );
+    }
+    if let Some(lies) = liars.filter(|lies| lies.removed) {
+        let removed = membership::remove_liars(world, &lies.liars);
+        if timeout(RECOVERY_TIMEOUT, removed).await.is_err() {
+            return violation("a liar is removed without its signature", "not in time");
+        }
     }
     let ups = all_up(world).await?;
     let height = serves(world).await?;
@@ -129,7 +160,122 @@ async fn scenario(world: &Arc<World>) -> Check {
     for (node, up) in &ups {
         holds_all(world, *node, up)?;
     }
+    agree(&ups)
+}
+
+/// Checks that all nodes have one chain, blocks of lying leaders included.
+fn agree(ups: &RunningNodes) -> Check {
+    let height = ups.iter().map(|(_, up)| up.handle.head().height).min();
+    for height in 0..=height.unwrap_or(0) {
+        let hashes = ups.iter().map(|(node, up)| {
+            let header = up.handle.header(height);
+            (*node, header.ok().flatten().map(|header| header.hash()))
+        });
+        let hashes: Vec<_> = hashes.collect();
+        if hashes.iter().any(|(_, hash)| *hash != hashes[0].1) {
+            return violation(
+                "all nodes have one chain",
+                format!("at {height}: {hashes:?}"),
+            );
+        }
+    }
     Ok(())
+}
+
+/// The longest time in which service comes back: election timeouts, and the disks beside.
+fn service_limit(world: &World) -> Duration {
+    let slowest_sync = Duration::from_millis(world.plan.sync_ms.1);
+    SERVICE_TIMEOUTS * world.plan.election.1 + SERVICE_SYNCS * slowest_sync
+}
+
+/// Submits a transaction through every honest node.
+fn submit_everywhere(world: &Arc<World>, client: &Arc<Client>) -> JoinSet<()> {
+    let mut served = JoinSet::new();
+    for node in world.honest() {
+        let client = client.clone();
+        served.spawn(async move { client.submit_through(node).await });
+    }
+    served
+}
+
+/// Checks that liars without power cost no service once there are no other faults.
+async fn serves_among_lies(world: &Arc<World>) -> Check {
+    let client = Client::numbered(world, 0, 200);
+    let began = world.elapsed();
+    let mut served = submit_everywhere(world, &client);
+    let first = timeout(service_limit(world), served.join_next()).await;
+    let took = world.elapsed() - began;
+    world
+        .measures
+        .add("ms to service among lies", took.as_millis() as u64);
+    match first {
+        Ok(_) => Ok(()),
+        Err(_) => violation(
+            "a liar without power costs no service",
+            format!("none for {took:?}"),
+        ),
+    }
+}
+
+/// Measures the time to service after a lie is proven, while the liar goes on. Where it is the only
+/// one and there are no other faults, that time is bounded.
+async fn serves_after_proof(world: Arc<World>) {
+    world.proof().await;
+    let alone = world.plan.lies.iter().all(|lies| lies.liars.len() == 1);
+    let bounded = alone && !world.net.has_faults();
+    let (client, began) = (Client::numbered(&world, 0, 800), world.elapsed());
+    let mut served = submit_everywhere(&world, &client);
+    served.join_next().await;
+    let took = world.elapsed() - began;
+    if !bounded {
+        return;
+    }
+    world
+        .measures
+        .add("ms to service after a proof", took.as_millis() as u64);
+    if took > service_limit(&world) {
+        world.check(violation(
+            "honest nodes serve again after a lie is proven",
+            format!("{took:?}"),
+        ));
+    }
+}
+
+/// Cuts the liars off, and measures the time until the others serve again.
+async fn cut_off(world: &Arc<World>, lies: &LiePlan) -> Check {
+    world.liars.set_lying(false);
+    world.log_event("the liars are cut off");
+    for node in &lies.liars {
+        if world.nodes().contains(node) {
+            world.remove(*node);
+        }
+    }
+    let (cut, client) = (world.elapsed(), Client::new(world, 0));
+    let mut served = submit_everywhere(world, &client);
+    let first = timeout(RECOVERY_TIMEOUT, served.join_next()).await;
+    let took = world.elapsed() - cut;
+    let election = world.plan.election.1;
+    world.measures.add("ms to service", took.as_millis() as u64);
+    let share = took.as_millis() * 100 / election.as_millis();
+    world
+        .measures
+        .add("% of an election timeout to service", share as u64);
+    let limit = service_limit(world);
+    if first.is_err() || took > limit {
+        return violation(
+            "honest nodes serve again after a liar is cut off",
+            format!("{took:?}, {limit:?} are allowed"),
+        );
+    }
+    let rest = timeout(RECOVERY_TIMEOUT, served.join_all()).await;
+    world.measures.add(
+        "ms until every node serves",
+        (world.elapsed() - cut).as_millis() as u64,
+    );
+    match rest {
+        Ok(_) => Ok(()),
+        Err(_) => violation("every node serves again", "not after the liar was cut off"),
+    }
 }
 
 type RunningNodes = Vec<(u64, RunningNode)>;
@@ -137,7 +283,7 @@ type RunningNodes = Vec<(u64, RunningNode)>;
 async fn all_up(world: &Arc<World>) -> Result<RunningNodes, Violation> {
     let found = timeout(RECOVERY_TIMEOUT, async {
         loop {
-            let nodes = world.nodes();
+            let nodes = world.honest();
             let running = nodes.iter().map(|node| Some((*node, world.up(*node)?)));
             if let Some(ups) = running.collect::<Option<RunningNodes>>() {
                 return ups;
@@ -153,7 +299,7 @@ async fn all_up(world: &Arc<World>) -> Result<RunningNodes, Violation> {
 
 /// Submits a transaction through each node; returns the height of the last.
 async fn serves(world: &Arc<World>) -> Result<u64, Violation> {
-    let client = Client::new(world, 0);
+    let client = Client::numbered(world, 0, 500);
     for node in world.nodes() {
         if timeout(RECOVERY_TIMEOUT, client.submit_through(node))
             .await
@@ -182,7 +328,7 @@ async fn certified(ups: &RunningNodes, height: u64) -> Check {
 async fn proven(world: &Arc<World>, ups: &RunningNodes) -> Check {
     for (node, up) in ups {
         let subject = Subject::State(VALIDATOR_SET_KEY.to_vec());
-        let bundle = up.handle.prove(subject, RECOVERY_TIMEOUT).await;
+        let bundle = up.handle.prove(subject, 0, RECOVERY_TIMEOUT).await;
         let held = match &bundle {
             Ok(bundle) => bundle.verify(&world.genesis).map_err(|e| e.to_string()),
             Err(error) => Err(error.to_string()),
@@ -248,10 +394,22 @@ fn holds_all(world: &Arc<World>, node: u64, up: &RunningNode) -> Check {
             );
         }
     }
+    let certified = world.oracle().certified().clone();
     for height in 0..=up.handle.head().height {
-        match up.handle.header(height) {
-            Ok(Some(header)) => world.oracle().header(node, &header)?,
+        let header = match up.handle.header(height) {
+            Ok(Some(header)) => header,
             other => return violation("every node has every header", format!("{other:?}")),
+        };
+        world.oracle().header(node, &header)?;
+        let hash = header.hash();
+        if certified.get(&height).is_some_and(|known| *known != hash) {
+            return violation(
+                "nothing certified is lost",
+                format!(
+                    "node {node} has {hash} at {height}: {:?}",
+                    certified[&height]
+                ),
+            );
         }
     }
     let store = world.with(node, |slot| slot.store.clone());

@@ -11,8 +11,8 @@ use lamplighter_state::tree::Tree;
 use lamplighter_store::KvView;
 use lamplighter_types::Hash;
 
-use crate::oracle::{Check, violation};
-use crate::raft_messages;
+use crate::oracle::{Check, Violation, violation};
+use crate::raft_messages::{self, Leader, Place};
 use crate::world::World;
 
 /// Blocks after which the state's root is computed again, per mille.
@@ -32,10 +32,10 @@ pub struct CheckedStateMachine {
 
 impl CheckedStateMachine {
     fn lives(&self) -> bool {
-        self.world.lives(self.node, self.life)
+        self.world.lives(self.node, self.life) && !self.world.liars.is_liar(self.node)
     }
 
-    fn before(&self, entry: &Committed) -> Check {
+    fn before(&self, entry: &Committed) -> Result<Place, Violation> {
         let node = self.node;
         let Some(place) = raft_messages::log_id(&entry.marker).filter(|p| p.2 == entry.log_index)
         else {
@@ -63,16 +63,17 @@ impl CheckedStateMachine {
         }
         let digest = entry.batch.as_ref().map_or(Hash::ZERO, |b| Hash::of(b));
         let first = self.world.oracle().commit(node, place, digest)?;
-        if first {
+        if first && !self.world.liars.is_liar(place.1) {
             self.world.check_majority(place)?;
         }
-        Ok(())
+        Ok(place)
     }
 
-    fn after(&self, before: u64) -> Check {
+    /// Checks the blocks that came of an entry, or of several.
+    fn after(&self, before: u64, ordered_by: Option<Leader>) -> Check {
         let head = self.handle.head().height;
         for height in before + 1..=head {
-            self.block(height)?;
+            self.block(height, ordered_by)?;
         }
         if head > before && self.world.rng().chance(RECOMPUTED) {
             check_root(self.node, &self.handle, &*self.store)?;
@@ -80,7 +81,7 @@ impl CheckedStateMachine {
         Ok(())
     }
 
-    fn block(&self, height: u64) -> Check {
+    fn block(&self, height: u64, ordered_by: Option<Leader>) -> Check {
         let block = match self.handle.block(height) {
             Ok(Some(block)) => block,
             other => return violation("an applied block is there", format!("{height}: {other:?}")),
@@ -94,8 +95,10 @@ impl CheckedStateMachine {
             block.transactions.len()
         ));
         let new = !self.world.oracle().knows_header(height);
-        self.world.oracle().header(self.node, &block.header)?;
-        if !new {
+        self.world
+            .oracle()
+            .ordered_header(self.node, &block.header, ordered_by)?;
+        if !new || !self.world.oracle().is_honest_block(&hash) {
             return Ok(());
         }
         self.world.count("blocks");
@@ -108,15 +111,47 @@ impl CheckedStateMachine {
         self.world.oracle().block(height, &hashes)
     }
 
+    /// Applies one entry after the other, so that it is known which leader ordered which block.
+    fn apply_singly(&self, entries: Vec<Committed>) -> Result<Vec<Bytes>, Fatal> {
+        let mut done = Vec::new();
+        for entry in entries {
+            let (before, parent) = (self.handle.head().height, self.handle.head().hash);
+            let (place, digest) = (
+                self.before(&entry),
+                entry.batch.as_ref().map(|b| Hash::of(b)),
+            );
+            done.extend(self.inner.apply(vec![entry])?);
+            if digest.is_some() && self.handle.head().height == before {
+                self.world.count("void batches");
+                self.world.measures.record_void(self.node, self.life);
+            }
+            let checked = place.and_then(|place| {
+                let batch = digest.unwrap_or(Hash::ZERO);
+                let leader = self.world.oracle().responsible(place, batch);
+                self.after(before, Some(leader))?;
+                let made = (self.handle.head().height > before).then(|| self.handle.head().hash);
+                self.world
+                    .oracle()
+                    .block_of(self.node, place, digest, parent, made)
+            });
+            self.world.check(checked);
+        }
+        Ok(done)
+    }
+
     fn installed(&self) -> Check {
         self.applied.lock().expect("a panic ends the run").take();
+        if !self.lives() {
+            return Ok(());
+        }
         let height = self.handle.head().height;
         self.world.log_event(format!(
             "node {}.{} installed a snapshot of height {height}",
             self.node, self.life
         ));
         self.world.count("snapshots installed");
-        if !self.world.oracle().knows_header(height) {
+        // The block may be one of a lying leader, which counts when it is certified.
+        if !self.world.liars.exist() && !self.world.oracle().knows_header(height) {
             return violation(
                 "a snapshot is of committed blocks",
                 format!("height {height}"),
@@ -171,13 +206,28 @@ impl StateMachine for CheckedStateMachine {
         if !self.lives() {
             return self.inner.apply(entries);
         }
+        if self.world.liars.exist() {
+            return self.apply_singly(entries);
+        }
         for entry in &entries {
-            self.world.check(self.before(entry));
+            self.world.check(self.before(entry).map(drop));
         }
         let before = self.handle.head().height;
         let done = self.inner.apply(entries)?;
-        self.world.check(self.after(before));
+        self.world.check(self.after(before, None));
         Ok(done)
+    }
+
+    fn may_acknowledge(&self, batch: &Bytes) -> bool {
+        self.inner.may_acknowledge(batch)
+    }
+
+    fn on_early_batch(&self, leader: u64, batch: &Bytes, is_proposer: bool) {
+        self.inner.on_early_batch(leader, batch, is_proposer);
+    }
+
+    fn may_follow(&self, leader: u64) -> bool {
+        self.inner.may_follow(leader)
     }
 
     fn build_snapshot(&self, dir: &Path) -> Result<Option<Vec<u8>>, Fatal> {
@@ -200,6 +250,7 @@ impl StateMachine for CheckedStateMachine {
         let checked = self.inner.check_snapshot(dir);
         if let Err(error) = &checked
             && self.lives()
+            && !self.world.liars.exist()
         {
             self.world.check(rejected(self.node, error));
         }

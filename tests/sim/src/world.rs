@@ -15,6 +15,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::lies::Liars;
+use crate::measures::Measures;
 use crate::net::SimNetwork;
 use crate::oracle::{Check, Oracle, Violation, violation};
 use crate::plan::Plan;
@@ -91,12 +93,18 @@ pub struct World {
     pub genesis: Genesis,
     pub dir: PathBuf,
     pub net: SimNetwork,
+    pub liars: Liars,
     start: Instant,
     slots: Mutex<BTreeMap<u64, NodeSlot>>,
     oracle: Mutex<Oracle>,
     trace: Mutex<Trace>,
     rng: Mutex<SimRng>,
     counts: Mutex<Counts>,
+    highest: Mutex<u64>,
+    /// Liars of whom an honest node has evidence.
+    proven: Mutex<BTreeSet<u64>>,
+    proof: Notify,
+    pub measures: Measures,
     violation: Mutex<Option<Violation>>,
     violated: Notify,
 }
@@ -111,11 +119,16 @@ impl World {
         Arc::new(Self {
             slots: Mutex::new(slots.collect()),
             net: SimNetwork::new(seed, &plan),
+            liars: Liars::new(seed, plan.lies.as_ref()),
             start: Instant::now(),
-            oracle: Mutex::default(),
+            oracle: Mutex::new(Oracle::new(plan.lies.as_ref())),
             trace: Mutex::new(Trace::new(loud)),
             rng: Mutex::new(SimRng::new(seed, "world")),
             counts: Mutex::default(),
+            highest: Mutex::default(),
+            proven: Mutex::default(),
+            proof: Notify::new(),
+            measures: Measures::default(),
             violation: Mutex::default(),
             violated: Notify::new(),
             seed,
@@ -130,6 +143,13 @@ impl World {
         let slots = lock(&self.slots);
         let there = slots.iter().filter(|(_, slot)| !slot.removed);
         there.map(|(node, _)| *node).collect()
+    }
+
+    /// Every node that was not removed and does not lie.
+    pub fn honest(&self) -> Vec<u64> {
+        let mut nodes = self.nodes();
+        nodes.retain(|node| !self.liars.is_liar(*node));
+        nodes
     }
 
     /// Adds a machine for a new node, with an empty disk and the current validators.
@@ -188,6 +208,29 @@ impl World {
         self.trace().add(self.start.elapsed(), event.as_ref());
     }
 
+    /// Records that a lie of this node is proven.
+    pub fn prove(&self, liar: u64) {
+        if lock(&self.proven).insert(liar) {
+            self.log_event(format!("the lie of node {liar} is proven"));
+            self.count("proven liars");
+            self.proof.notify_one();
+        }
+    }
+
+    /// Waits until a lie is proven.
+    pub async fn proof(&self) {
+        self.proof.notified().await;
+    }
+
+    /// The highest block that any node has.
+    pub fn highest_height(&self) -> u64 {
+        let ups = self.nodes().into_iter().filter_map(|node| self.up(node));
+        let now = ups.map(|up| up.handle.head().height).max().unwrap_or(0);
+        let mut highest = lock(&self.highest);
+        *highest = now.max(*highest);
+        *highest
+    }
+
     pub fn count(&self, what: &'static str) {
         *lock(&self.counts).0.entry(what).or_default() += 1;
     }
@@ -239,7 +282,9 @@ impl World {
     /// The time of a node's clock: Unix time in ms.
     pub fn clock_ms(&self, node: u64) -> u64 {
         let true_ms = EPOCH_MS + self.elapsed().as_millis() as u64;
-        true_ms.saturating_add_signed(self.with(node, |slot| slot.offset_ms))
+        let shown = true_ms.saturating_add_signed(self.with(node, |slot| slot.offset_ms));
+        let forged = self.liars.lying(node).and_then(|liar| liar.clock_ms);
+        forged.unwrap_or(shown)
     }
 
     /// The running node. A node that the ledger names may not have been started yet.
@@ -278,6 +323,9 @@ impl World {
 
     /// Checks the data that a crash must not remove.
     fn after_crash(&self, node: u64) -> Check {
+        if self.liars.is_liar(node) {
+            return Ok(());
+        }
         let store = self.with(node, |slot| slot.store.clone());
         let signed = self.oracle().last_attested(node);
         if let Some((height, header)) = signed {
@@ -294,11 +342,15 @@ impl World {
             );
         }
         let committed = self.oracle().committed();
-        committed.map_or(Ok(()), |place| self.check_majority(place))
+        let promised = committed.filter(|(_, leader, _)| !self.liars.is_liar(*leader));
+        promised.map_or(Ok(()), |place| self.check_majority(place))
     }
 
     /// Checks an attestation that a node is about to send: the header must be on its disk.
     pub fn attests(&self, node: u64, attestation: &lamplighter_types::Attestation) {
+        if self.liars.is_liar(node) {
+            return;
+        }
         let store = self.with(node, |slot| slot.store.clone());
         self.check(self.oracle().attest(node, attestation));
         self.check(check_attested(
@@ -312,7 +364,12 @@ impl World {
     /// Checks that a committed entry is on the disks of a majority, whichever nodes crash.
     pub fn check_majority(&self, place: raft_messages::Place) -> Check {
         let all: Vec<u64> = lock(&self.slots).keys().copied().collect();
-        let holders = all.into_iter().filter(|node| self.holds(*node, place));
+        // A liar may acknowledge what it does not keep.
+        // One that dropped its log votes for nobody who is behind what it had.
+        let holds = |node: &u64| {
+            self.liars.is_liar(*node) || self.holds(*node, place) || self.vouches(*node, place)
+        };
+        let holders = all.into_iter().filter(holds);
         let holders: BTreeSet<u64> = holders.collect();
         if self.oracle().is_quorum(&holders) {
             return Ok(());
@@ -321,6 +378,12 @@ impl World {
             "a committed entry is durable on a majority",
             format!("{place:?} is on the disks of {holders:?} alone"),
         )
+    }
+
+    /// True if a node that dropped its log had this entry, and minds that when it votes.
+    fn vouches(&self, node: u64, place: raft_messages::Place) -> bool {
+        let store = self.with(node, |slot| slot.store.durable());
+        self.liars.exist() && raft_messages::vote_floor(&*store).is_some_and(|floor| floor >= place)
     }
 
     /// True if a committed entry, or its effect, is on a node's disk.

@@ -10,7 +10,7 @@ use lamplighter_node::DiskConfig;
 use lamplighter_tests::lamplighter;
 use lamplighter_types::login::Audience;
 use lamplighter_types::{
-    Action, ConfigAction, ConfigTarget, Hash, Id, Scope, SecretKey, UsersAction,
+    Action, ConfigAction, ConfigTarget, Hash, Id, KeyPurpose, Scope, SecretKey, UsersAction,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -262,11 +262,15 @@ impl City {
 
     /// Registers a gateway with this name and a new key.
     pub async fn register_gateway(&mut self, name: &str) {
+        let genesis = &self.devnet.city.genesis;
+        let account = Id::new(name).unwrap();
+        let secret = gateway_secret(name);
         let action = Action::Users(UsersAction::RegisterGateway {
-            account: Id::new(name).unwrap(),
-            organization: self.devnet.city.genesis.organization.clone(),
+            proof: secret.prove(KeyPurpose::Account, &genesis.chain_id(), &account),
+            account,
+            organization: genesis.organization.clone(),
             district: Scope::city(),
-            key: gateway_secret(name).public(),
+            key: secret.public(),
         });
         let client = self.client.clone().unwrap();
         let done = client.submit(action, Wait::Committed).await.unwrap();

@@ -12,8 +12,8 @@ use lamplighter_client::{Client, ClientConfig, Wait};
 use lamplighter_node::{DiskConfig, NodeConfig, key};
 use lamplighter_tests::lamplighter;
 use lamplighter_types::{
-    Action, DevicesAction, Genesis, GenesisAccount, Grant, Hash, Id, NewDevice, Policies, Role,
-    Scope, SecretKey, UsersAction, Validator, ValidatorSet,
+    Action, Allowances, DevicesAction, GENESIS_VERSION, Genesis, GenesisAccount, Grant, Hash, Id,
+    NewDevice, Policies, Role, Scope, SecretKey, UsersAction, Validator, ValidatorSet,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -67,6 +67,7 @@ impl City {
         let mut city = Self {
             folder,
             genesis: Genesis {
+                version: GENESIS_VERSION,
                 name: "Joined".to_owned(),
                 created_ms: now_ms(),
                 validators: ValidatorSet {
@@ -74,7 +75,11 @@ impl City {
                 },
                 organization: id("city"),
                 accounts: Vec::new(),
-                policies: Policies::default(),
+                policies: Policies {
+                    // Tests register as many devices as make a chain of some size.
+                    allowances: Allowances::UNBOUNDED,
+                    ..Policies::default()
+                },
             },
             nodes: Default::default(),
             subnet,
@@ -99,10 +104,7 @@ impl City {
             name: name.to_owned(),
             key: secret(name).public(),
             grants: [Role::Administrator, Role::Operator]
-                .map(|role| Grant {
-                    role,
-                    scope: Scope::city(),
-                })
+                .map(|role| Grant::founding(role, Scope::city()))
                 .to_vec(),
         });
     }
@@ -266,6 +268,7 @@ impl City {
                 district: Scope::city(),
                 gateway: None,
                 key: None,
+                proof: None,
                 tags: Vec::new(),
             };
             let devices = (0..1_000).map(device).collect();

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use city::{City, Load, SNAPSHOT_EVERY_BATCHES, print_line, wait_for, wipe};
 use lamplighter_node::{key, mark_path};
+use lamplighter_types::{Id, KeyPurpose};
 use serde_json::Value;
 
 const WRITERS: usize = 16;
@@ -116,11 +117,15 @@ async fn a_wiped_node_comes_back_as_a_new_one_only() {
 async fn a_validator_that_is_not_there_is_not_let_in() {
     let mut city = started(1, 1).await;
     let propose = |city: &City, name: &str| {
-        let key = key::read(&city.home(2).join("node.key")).unwrap();
-        let key = key.public().to_string();
+        let secret = key::read(&city.home(2).join("node.key")).unwrap();
+        let account = Id::new("node-2").unwrap();
+        let proof = secret.prove(KeyPurpose::Node, &city.genesis.chain_id(), &account);
+        let (key, proof) = (secret.public().to_string(), proof.to_string());
         let address = format!("{}:7400", city.ip(2));
-        let new = ["--node", "2", "--public-key", &key, "--address", &address];
-        let words = [&["governance", "propose", name, "add-validator"], &new[..]].concat();
+        let new = ["--node", "2", "--public-key", &key, "--proof", &proof];
+        let place = ["--address", &address];
+        let words = ["governance", "propose", name, "add-validator"];
+        let words = [&words[..], &new, &place].concat();
         city.command("anna", &words)
     };
     let refused = |output: &Output| {
@@ -162,24 +167,24 @@ async fn a_validator_that_is_not_there_is_not_let_in() {
 /// one that comes back has never heard of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_was_away_learns_of_a_leader_that_it_does_not_know() {
-    let mut city = started(4, WRITERS).await;
-    let load = Load::start(&city, WRITERS, &[1, 2, 3]);
+    let mut city = started(5, WRITERS).await;
+    let load = Load::start(&city, WRITERS, &[1, 2, 3, 5]);
     load.more(50).await;
     city.kill(4);
-    city.join(5, &["--validator"]);
-    city.approve_as_printed(5, "join-5");
-    wait_for(|| city.file(5, "out").contains("node 5 follows").then_some(()));
-    city.approve_as_printed(5, "promote-5");
-    let validates = || city.file(5, "out").contains("node 5 validates");
+    city.join(6, &["--validator"]);
+    city.approve_as_printed(6, "join-6");
+    wait_for(|| city.file(6, "out").contains("node 6 follows").then_some(()));
+    city.approve_as_printed(6, "promote-6");
+    let validates = || city.file(6, "out").contains("node 6 validates");
     wait_for(|| validates().then_some(()));
     load.finish().await;
 
-    // With 4 and a leader down three of five are left, and one of them is 5.
+    // With 4 and a leader down four of six are left, a quorum, and one of them is 6.
     let led = |status: &Value| status["leader"].is_u64();
-    let new = city.joined_url(5);
+    let new = city.joined_url(6);
     let mut leader = city.until(&new, led).await["leader"].as_u64();
     for _ in 0..ELECTIONS_MAX {
-        let Some(other) = leader.filter(|leader| *leader != 5) else {
+        let Some(other) = leader.filter(|leader| *leader != 6) else {
             break;
         };
         city.kill(other);
@@ -189,11 +194,11 @@ async fn a_node_that_was_away_learns_of_a_leader_that_it_does_not_know() {
         let back = |s: &Value| phase(s) == "following";
         city.until(&city.url(other), back).await;
     }
-    // By the log or by an image: both come from 5.
+    // By the log or by an image: both come from 6.
     city.start(4);
-    let follows = |s: &Value| phase(s) == "following" && s["leader"] == 5;
+    let follows = |s: &Value| phase(s) == "following" && s["leader"] == 6;
     city.until(&city.url(4), follows).await;
-    let urls = [1, 2, 3, 4].map(|node| city.url(node));
+    let urls = [1, 2, 3, 4, 5].map(|node| city.url(node));
     city.are_equal(&[&urls[..], &[new]].concat()).await;
 }
 

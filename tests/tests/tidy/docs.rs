@@ -1,6 +1,11 @@
-//! Links of the Markdown documents.
+//! Links of the Markdown documents, and the tests that they name.
+
+use std::collections::BTreeSet;
 
 use crate::tree::{File, Tree};
+
+/// The page whose words in code font with two or more `_` are names of tests.
+const NAMES_TESTS: &str = "docs/security.md";
 
 /// Relative links and images whose file is not there.
 pub fn broken_links(tree: &Tree) -> Vec<String> {
@@ -50,4 +55,35 @@ fn links(text: &str) -> Vec<(usize, &str)> {
         }
     }
     found
+}
+
+/// Tests that a document names and that no Rust file declares.
+pub fn missing_tests(tree: &Tree) -> Vec<String> {
+    let declared: BTreeSet<&str> = tree.rust().flat_map(|file| declared(&file.text)).collect();
+    let mut found = Vec::new();
+    for file in tree.files.iter().filter(|file| file.path == NAMES_TESTS) {
+        for (line, text) in file.text.lines().enumerate() {
+            for name in text.split('`').skip(1).step_by(2) {
+                if is_test_name(name) && !declared.contains(name) {
+                    found.push(format!("{}: no test {name}", file.at(line)));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Whether a word in code font can be the name of a test: small words, three at least.
+fn is_test_name(word: &str) -> bool {
+    let in_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    word.chars().all(in_name) && word.matches('_').count() >= 2
+}
+
+/// The names after `fn`, also in macros.
+fn declared(text: &str) -> impl Iterator<Item = &str> {
+    text.split("fn ").skip(1).map(|rest| {
+        let in_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let end = rest.find(|c: char| !in_name(c)).unwrap_or(rest.len());
+        &rest[..end]
+    })
 }

@@ -97,6 +97,12 @@ fn nothing_is_left_to_do() {
 }
 
 #[test]
+fn contracts_make_no_text_with_debug() {
+    let tree = Tree::of_this_repository();
+    expect_none("codes and fields, no text", rules::debug_texts(&tree));
+}
+
+#[test]
 fn no_path_of_one_machine_is_named() {
     let tree = Tree::of_this_repository();
     expect_none(
@@ -137,6 +143,12 @@ fn doc_comments_begin_with_what_it_is() {
 fn links_in_documents_lead_somewhere() {
     let tree = Tree::of_this_repository();
     expect_none("broken links", docs::broken_links(&tree));
+}
+
+#[test]
+fn tests_that_documents_name_exist() {
+    let tree = Tree::of_this_repository();
+    expect_none("tests that are not there", docs::missing_tests(&tree));
 }
 
 #[test]

@@ -121,6 +121,23 @@ pub fn deep_files(tree: &Tree) -> Vec<String> {
     found
 }
 
+/// Texts that contracts make with `Debug`. They would go into receipts and records, and what
+/// `Debug` escapes depends on the compiler.
+pub fn debug_texts(tree: &Tree) -> Vec<String> {
+    let mut found = Vec::new();
+    let in_contracts = |file: &&File| file.path.starts_with("contracts/src/") && !file.is_test();
+    for file in tree.files.iter().filter(in_contracts) {
+        for (line, text) in file.text.lines().enumerate() {
+            let formats = [":?}", ":#?}", "debug!", "dbg"];
+            let comment = text.trim_start().starts_with("//");
+            if !comment && formats.iter().any(|format| text.contains(format)) {
+                found.push(format!("{}: a text made by Debug", file.at(line)));
+            }
+        }
+    }
+    found
+}
+
 /// Marks of unfinished work. Put together here, so that this file does not hold them.
 pub fn left_overs(tree: &Tree) -> Vec<String> {
     let words = [

@@ -202,6 +202,17 @@ fn left_overs_are_found() {
 }
 
 #[test]
+fn texts_made_by_debug_are_found_in_contracts() {
+    let text = "let text = format!(\"{kind:?}\");";
+    assert_eq!(found(rules::debug_texts, "contracts/src/a/b.rs", text), 1);
+    assert_eq!(
+        found(rules::debug_texts, "contracts/src/a/tests.rs", text),
+        0
+    );
+    assert_eq!(found(rules::debug_texts, "ledger/src/a.rs", text), 0);
+}
+
+#[test]
 fn paths_of_one_machine_are_found() {
     let path = ["/wo", "rk/main"].concat();
     for text in [format!("see {path}"), path.clone(), format!("\"{path}\"")] {
@@ -349,6 +360,19 @@ fn broken_links_are_found() {
         found(docs::broken_links, "docs/adr/x.md", "[a](CONTRIBUTING.md)"),
         1
     );
+}
+
+#[test]
+fn tests_that_are_not_there_are_found() {
+    let page =
+        "| `a_test_of_ours` | `a_test_that_left` |\n`void_batch`, `make test`, a_word_or_two";
+    let code = "#[test]\nfn a_test_of_ours() {}\n";
+    let tree = Tree::of(&[("docs/security.md", page), (TEST, code)]);
+    assert_eq!(
+        docs::missing_tests(&tree),
+        ["docs/security.md:1: no test a_test_that_left"]
+    );
+    assert_eq!(found(docs::missing_tests, "README.md", page), 0);
 }
 
 #[test]

@@ -50,6 +50,12 @@ pub enum DevicesAction {
     ReportInventory {
         reports: Vec<InventoryReport>,
     },
+    /// Replaces keys of devices at the wish of the devices themselves, all or none. Their gateway
+    /// sends it, after everything that their present keys have signed. Governance replaces the key
+    /// of a device that can't do it any more.
+    RotateKeys {
+        rotations: Vec<KeyRotation>,
+    },
     /// An IOTRegistry `invoke`: `createRegistrant`, `registerThing` or `registerSpec` with its hex
     /// message.
     IotRegistry {
@@ -78,6 +84,9 @@ pub struct NewDevice {
     pub gateway: Option<Id>,
     /// The Thing's own key, if it has one: then it signs its reports itself.
     pub key: Option<PublicKey>,
+    /// The key's proof of possession
+    /// ([`KeyPurpose::Device`](crate::KeyPurpose)), which says that it wants to be this device.
+    pub proof: Option<Signature>,
     pub tags: Vec<Tag>,
 }
 
@@ -104,6 +113,8 @@ impl NewDevice {
             district: _,
             gateway: _,
             key,
+            // It depends on the ledger, and is verified there.
+            proof: _,
             tags,
         } = self;
         validate::name("model", model, ID_BYTES_MAX)?;
@@ -131,6 +142,22 @@ pub struct InventoryReport {
     /// Begins at 1 and rises with each report of this device: a report can't be replayed.
     pub counter: u64,
     /// The signature of the Thing's key over [`InventoryReport::message`], which docs/formats.md
+    /// describes.
+    pub signature: Option<Signature>,
+}
+
+/// The wish of a device to sign with another key from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct KeyRotation {
+    pub device: Id,
+    pub new_key: PublicKey,
+    /// The new key's proof of possession ([`KeyPurpose::Device`](crate::KeyPurpose)).
+    pub proof: Signature,
+    /// One of the counters of the device's reports.
+    pub counter: u64,
+    /// The signature of the present key over [`KeyRotation::message`], which docs/formats.md
     /// describes.
     pub signature: Option<Signature>,
 }

@@ -30,6 +30,19 @@ pub enum FirmwareAction {
         artifact: Hash,
         size_bytes: u64,
     },
+    /// States that the sending validator is going to remove the artifact.
+    DropArtifact {
+        artifact: Hash,
+        size_bytes: u64,
+    },
+    /// Takes back the sender's approval of a release.
+    WithdrawApproval {
+        release: Id,
+    },
+    /// Takes back a release that nobody has released, by its author or vendor.
+    Withdraw {
+        release: Id,
+    },
 }
 
 /// A manifest with the vendor's signature over its exact bytes.

@@ -15,6 +15,10 @@ pub enum RolloutsAction {
         rollout: Id,
         plan: Hash,
     },
+    /// Takes back the sender's approval of a plan.
+    WithdrawApproval {
+        rollout: Id,
+    },
     Start {
         rollout: Id,
     },
@@ -22,7 +26,8 @@ pub enum RolloutsAction {
         rollout: Id,
         reason: String,
     },
-    /// Resumes a paused rollout. After a pause by errors this needs new approvals of the plan.
+    /// Resumes a paused rollout whose approvals still count. After a pause by errors this needs new
+    /// approvals of the plan.
     Resume {
         rollout: Id,
     },

@@ -2,7 +2,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Id, PublicKey, Role, Scope, Signature};
 
-/// Actions on organizations, accounts, keys and roles.
+/// Actions on organizations, accounts, keys and roles that one account carries out. What gives,
+/// takes away or restores power is a [`GovernanceChange`](crate::GovernanceChange), which several
+/// approve.
+///
+/// A `proof` is the signature by which the holder of a new key shows that it has it:
+/// `"lamplighter/key-possession/2\0" || chain_id || "account" || 0x00 || account || 0x00 || key`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -16,6 +21,7 @@ pub enum UsersAction {
         organization: Id,
         name: String,
         key: PublicKey,
+        proof: Signature,
     },
     /// Registers a gateway, which acts in its district and those below.
     RegisterGateway {
@@ -23,19 +29,28 @@ pub enum UsersAction {
         organization: Id,
         district: Scope,
         key: PublicKey,
+        proof: Signature,
     },
+    /// Grants the role of an operator, auditor or relay.
     Grant {
         account: Id,
         role: Role,
         scope: Scope,
     },
+    /// Revokes the role of an operator, auditor or relay.
     Revoke {
         account: Id,
         role: Role,
         scope: Scope,
     },
-    /// Replaces the key that signs this transaction. `proof` is the new key's signature over
-    /// `"lamplighter/key-rotation/1\0" || chain_id || account || 0x00 || old key`.
+    /// Adds a key to the account that sends this.
+    AddKey {
+        key: PublicKey,
+        /// Text by which people tell the keys of the account apart, e.g. `safe`.
+        label: String,
+        proof: Signature,
+    },
+    /// Replaces the key that signs this transaction.
     RotateKey {
         new_key: PublicKey,
         proof: Signature,
@@ -47,14 +62,5 @@ pub enum UsersAction {
     },
     Disable {
         account: Id,
-    },
-    Enable {
-        account: Id,
-    },
-    /// One administrator's vote to replace the keys of an account by the single key `new_key`. It
-    /// is carried out when as many as the policy requires have voted for the same key.
-    Recover {
-        account: Id,
-        new_key: PublicKey,
     },
 }

@@ -13,6 +13,8 @@ mod parse;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use serde::Serialize;
+
 use crate::limits::{CONFIG_DEPTH_MAX, JSON_DEPTH_MAX};
 
 pub use decode::{JsonDecodeError, from_value};
@@ -75,6 +77,14 @@ impl JsonValue {
                 text.push('}');
             }
         }
+    }
+}
+
+/// The name in JSON of an enum's variant without fields, such as `timed_out`.
+pub fn variant_name(value: &impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => unreachable!("called with variants without fields only"),
     }
 }
 

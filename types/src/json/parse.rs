@@ -23,12 +23,12 @@ pub struct JsonError {
     pub problem: JsonProblem,
 }
 
-/// Why a text is not JSON of the allowed kind. The texts are part of receipts.
+/// Why a text is not JSON of the allowed kind.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum JsonProblem {
     #[error("a value was expected")]
     NoValue,
-    #[error("{:?} was expected", char::from(*.0))]
+    #[error("'{}' was expected", char::from(*.0))]
     Expected(u8),
     #[error("the text goes on after the value")]
     Trailing,

@@ -9,9 +9,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
-    PROOF_JSON_BYTES_MAX, ProofBundle, ProofError, Proven, Statement, StatementError, check_length,
+    PROOF_JSON_BYTES_MAX, ProofBundle, ProofError, Proven, Statement, StatementError, TrustedSet,
+    check_length,
 };
-use crate::Genesis;
 use crate::codec::{self, CodecError};
 
 /// Bytes of a file: the JSON form of a bundle, and of a record, which is shorter than the largest
@@ -97,14 +97,18 @@ impl ProofFile {
         self.proof
     }
 
-    /// Checks the proof against the genesis file, decodes the proven record, and compares the
-    /// record in the file with it.
+    /// Checks the proof from a trusted set, or from that of a genesis file, decodes the proven
+    /// record, and compares the record in the file with it.
     ///
     /// # Errors
     /// The first thing that does not hold.
-    pub fn verify(&self, genesis: &Genesis) -> Result<(Proven, Statement), ProofFileError> {
-        let proven = self.proof.verify(genesis)?;
-        let statement = Statement::of(&self.proof, &proven, genesis)?;
+    pub fn verify(
+        &self,
+        trusted: impl Into<TrustedSet>,
+    ) -> Result<(Proven, Statement), ProofFileError> {
+        let trusted = trusted.into();
+        let proven = self.proof.verify(&trusted)?;
+        let statement = Statement::of(&self.proof, &proven, trusted.height)?;
         match &self.record {
             Some(stated) if *stated != statement.record => {
                 let where_they_differ = difference("record", stated, &statement.record);

@@ -1,18 +1,21 @@
 //! Proof bundles. A bundle shows, offline and from the genesis file alone, that a record is on the
 //! ledger.
 //!
-//! # Format, version 1
-//! A bundle is a [`ProofBundle`], as JSON or in the binary encoding of [`codec`](crate::codec). It
-//! is checked from the genesis file upwards:
+//! # Format, version 2
+//! A bundle is a [`ProofBundle`], as JSON or in the binary encoding of [`codec`](crate::codec). A
+//! verifier checks it from its [`TrustedSet`]: that of the genesis file (height 0), or the newest
+//! set that it has proven before.
 //!
-//! 1. The chain id (blake3 of the encoded [`Genesis`]) stands in every header.
-//! 2. The validators of the genesis file are in force. Each set change, in the order of heights,
-//!    has a header which names the set in force, a certificate of that set, and the next set, which
-//!    stands under [`VALIDATOR_SET_KEY`] in that header's state. It is in force from the next
-//!    height on.
-//! 3. The head names the set now in force and has its certificate.
-//! 4. The header of the record is the head, or lies under the head's `history_root`.
-//! 5. The record lies under that header's `tx_root`, `receipt_root`, `event_root` or `state_root`.
+//! 1. The chain id (blake3 of the encoded [`Genesis`](crate::Genesis)) stands in every header.
+//! 2. The set changes and then the head are in the order of heights. Changes at or below the height
+//!    of the trusted set are passed over, and a head there is refused: it is older.
+//! 3. Each other change has a header, the set in force at that header (which the header names), a
+//!    certificate of that set, and the next set, which stands under [`VALIDATOR_SET_KEY`] in that
+//!    header's state. **A quorum of the trusted set is among the signers.** The next set is then
+//!    the trusted one, from the height of the header on.
+//! 4. The head names the set that is trusted now, and has its certificate.
+//! 5. The header of the record is the head, or lies under the head's `history_root`.
+//! 6. The record lies under that header's `tx_root`, `receipt_root`, `event_root` or `state_root`.
 //!
 //! Records are carried as the exact bytes that were hashed, so that a verifier in another language
 //! needs the encoding of headers, certificates and validator sets only. [`crate::merkle`] has the
@@ -20,9 +23,36 @@
 //!
 //! People hand on a [`ProofFile`]: the bundle, perhaps with its record. A [`Statement`] has what it
 //! proves, decoded from the proven bytes alone.
+//!
+//! # Why changes may be left out
+//! A bundle need not list every change of the validators. Between two that it has, any number may
+//! lie, as in the light clients of Tendermint, which skip blocks in the same way.
+//!
+//! *Assumptions.* Of the trusted set fewer keys than a quorum are, now, in hands that sign what is
+//! not on the ledger. (A bundle that lists every change assumes the same: a quorum of
+//! that set can forge the next change.) And an honest validator signs a header only if it computed
+//! it itself, was in force there, and **has a certificate of each change of the validators below
+//! it**: attesters wait for that.
+//!
+//! *Argument.* Among the signers of a change that is accepted is a quorum of the trusted set, so
+//! at least one honest validator. It computed the header, so the chain below is the one from the
+//! genesis file, and it has seen every change below the header certified by the set in force there.
+//! So the set that the header names is the one to which a list of all changes leads, and the change
+//! has that set's certificate: a verifier that is shown every change accepts it too. Skipping
+//! accepts nothing that listing does not.
+//!
+//! One signature of the trusted set, or the third that Tendermint demands, would do if no retired
+//! key was ever stolen. A full quorum makes retired keys as hard to abuse by a skip as without one.
+//!
+//! # Why an older set is refused
+//! A quorum of retired keys can sign a history of its own, from its set on, with today's time. A
+//! verifier that kept the newest set which it has proven checks everything from there: the keys of
+//! all sets before are worth nothing to it. A verifier that has the genesis file alone depends on
+//! the genesis keys for ever.
 
 mod file;
 mod statement;
+mod trust;
 mod verify;
 
 use serde::{Deserialize, Serialize};
@@ -31,19 +61,20 @@ use crate::codec::{self, CodecError};
 use crate::limits::PROOF_BYTES_MAX;
 use crate::merkle::{ListProof, StateProof};
 use crate::{
-    Certificate, EventRecord, Genesis, Hash, Header, HexBytes, Receipt, SignedTransaction,
-    Transaction, ValidatorSet, Verified,
+    Certificate, EventRecord, Hash, Header, HexBytes, Receipt, SignedTransaction, Transaction,
+    ValidatorSet, Verified,
 };
 
 pub use file::{PROOF_FILE_BYTES_MAX, ProofFile, ProofFileError};
 pub use statement::{BlockPart, ProvenSubject, SignedChange, Signer, Statement, StatementError};
+pub use trust::{SetPath, TrustedSet, TrustedSetError};
 pub use verify::{ProofError, verify_head, verify_record};
 
 /// The key in the state under which the [`ValidatorSet`] of the next block stands, encoded.
 pub const VALIDATOR_SET_KEY: &[u8] = &[0x60];
 
 /// The version of the format that this code reads.
-pub const PROOF_VERSION: u32 = 1;
+pub const PROOF_VERSION: u32 = 2;
 
 /// Bytes of a bundle in JSON: hexadecimal digits double the bytes, and the fields have names.
 pub const PROOF_JSON_BYTES_MAX: usize = 3 * PROOF_BYTES_MAX;
@@ -53,13 +84,13 @@ pub const PROOF_JSON_BYTES_MAX: usize = 3 * PROOF_BYTES_MAX;
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ProofBundle {
-    /// Version of this format: 1.
+    /// Version of this format: 2.
     pub version: u32,
     pub record: RecordProof,
     /// The header of the record's block; none if that is the head.
     pub ancestor: Option<Ancestor>,
     pub head: CertifiedHeader,
-    /// Changes of the validator set below the head, lowest first.
+    /// Changes of the validator set that lead to the one that certifies the head, lowest first.
     pub set_changes: Vec<SetChange>,
 }
 
@@ -117,17 +148,17 @@ pub struct HeaderProof {
     /// The header, if it is not the head itself.
     pub ancestor: Option<Ancestor>,
     pub head: CertifiedHeader,
-    /// Changes of the validator set below the head, lowest first.
+    /// Changes of the validator set that lead to the one that certifies the head, lowest first.
     pub set_changes: Vec<SetChange>,
 }
 
 impl HeaderProof {
-    /// Checks the proof against the genesis file and returns the header.
+    /// Checks the proof from a trusted set and returns the header.
     ///
     /// # Errors
     /// The first step that does not hold.
-    pub fn verify(&self, genesis: &Genesis) -> Result<&Header, ProofError> {
-        verify::verify_header(self, genesis)
+    pub fn verify(&self, trusted: &TrustedSet) -> Result<&Header, ProofError> {
+        verify::verify_header(self, trusted)
     }
 
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -149,8 +180,11 @@ impl HeaderProof {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SetChange {
-    /// Certified by the validators before the change.
+    /// Certified by the validators in force, among them a quorum of those trusted before.
     pub certified: CertifiedHeader,
+    /// The validators in force at the header, which it names.
+    pub in_force: ValidatorSet,
+    /// The validators in force from the next header on.
     pub next: ValidatorSet,
     /// The path of [`VALIDATOR_SET_KEY`] with `next` under the header's `state_root`.
     pub path: StateProof,
@@ -168,6 +202,8 @@ pub struct Proven {
     pub head: Hash,
     pub head_height: u64,
     pub head_time_ms: u64,
+    /// The set that certified the head: what the verifier trusts from now on.
+    pub trusted: TrustedSet,
 }
 
 /// The record that was proven.
@@ -193,13 +229,13 @@ pub enum ProvenRecord {
 }
 
 impl ProofBundle {
-    /// Checks the bundle against the genesis file, as the module describes. Does no IO; the work is
-    /// bounded by the limits on set changes, validators and paths.
+    /// Checks the bundle from a trusted set, or from that of a genesis file, as the module
+    /// describes. Does no IO; the limits on set changes, validators and paths bound the work.
     ///
     /// # Errors
     /// The first step that does not hold.
-    pub fn verify(&self, genesis: &Genesis) -> Result<Proven, ProofError> {
-        verify::verify(self, genesis)
+    pub fn verify(&self, trusted: impl Into<TrustedSet>) -> Result<Proven, ProofError> {
+        verify::verify(self, trusted.into())
     }
 
     /// The header of the record's block.

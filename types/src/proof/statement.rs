@@ -6,9 +6,9 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{CertifiedHeader, ProofBundle, Proven, ProvenRecord};
+use super::{CertifiedHeader, ProofBundle, Proven, ProvenRecord, SetChange};
 use crate::codec::CodecError;
-use crate::{Genesis, Hash, Id, PublicKey, StateKey, ValidatorSet};
+use crate::{Hash, Id, PublicKey, StateKey, ValidatorSet};
 
 /// The decoded contents of a verified bundle: the record, its name, its block, and the validators
 /// that signed.
@@ -27,7 +27,9 @@ pub struct Statement {
     pub head_time_ms: u64,
     /// The validators whose signatures certify the head.
     pub signers: Vec<Signer>,
-    /// The changes that lead from the validators of the genesis file to them, lowest first.
+    /// The height of the set that was trusted before; 0 for that of the genesis file.
+    pub trusted_height: u64,
+    /// The changes that lead from there to the signers, lowest first. Others may lie between.
     pub set_changes: Vec<SignedChange>,
 }
 
@@ -36,7 +38,8 @@ pub struct Statement {
 pub struct SignedChange {
     pub height: u64,
     pub time_ms: u64,
-    /// The validators in force before the change whose signatures certify it.
+    /// The validators in force at the block whose signatures certify it; a quorum of those trusted
+    /// before is among them.
     pub signers: Vec<Signer>,
 }
 
@@ -122,27 +125,26 @@ pub enum StatementError {
 }
 
 impl Statement {
-    /// Decodes the record of `bundle`: `proven` is the result of [`ProofBundle::verify`] with this
-    /// `genesis`.
+    /// Decodes the record of `bundle`: `proven` is the result of [`ProofBundle::verify`] with the
+    /// set that is trusted since `trusted_height`.
     ///
     /// # Errors
     /// The key or the record is of a form that this version does not know.
     pub fn of(
         bundle: &ProofBundle,
         proven: &Proven,
-        genesis: &Genesis,
+        trusted_height: u64,
     ) -> Result<Self, StatementError> {
         let (subject, record) = decode(&proven.record)?;
-        let mut in_force = &genesis.validators;
-        let mut set_changes = Vec::with_capacity(bundle.set_changes.len());
-        for change in &bundle.set_changes {
-            set_changes.push(SignedChange {
-                height: change.certified.header.height,
-                time_ms: change.certified.header.timestamp_ms,
-                signers: signers(&change.certified, in_force),
-            });
-            in_force = &change.next;
-        }
+        let height = |change: &SetChange| change.certified.header.height;
+        let newer = bundle.set_changes.iter();
+        let newer = newer.filter(|change| height(change) > trusted_height);
+        let set_changes = newer.map(|change| SignedChange {
+            height: height(change),
+            time_ms: change.certified.header.timestamp_ms,
+            signers: signers(&change.certified, &change.in_force),
+        });
+        let set_changes = set_changes.collect();
         Ok(Self {
             subject,
             record,
@@ -151,7 +153,8 @@ impl Statement {
             head: proven.head,
             head_height: proven.head_height,
             head_time_ms: proven.head_time_ms,
-            signers: signers(&bundle.head, in_force),
+            signers: signers(&bundle.head, &proven.trusted.set),
+            trusted_height,
             set_changes,
         })
     }

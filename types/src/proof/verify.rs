@@ -2,14 +2,12 @@
 
 use super::{
     Ancestor, CertifiedHeader, HeaderProof, PROOF_VERSION, ProofBundle, Proven, ProvenRecord,
-    RecordProof, SetChange, VALIDATOR_SET_KEY,
+    RecordProof, SetChange, TrustedSet, VALIDATOR_SET_KEY,
 };
 use crate::codec::{self, CodecError};
 use crate::limits::{SET_CHANGES_MAX, VALIDATORS_MAX};
 use crate::merkle::{MerkleError, history};
-use crate::{
-    CertificateError, Genesis, HEADER_VERSION, Hash, Header, TransactionError, ValidatorSet,
-};
+use crate::{CertificateError, HEADER_VERSION, Hash, Header, TransactionError, ValidatorSet};
 
 /// Why a bundle proves nothing.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +28,26 @@ pub enum ProofError {
     },
     #[error("changes of the validator set must be in the order of heights, below the head")]
     Order,
-    #[error("the header at height {height} names other validators than those in force")]
+    #[error(
+        "the header at height {height} is older than the validators of height {trusted}, which are \
+         trusted: a newer proof is needed"
+    )]
+    Older { height: u64, trusted: u64 },
+    #[error(
+        "the change of the validators at height {height} is signed by {got} of the validators of \
+         height {trusted}, which are trusted, a quorum has {quorum}: a proof from height {trusted} \
+         on is needed"
+    )]
+    Untrusted {
+        height: u64,
+        trusted: u64,
+        got: usize,
+        quorum: usize,
+    },
+    #[error(
+        "the header at height {height} names other validators than those in force, as far as the \
+         proof leads"
+    )]
     Validators { height: u64 },
     #[error("the certificate at height {height} is on another header")]
     OtherHeader { height: u64 },
@@ -40,7 +57,7 @@ pub enum ProofError {
         #[source]
         source: CertificateError,
     },
-    #[error("a set has 1 to {VALIDATORS_MAX} validators, the one after height {height} has {got}")]
+    #[error("a set has 1 to {VALIDATORS_MAX} validators, the one at height {height} has {got}")]
     SetSize { height: u64, got: usize },
     #[error("the next validators are not in the state at height {height}")]
     NextSet {
@@ -66,27 +83,35 @@ pub enum ProofError {
     Transaction(#[source] TransactionError),
 }
 
-pub(super) fn verify(bundle: &ProofBundle, genesis: &Genesis) -> Result<Proven, ProofError> {
+impl ProofError {
+    /// True if the proof does not lead from the trusted validators to those of its head: one that
+    /// begins at their height may.
+    pub fn lacks_changes(&self) -> bool {
+        matches!(self, Self::Untrusted { .. } | Self::Validators { .. })
+    }
+}
+
+pub(super) fn verify(bundle: &ProofBundle, trusted: TrustedSet) -> Result<Proven, ProofError> {
     if bundle.version != PROOF_VERSION {
         return Err(ProofError::Version {
             got: bundle.version,
         });
     }
-    verify_head(&bundle.head, &bundle.set_changes, genesis)?;
+    let reached = verify_head(&bundle.head, &bundle.set_changes, &trusted)?;
     let head = &bundle.head.header;
-    verify_record(&bundle.record, bundle.ancestor.as_ref(), head)
+    verify_record(&bundle.record, bundle.ancestor.as_ref(), head, &reached)
 }
 
 pub(super) fn verify_header<'a>(
     proof: &'a HeaderProof,
-    genesis: &Genesis,
+    trusted: &TrustedSet,
 ) -> Result<&'a Header, ProofError> {
     let HeaderProof {
         ancestor,
         head,
         set_changes,
     } = proof;
-    verify_head(head, set_changes, genesis)?;
+    verify_head(head, set_changes, trusted)?;
     match ancestor {
         Some(ancestor) => {
             check_ancestor(ancestor, &head.header)?;
@@ -96,7 +121,8 @@ pub(super) fn verify_header<'a>(
     }
 }
 
-/// Checks a record under a head that [`verify_head`] has accepted: for many records under one head.
+/// Checks a record under a head for which [`verify_head`] has returned `reached`: for many records
+/// under one head.
 ///
 /// # Errors
 /// The header of the record's block is not in the history of the head, or the record not in that
@@ -105,6 +131,7 @@ pub fn verify_record(
     record: &RecordProof,
     ancestor: Option<&Ancestor>,
     head: &Header,
+    reached: &TrustedSet,
 ) -> Result<Proven, ProofError> {
     if let Some(ancestor) = ancestor {
         check_ancestor(ancestor, head)?;
@@ -117,37 +144,91 @@ pub fn verify_record(
         head: head.hash(),
         head_height: head.height,
         head_time_ms: head.timestamp_ms,
+        trusted: reached.clone(),
     })
 }
 
-/// Checks that `head` is certified by the validators in force at its height, from those of the
-/// genesis file over `changes`, and returns them.
+/// Checks that `head` is certified by the validators in force at its height, from the trusted ones
+/// over `changes`, and returns them: what is trusted from now on.
 ///
 /// # Errors
 /// The first step that does not hold.
 pub fn verify_head(
     head: &CertifiedHeader,
     changes: &[SetChange],
-    genesis: &Genesis,
-) -> Result<ValidatorSet, ProofError> {
+    trusted: &TrustedSet,
+) -> Result<TrustedSet, ProofError> {
+    let height = head.header.height;
+    let last = changes.last().map(|c| c.certified.header.height);
+    if last.is_some_and(|last| last >= height) {
+        return Err(ProofError::Order);
+    }
+    // The set of the genesis file certifies the genesis block too.
+    if height <= trusted.height && trusted.height > 0 {
+        let trusted = trusted.height;
+        return Err(ProofError::Older { height, trusted });
+    }
+    let reached = verify_changes(changes, trusted)?;
+    check_certified(head, &reached.set, &reached.chain_id)?;
+    Ok(reached)
+}
+
+/// Checks changes from the trusted set on and returns the set that they lead to. Those at or below
+/// its height are passed over.
+pub(super) fn verify_changes(
+    changes: &[SetChange],
+    trusted: &TrustedSet,
+) -> Result<TrustedSet, ProofError> {
     let got = changes.len();
     if got > SET_CHANGES_MAX {
         return Err(ProofError::SetChanges { got });
     }
-    let headers = changes.iter().map(|c| &c.certified).chain([head]);
-    let heights: Vec<_> = headers.map(|c| c.header.height).collect();
-    if heights.windows(2).any(|pair| pair[0] >= pair[1]) {
+    let height = |change: &SetChange| change.certified.header.height;
+    if changes.windows(2).any(|p| height(&p[0]) >= height(&p[1])) {
         return Err(ProofError::Order);
     }
-    let chain_id = genesis.chain_id();
-    let mut in_force = &genesis.validators;
-    for change in changes {
-        check_certified(&change.certified, in_force, &chain_id)?;
-        check_next_set(change)?;
-        in_force = &change.next;
+    let mut reached = trusted.clone();
+    let newer = changes.iter().filter(|c| height(c) > trusted.height);
+    for change in newer {
+        check_change(change, &reached)?;
+        reached.height = height(change);
+        reached.set.clone_from(&change.next);
     }
-    check_certified(head, in_force, &chain_id)?;
-    Ok(in_force.clone())
+    Ok(reached)
+}
+
+/// Checks that the set in force certified a change, and that a quorum of the trusted set signed it.
+fn check_change(change: &SetChange, trusted: &TrustedSet) -> Result<(), ProofError> {
+    let SetChange {
+        certified,
+        in_force,
+        next,
+        path: _,
+    } = change;
+    let height = certified.header.height;
+    check_size(in_force, height)?;
+    check_size(next, height)?;
+    // Cheap, and before any signature: most bundles for another trusted set end here.
+    let got = trusted.set.count_signers(&certified.certificate);
+    let quorum = trusted.set.quorum();
+    if got < quorum {
+        return Err(ProofError::Untrusted {
+            height,
+            trusted: trusted.height,
+            got,
+            quorum,
+        });
+    }
+    check_certified(certified, in_force, &trusted.chain_id)?;
+    check_next_set(change)
+}
+
+fn check_size(set: &ValidatorSet, height: u64) -> Result<(), ProofError> {
+    let got = set.validators.len();
+    if got == 0 || got > VALIDATORS_MAX {
+        return Err(ProofError::SetSize { height, got });
+    }
+    Ok(())
 }
 
 fn check_header(header: &Header, chain_id: &Hash) -> Result<(), ProofError> {
@@ -192,10 +273,7 @@ fn check_certified(
 
 fn check_next_set(change: &SetChange) -> Result<(), ProofError> {
     let header = &change.certified.header;
-    let (height, got) = (header.height, change.next.validators.len());
-    if got == 0 || got > VALIDATORS_MAX {
-        return Err(ProofError::SetSize { height, got });
-    }
+    let height = header.height;
     let value = codec::encode(&change.next);
     change
         .path

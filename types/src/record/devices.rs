@@ -79,6 +79,8 @@ pub struct DeviceState {
     pub active_rollout: Option<Id>,
     /// Releases confirmed so far, newest last, at most 32.
     pub confirmed: Vec<Id>,
+    /// Number of times that the device has rotated its key.
+    pub key_rotations: u32,
 }
 
 /// A registrant of IOTRegistry that acts for an organization.

@@ -63,7 +63,7 @@ pub struct Acknowledgement {
     pub time_ms: u64,
 }
 
-/// An alarm of a device.
+/// An alarm of a device, while it is open: active or not acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -79,11 +79,24 @@ pub struct Alarm {
     pub acknowledged: Option<Acknowledgement>,
 }
 
-/// The state of the alarm of one kind on one device.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AlarmSlot {
+/// The alarm of one kind on one device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub struct AlarmKind {
+    pub kind: String,
     /// The highest event that raised or cleared it. An earlier one that comes late changes nothing.
     pub changed: u64,
     /// The event that raised the active alarm.
     pub active: Option<u64>,
+}
+
+/// The open alarms of one device. Each has a record of its own ([`Alarm`]) until it is closed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub struct DeviceAlarms {
+    /// The kinds in the order of their names, at most
+    /// [`ALARM_KINDS_PER_DEVICE_MAX`](crate::limits::ALARM_KINDS_PER_DEVICE_MAX).
+    pub kinds: Vec<AlarmKind>,
+    /// The events that raised alarms which were cleared and not acknowledged, ascending.
+    pub unacknowledged: Vec<u64>,
 }

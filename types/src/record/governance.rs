@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::record::Approval;
 use crate::{GovernanceChange, Hash, Id, PublicKey};
 
 /// A node that follows the ledger without a vote.
@@ -15,61 +16,22 @@ pub struct Observer {
     pub address: String,
 }
 
-/// The numbers of people who must agree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, std::hash::Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "snake_case")]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Policies {
-    /// Approvals of a release by people other than its author.
-    pub release_approvals: u8,
-    pub rollout_approvals: u8,
-    /// Administrators who must vote for the recovery of an account.
-    pub recovery_approvals: u8,
-    /// Administrators who must approve a governance proposal, its author included.
-    pub governance_approvals: u8,
-}
-
-impl Policies {
-    /// The numbers with their names.
-    pub fn named(&self) -> [(&'static str, u8); 4] {
-        let Self {
-            release_approvals,
-            rollout_approvals,
-            recovery_approvals,
-            governance_approvals,
-        } = *self;
-        [
-            ("release_approvals", release_approvals),
-            ("rollout_approvals", rollout_approvals),
-            ("recovery_approvals", recovery_approvals),
-            ("governance_approvals", governance_approvals),
-        ]
-    }
-}
-
-impl Default for Policies {
-    fn default() -> Self {
-        Self {
-            release_approvals: 2,
-            rollout_approvals: 1,
-            recovery_approvals: 2,
-            governance_approvals: 2,
-        }
-    }
-}
-
+/// An open proposal. It leaves the state when it is carried out, withdrawn or expires; the blocks
+/// keep it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Proposal {
     pub proposal: Id,
-    pub change: GovernanceChange,
-    /// Digest of the change.
+    /// All are made at once, in this order, or none.
+    pub changes: Vec<GovernanceChange>,
+    /// Digest of the changes.
     pub digest: Hash,
     pub author: Id,
-    pub approvals: Vec<Id>,
-    pub carried_out: bool,
+    pub approvals: Vec<Approval>,
     pub proposed_height: u64,
+    /// Block time in Unix ms from which on it can't be approved.
+    pub expires_ms: u64,
 }
 
 /// The protocol version in force, and the next one.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::record::Approval;
 use crate::{Hash, Id, RolloutPlan, Scope};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, std::hash::Hash, Serialize, Deserialize)]
@@ -46,7 +47,9 @@ pub struct Rollout {
     pub plan_digest: Hash,
     pub status: RolloutStatus,
     pub author: Id,
-    pub approvals: Vec<Id>,
+    /// The organization of the author, to whose limits it counts until it begins.
+    pub organization: Id,
+    pub approvals: Vec<Approval>,
     pub reason: String,
     pub counts: RolloutCounts,
     /// The counts at the end of the last pause by errors: the gate looks at what came after.
@@ -62,6 +65,8 @@ pub struct Rollout {
     /// Every deployment that can be cancelled has been cancelled.
     pub swept: bool,
     pub planned_height: u64,
+    /// Block time in Unix ms.
+    pub planned_ms: u64,
     pub started_ms: Option<u64>,
     /// The block in which `status` last changed.
     pub status_height: u64,

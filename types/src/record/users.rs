@@ -46,12 +46,41 @@ pub enum Role {
     Relay,
 }
 
+impl Role {
+    /// Tells whether the role decides about others, or about what runs on devices. Only a proposal
+    /// that several approve grants and revokes such a role.
+    pub fn is_power(self) -> bool {
+        match self {
+            Self::Administrator | Self::Approver | Self::Vendor | Self::Security => true,
+            Self::Operator | Self::Auditor | Self::Relay => false,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Grant {
     pub role: Role,
     pub scope: Scope,
+    /// Block time in Unix ms at which it was granted; 0 in the genesis file.
+    pub since_ms: u64,
+}
+
+impl Grant {
+    /// A grant of the genesis file.
+    pub fn founding(role: Role, scope: Scope) -> Self {
+        Self {
+            role,
+            scope,
+            since_ms: 0,
+        }
+    }
+
+    /// Tells whether the grant is old enough for approvals by it, `wait_ms` after it was made.
+    pub fn is_mature(&self, time_ms: u64, wait_ms: u64) -> bool {
+        self.since_ms == 0 || time_ms.saturating_sub(self.since_ms) >= wait_ms
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,19 +93,51 @@ pub struct Account {
     pub name: String,
     /// The district in which a gateway acts; the whole city for users.
     pub district: Scope,
-    /// Keys in use.
-    pub keys: Vec<PublicKey>,
+    /// Keys in use. With each of them the account has all its rights.
+    pub keys: Vec<AccountKey>,
     pub grants: Vec<Grant>,
     pub disabled: bool,
     pub registered_height: u64,
 }
 
+/// A key of an account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AccountKey {
+    pub key: PublicKey,
+    /// Text by which people tell the keys apart; empty for the first one.
+    pub label: String,
+}
+
+impl AccountKey {
+    /// The key with which an account is registered or recovered.
+    pub fn first(key: PublicKey) -> Self {
+        let label = String::new();
+        Self { key, label }
+    }
+}
+
 impl Account {
+    /// Tells whether the account acts with `key`.
+    pub fn has_key(&self, key: &PublicKey) -> bool {
+        self.keys.iter().any(|held| held.key == *key)
+    }
+
     /// Tells whether the account has `role` for all of `scope`.
     pub fn has_role(&self, role: Role, scope: &Scope) -> bool {
         self.grants
             .iter()
             .any(|grant| grant.role == role && grant.scope.covers(scope))
+    }
+
+    /// Tells whether the account can act, and has had `role` for all of `scope` long enough for an
+    /// approval.
+    pub fn may_approve(&self, role: Role, scope: &Scope, time_ms: u64, wait_ms: u64) -> bool {
+        let carries = |grant: &Grant| {
+            grant.role == role && grant.scope.covers(scope) && grant.is_mature(time_ms, wait_ms)
+        };
+        !self.disabled && !self.keys.is_empty() && self.grants.iter().any(carries)
     }
 
     /// Tells whether the account has `role` for any scope.
@@ -93,16 +154,6 @@ impl Account {
 pub struct KeyRecord {
     pub account: Id,
     pub revoked: bool,
-}
-
-/// Votes to recover an account.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "snake_case")]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Recovery {
-    pub account: Id,
-    pub new_key: PublicKey,
-    pub votes: Vec<Id>,
 }
 
 const WORDS: usize = (REPLAY_WINDOW / 64) as usize;

@@ -100,6 +100,10 @@ pub mod code {
     pub const NOT_FOUND: &str = "not_found";
     /// A part of the path or query is not understood.
     pub const PARAMETER: &str = "parameter";
+    /// The node's newest certificate is below the validators that the verifier trusts.
+    pub const PROOF_BEHIND: &str = "proof.behind";
+    /// The changes of the validators do not fit into one proof; `/v1/proofs/validators` has pages.
+    pub const PROOF_MANY_CHANGES: &str = "proof.many_changes";
     /// The requests exceed a rate limit.
     pub const RATE_LIMITED: &str = "rate_limited";
     /// The disk of the node is nearly full.

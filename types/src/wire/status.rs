@@ -1,6 +1,6 @@
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{Attestation, Hash};
+use crate::{Attestation, Hash, PublicKey};
 
 /// The state of a node and of its copy of the chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,8 +78,36 @@ pub struct NodeAlarmStatus {
 pub enum NodeAlarmKind {
     /// A block's time was so far off this node's clock that the node did not sign the block.
     ClockOffset { height: u64, offset_ms: u64 },
-    /// A validator signed another header than this node computed; the attestation is evidence.
-    Contradiction { attestation: Attestation },
+    /// This node's clock is off those of a quorum, so it does not lead. Positive if the others are
+    /// ahead.
+    ClockDiffers {
+        #[cfg_attr(
+            feature = "openapi",
+            schema(minimum = -9007199254740991_i64, maximum = 9007199254740991_i64)
+        )]
+        offset_ms: i64,
+    },
+    /// A leader proposed a batch too far ahead of this node's clock, so it is not followed.
+    EarlyBatch { leader: u64, ahead_ms: u64 },
+    /// A committed batch made no block on this node: it is malformed, or does not follow the last.
+    VoidBatch { log_index: u64 },
+    /// A validator signed another header than this node computed, and neither is certified. It
+    /// accuses nobody.
+    Divergence { attestation: Attestation },
+    /// A validator signed two headers for one height: the attestations are evidence against its
+    /// key.
+    DoubleAttestation { attestations: Vec<Attestation> },
+    /// A node is proven to have signed two contents for one place, and is excluded from consensus.
+    /// The file with the evidence is on the disk of the node that reports it.
+    Equivocation {
+        node: u64,
+        key: PublicKey,
+        file: String,
+    },
+    /// The node that leads is no validator that the ledger lets lead.
+    LeaderNoElector { leader: u64 },
+    /// A validator has no vote in consensus.
+    ValidatorNoVoter { node: u64 },
     /// The disk has less free than the reserve: the node is read-only until there is space.
     DiskFull { free_bytes: u64, reserve_bytes: u64 },
     /// An artifact was damaged on this disk; it was moved aside and is fetched again.

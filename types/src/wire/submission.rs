@@ -51,6 +51,9 @@ pub struct Submitted {
     /// The effect. A transaction that failed is in a block too, and its receipt says why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Receipt>,
+    /// Why the action was refused, for people. The receipt has the code and the facts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 impl Submitted {
@@ -62,6 +65,7 @@ impl Submitted {
             index: None,
             certified: false,
             receipt: None,
+            message: None,
         }
     }
 }

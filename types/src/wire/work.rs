@@ -27,9 +27,9 @@ use super::Cursor;
 use crate::limits::PROOF_BYTES_MAX;
 use crate::proof::{
     Ancestor, CertifiedHeader, PROOF_VERSION, ProofBundle, ProofError, Proven, RecordProof,
-    SetChange, verify_head, verify_record,
+    SetChange, TrustedSet, verify_head, verify_record,
 };
-use crate::{Device, Genesis, Id};
+use crate::{Device, Id};
 
 /// Bytes of a message: with its topic it fits one MQTT packet of the edge.
 pub const WORK_BYTES_MAX: usize = 255 * 1024;
@@ -42,8 +42,11 @@ pub const WORK_RECORDS_MAX: usize = 1_024;
 pub const WORK_HEADERS_MAX: usize = 64;
 /// Number of devices in one [`SyncRequest`]: with the longest names it still fits a packet.
 pub const DEVICES_HELD_MAX: usize = 2_000;
+/// Number of set changes that lead to a head, the newest: with sets of the largest size they are a
+/// third of a message. A gateway that needs more fetches them over HTTP.
+pub const WORK_SET_CHANGES_MAX: usize = 4;
 /// Version of the format.
-pub const WORK_VERSION: u32 = 1;
+pub const WORK_VERSION: u32 = 2;
 
 /// A gateway's request for its work (topic `lamplighter/1/gw/{gw}/sync`, JSON).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,7 +100,7 @@ impl DeviceMark {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WorkMessage {
-    /// Version of this format: 1.
+    /// Version of this format: 2.
     pub version: u32,
     pub gateway: Id,
     /// `height.index` in the feed up to which the message is complete: the next `since`.
@@ -136,7 +139,7 @@ pub struct ProofSet {
     pub records: Vec<SharedRecord>,
 }
 
-/// A certified header with the set changes that lead to its validators.
+/// A certified header with the newest set changes that lead to its validators.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -182,6 +185,13 @@ pub enum WorkError {
         #[source]
         source: ProofError,
     },
+}
+
+impl WorkError {
+    /// True if the message does not lead from the trusted validators to those of its heads.
+    pub fn lacks_changes(&self) -> bool {
+        matches!(self, Self::Proof { source, .. } if source.lacks_changes())
+    }
 }
 
 impl WorkMessage {
@@ -259,14 +269,15 @@ impl ProofSet {
         limit("records", self.records.len(), WORK_RECORDS_MAX)
     }
 
-    /// Proves every record against the genesis file. A head that several records share is verified
-    /// once, so that a message costs as many signatures as it carries.
+    /// Proves every record from a trusted set, or from that of a genesis file. A head that several
+    /// records share is verified once, so that a message costs as many signatures as it carries.
     ///
     /// # Errors
     /// Too many parts, or the first record that is not proven.
-    pub fn verify(&self, genesis: &Genesis) -> Result<Vec<Proven>, WorkError> {
+    pub fn verify(&self, trusted: impl Into<TrustedSet>) -> Result<Vec<Proven>, WorkError> {
         self.check()?;
-        let mut certified = vec![false; self.heads.len()];
+        let trusted = trusted.into();
+        let mut reached: Vec<Option<TrustedSet>> = vec![None; self.heads.len()];
         let records = self.records.iter().enumerate();
         let proven = records.map(|(record, shared)| {
             let dangling = WorkError::Dangling { record };
@@ -274,13 +285,15 @@ impl ProofSet {
             let Some((head, ancestor)) = self.headers(shared) else {
                 return Err(dangling);
             };
-            let known = &mut certified[shared.head as usize];
-            if !*known {
-                verify_head(&head.certified, &head.set_changes, genesis).map_err(failed)?;
-                *known = true;
-            }
+            let known = &mut reached[shared.head as usize];
+            let reached = match known {
+                Some(reached) => reached,
+                None => known.insert(
+                    verify_head(&head.certified, &head.set_changes, &trusted).map_err(failed)?,
+                ),
+            };
             let head = &head.certified.header;
-            verify_record(&shared.record, ancestor, head).map_err(failed)
+            verify_record(&shared.record, ancestor, head, reached).map_err(failed)
         });
         proven.collect()
     }

@@ -59,6 +59,7 @@ pub struct TestBlock {
     pub receipts: Vec<Vec<u8>>,
     pub events: Vec<Vec<u8>>,
     pub state: State,
+    pub in_force: ValidatorSet,
 }
 
 pub struct TestChain {
@@ -86,11 +87,9 @@ pub fn validators(nodes: &[u8]) -> ValidatorSet {
 
 pub fn genesis() -> Genesis {
     let id = |text: &str| text.parse::<Id>().unwrap();
-    let administrator = Grant {
-        role: Role::Administrator,
-        scope: Scope::city(),
-    };
+    let administrator = Grant::founding(Role::Administrator, Scope::city());
     Genesis {
+        version: GENESIS_VERSION,
         name: "Harbour City".to_owned(),
         created_ms: 1_790_000_000_000,
         validators: validators(&[1, 2, 3, 4]),
@@ -177,6 +176,12 @@ impl TestChain {
     /// A chain of `length` blocks; the one at `change_at` replaces the validators 1 to
     /// 4 by 3 to 7.
     pub fn new(length: u64, change_at: Option<u64>) -> Self {
+        let change = change_at.map(|height| (height, vec![3, 4, 5, 6, 7]));
+        Self::with_changes(length, &change.into_iter().collect::<Vec<_>>())
+    }
+
+    /// A chain of `length` blocks with these changes of the validators, which are 1 to 4 at first.
+    pub fn with_changes(length: u64, changes: &[(u64, Vec<u8>)]) -> Self {
         let genesis = genesis();
         let mut chain = Self {
             genesis,
@@ -186,8 +191,8 @@ impl TestChain {
         };
         let (mut in_force, mut next) = (vec![1, 2, 3, 4], vec![1, 2, 3, 4]);
         for height in 0..length {
-            if Some(height) == change_at {
-                next = vec![3, 4, 5, 6, 7];
+            if let Some((_, set)) = changes.iter().find(|(at, _)| *at == height) {
+                next.clone_from(set);
             }
             chain.push(height, &in_force, &next);
             in_force = next.clone();
@@ -223,6 +228,8 @@ impl TestChain {
             state_root: sparse_root(&digests(&state), 0),
             history_root: self.history.root(),
             validators_hash: validators(in_force).hash(),
+            batch: Hash::of(&height.to_le_bytes()),
+            position: Hash::of(format!("position {height}").as_bytes()),
         };
         for node in self.history.append(&header.hash()) {
             let level = usize::from(node.level);
@@ -242,6 +249,7 @@ impl TestChain {
             receipts,
             events,
             state,
+            in_force: validators(in_force),
         });
     }
 
@@ -262,7 +270,8 @@ impl TestChain {
         let set_changes = changes
             .map(|pair| SetChange {
                 certified: pair[0].certified.clone(),
-                next: validators(&[3, 4, 5, 6, 7]),
+                in_force: pair[0].in_force.clone(),
+                next: pair[1].in_force.clone(),
                 path: sparse_path(&pair[0].state, VALIDATOR_SET_KEY),
             })
             .collect();

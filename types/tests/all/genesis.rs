@@ -16,10 +16,7 @@ fn user(name: &str, key: u8, role: Role) -> GenesisAccount {
         account: name.parse().unwrap(),
         name: name.to_owned(),
         key: secret(key).public(),
-        grants: vec![Grant {
-            role,
-            scope: Scope::city(),
-        }],
+        grants: vec![Grant::founding(role, Scope::city())],
     }
 }
 
@@ -27,7 +24,7 @@ fn user(name: &str, key: u8, role: Role) -> GenesisAccount {
 fn each_fault_names_those_that_it_is_about() {
     let set = |genesis: &mut Genesis| genesis.validators.validators.clone();
     let key = secret(2).public();
-    let cases: [(&str, String); 11] = [
+    let cases: [(&str, String); 17] = [
         (
             "node 2 and node 4 have the same address 10.0.0.2:7000",
             refused(|g| g.validators.validators[3].address = set(g)[1].address.clone()),
@@ -61,8 +58,32 @@ fn each_fault_names_those_that_it_is_about() {
             refused(|g| g.accounts[0].name = "Alice\n".to_owned()),
         ),
         (
-            "governance_approvals is 0, it must be 1 to 16",
-            refused(|g| g.policies.governance_approvals = 0),
+            "the approvals of power are 0, they must be 1 to 16",
+            refused(|g| g.policies.approvals.power.approvals = 0),
+        ),
+        (
+            "the approvals of releases are 17, they must be 1 to 16",
+            refused(|g| g.policies.approvals.releases.approvals = 17),
+        ),
+        (
+            "approvals of recovery expire after 59999 ms, it must be 60000 to",
+            refused(|g| g.policies.approvals.recovery.expires_ms = 59_999),
+        ),
+        (
+            "allowances.gateways must be from 100 records",
+            refused(|g| g.policies.allowances.gateways.records = 99),
+        ),
+        (
+            "a role of alice has since_ms 1, in a genesis file it is 0",
+            refused(|g| g.accounts[0].grants[0].since_ms = 1),
+        ),
+        (
+            "newcomers wait 7776000001 ms, it must be at most 7776000000",
+            refused(|g| g.policies.newcomer_wait_ms = 90 * 24 * 3_600_000 + 1),
+        ),
+        (
+            "the file has version 1, this program reads version 2",
+            refused(|g| g.version = 1),
         ),
         (
             "alice has 65 roles",
@@ -101,27 +122,60 @@ fn an_address_has_a_host_and_a_port() {
     }
 }
 
-#[test]
-fn warnings_name_what_founders_may_not_have_meant() {
+fn warnings(genesis: &Genesis) -> Vec<String> {
+    assert_eq!(genesis.check(), Ok(()));
+    genesis.warnings().iter().map(ToString::to_string).collect()
+}
+
+/// The city of the fixture with its people: two approvers, and three administrators.
+fn staffed() -> Genesis {
     let mut genesis = genesis();
-    genesis.accounts[0].grants.clear();
     genesis.accounts.push(user("ada", 101, Role::Administrator));
     genesis.accounts.push(user("ben", 102, Role::Approver));
     genesis.accounts.push(user("cyd", 103, Role::Approver));
-    assert_eq!(genesis.check(), Ok(()));
-    let message: Vec<_> = genesis.warnings().iter().map(ToString::to_string).collect();
-    let people = |policy: &str| {
-        format!(
-            "{policy} is 2, and the file has 1 with the role administrator of the whole city: more \
-             must be registered before anything is approved by that policy"
-        )
-    };
-    let wanted = [
-        "alice has no role: it can do nothing until an administrator grants it one".to_owned(),
-        people("recovery_approvals"),
-        people("governance_approvals"),
-    ];
-    assert_eq!(message, wanted);
-    genesis.accounts[0] = user("alice", 100, Role::Administrator);
-    assert_eq!(genesis.warnings(), []);
+    genesis.accounts.push(user("dan", 104, Role::Administrator));
+    genesis
+}
+
+#[test]
+fn warnings_name_what_founders_may_not_have_meant() {
+    assert_eq!(warnings(&staffed()), [""; 0]);
+    let mut genesis = staffed();
+    genesis.accounts[0].grants.clear();
+    assert_eq!(
+        warnings(&genesis),
+        [
+            "alice has no role: it can do nothing until an administrator grants it one",
+            "2 administrators of the whole city, and 2 must agree: when one loses a key or has it \
+             stolen, nobody can be appointed or recovered any more",
+        ]
+    );
+    let mut genesis = staffed();
+    genesis.accounts.truncate(3);
+    genesis.policies.approvals.recovery.approvals = 3;
+    assert_eq!(
+        warnings(&genesis),
+        [
+            "releases need 2 approvals, and the file has 1 with the role approver: nothing is ever \
+             approved by that policy until there are more",
+            "recovery need 3 approvals, and the file has 2 with the role administrator of the \
+             whole city: nothing is ever approved by that policy until there are more",
+            "2 people can appoint administrators, and recovery need 3: those 2 can appoint the \
+             missing ones",
+        ]
+    );
+}
+
+#[test]
+fn warnings_name_policies_by_which_one_key_is_enough() {
+    let mut genesis = staffed();
+    genesis.policies = Policies::of_one_person();
+    let warned = warnings(&genesis);
+    let kinds = "releases power recovery validators policies devices";
+    let expected = kinds.split(' ');
+    let expected =
+        expected.map(|kind| format!("{kind} need one approval: one stolen key is enough"));
+    let wait = "newcomers do not wait: nobody has the time to stop a false one";
+    let expected: Vec<_> = expected.chain([wait.to_owned()]).collect();
+    assert_eq!(warned, expected);
 }

@@ -18,5 +18,6 @@ mod protocol;
 mod replay;
 mod samples;
 mod transaction;
+mod trust;
 mod wincode;
 mod wire;

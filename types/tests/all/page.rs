@@ -71,8 +71,9 @@ fn the_page_has_all_fields_and_variants_in_their_order() {
         };
     }
     check! {
-        DeviceEvent DeploymentReport InventoryReport ConfigReport ReleaseManifest SignedRelease
-        Device DeviceState Tag Account Grant KeyRecord Release Deployment DeploymentStep
+        DeviceEvent DeploymentReport InventoryReport ConfigReport KeyRotation
+        ReleaseManifest SignedRelease
+        Device DeviceState Tag Account AccountKey Grant KeyRecord Release Deployment DeploymentStep
         DesiredConfig ReportedConfig Header Validator ValidatorSet
         Severity AlarmChange DeploymentState DeviceStatus AccountKind Role ReleaseStatus
         ConfigTarget

@@ -244,7 +244,14 @@ fn validators_change_by_the_old_ones_only() {
     let header = &by_the_new.set_changes[0].certified.header;
     by_the_new.set_changes[0].certified.certificate = certify(header, &[3, 4, 5, 6, 7]);
     let refused = refusal(&by_the_new, &chain.genesis);
-    assert!(matches!(refused, ProofError::Certificate { height: 5, .. }));
+    assert!(matches!(
+        refused,
+        ProofError::Untrusted {
+            height: 5,
+            got: 2,
+            ..
+        }
+    ));
 
     let mut twice = good.clone();
     twice.set_changes.push(twice.set_changes[0].clone());
@@ -280,10 +287,10 @@ fn the_record_must_be_in_the_named_block() {
         ProofError::History { height: 7, .. }
     ));
     let mut bundle = chain.bundle(chain.records(7).remove(0), 7, 10);
-    bundle.version = 2;
+    bundle.version = 1;
     assert!(matches!(
         refusal(&bundle, &chain.genesis),
-        ProofError::Version { got: 2 }
+        ProofError::Version { got: 1 }
     ));
 }
 
@@ -311,6 +318,31 @@ fn a_mutated_certificate_or_header_does_not_verify() {
         other[at] ^= 0x10;
         let other: Header = codec::decode(&other).unwrap();
         assert_ne!(other.hash(), certificate.header, "byte {at}");
+    }
+}
+
+/// A signature on a header is worth nothing under another height, alone or in a certificate.
+#[test]
+fn a_signature_under_another_height_does_not_verify() {
+    let header = chain().blocks[7].certified.header.clone();
+    let hash = header.hash();
+    let signed = Attestation::sign(7, hash, &secret(1));
+    assert_eq!(signed.verify(), Ok(()));
+    let mut expected = b"lamplighter/attestation/2\0".to_vec();
+    expected.extend_from_slice(&[7, 0, 0, 0, 0, 0, 0, 0]);
+    expected.extend_from_slice(&hash.0);
+    assert_eq!(signed.message(), expected);
+    for height in [0, 6, 8, 7 << 8, u64::MAX] {
+        let replayed = Attestation {
+            height,
+            ..signed.clone()
+        };
+        assert!(replayed.verify().is_err(), "at height {height}");
+        let mut certificate = certify(&header, &[1, 2, 3]);
+        assert_eq!(certificate.verify(&validators(&[1, 2, 3])), Ok(()));
+        certificate.height = height;
+        let refused = certificate.verify(&validators(&[1, 2, 3]));
+        assert!(matches!(refused, Err(CertificateError::Signature { .. })));
     }
 }
 

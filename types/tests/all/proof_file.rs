@@ -48,7 +48,7 @@ static SAMPLES: LazyLock<Samples> = LazyLock::new(|| {
         for (head, beside) in [(7, false), (8, true)] {
             let bundle = chain.bundle(record.clone(), 7, head);
             let proven = bundle.verify(&chain.genesis).unwrap();
-            let statement = Statement::of(&bundle, &proven, &chain.genesis).unwrap();
+            let statement = Statement::of(&bundle, &proven, 0).unwrap();
             let text = match beside {
                 true => ProofFile::new(bundle, &statement).to_json(),
                 false => bundle.to_json(),

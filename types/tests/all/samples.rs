@@ -100,9 +100,10 @@ macro_rules! dispatch {
 
 dispatch! {
     Action GovernanceChange ConfigTarget Selection Fact
-    Organization Account KeyRecord Recovery ReplayWindow Device DeviceState RegistrantLink
+    Organization Account KeyRecord ReplayWindow Device DeviceState RegistrantLink
     ReleaseManifest Release Artifact Rollout RolloutWork Deployment DesiredConfig ReportedConfig
-    EventRecord EventCursor Alarm Policies Observer Proposal Protocol Role AccountKind DeviceStatus
+    AllowanceUse EventRecord EventCursor Alarm DeviceAlarms Policies Observer Proposal Protocol
+    Role AccountKind DeviceStatus
     ReleaseStatus RolloutStatus DeploymentState SkipReason Severity AlarmChange
     Transaction SignedTransaction Encoding Header Block Outcome Receipt Notification ValidatorSet
     Attestation Certificate Genesis RecordProof ProofBundle ListProof StateProof

@@ -17,6 +17,8 @@ struct HeaderMirror {
     timestamp_ms: u64,
     roots: [[u8; 32]; 5],
     validators_hash: [u8; 32],
+    batch: [u8; 32],
+    position: [u8; 32],
 }
 
 #[derive(SchemaWrite, SchemaRead)]
@@ -51,7 +53,10 @@ struct PlaceMirror {
 #[derive(SchemaWrite, SchemaRead)]
 enum OutcomeMirror {
     Succeeded,
-    Failed { code: String, message: String },
+    Failed {
+        code: String,
+        fields: Vec<(String, String)>,
+    },
 }
 
 /// A receipt whose notifications have no facts with fields.
@@ -94,6 +99,8 @@ fn headers_and_transactions_have_the_same_bytes() {
             timestamp_ms: h.timestamp_ms,
             roots: roots.map(|root| root.0),
             validators_hash: h.validators_hash.0,
+            batch: h.batch.0,
+            position: h.position.0,
         };
         same(&h, &mirror);
         for t in block.transactions {
@@ -143,15 +150,19 @@ fn lists_texts_and_options_have_the_same_bytes() {
         });
         (place, 9)
     };
-    let (code, message) = ("users.unknown".to_owned(), "ü".to_owned());
+    let code = "users.unknown".to_owned();
+    let fields = [("a", "ü"), ("b", "")].map(|(n, v)| (n.to_owned(), v.to_owned()));
     for (outcome, other) in [
         (Outcome::Succeeded, OutcomeMirror::Succeeded),
         (
             Outcome::Failed {
                 code: code.clone(),
-                message: message.clone(),
+                fields: fields.clone().into(),
             },
-            OutcomeMirror::Failed { code, message },
+            OutcomeMirror::Failed {
+                code,
+                fields: fields.to_vec(),
+            },
         ),
     ] {
         let mirror = ReceiptMirror {

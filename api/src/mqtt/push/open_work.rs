@@ -13,7 +13,7 @@ use lamplighter_state::{StateError, View};
 use lamplighter_types::wire::Cursor;
 use lamplighter_types::wire::work::{
     DeviceMark, DevicesHeld, ProofSet, WORK_BYTES_MAX, WORK_ITEMS_MAX, WORK_RECORDS_MAX,
-    WORK_VERSION, WorkItem, WorkMessage,
+    WORK_SET_CHANGES_MAX, WORK_VERSION, WorkItem, WorkMessage,
 };
 use lamplighter_types::{ConfigTarget, Device, Id};
 
@@ -232,7 +232,10 @@ pub async fn message(
         wanted.extend(keys(&view, item)?);
     }
     let wanted: Vec<_> = wanted.into_iter().collect();
-    let bundles = handle.prove_states(&wanted, CERTIFICATE_TIMEOUT).await?;
+    let changes = WORK_SET_CHANGES_MAX;
+    let bundles = handle
+        .prove_states(&wanted, changes, CERTIFICATE_TIMEOUT)
+        .await?;
     let proofs = ProofSet::from_bundles(bundles);
     let cursor = Cursor::end_of(head.height);
     Ok(WorkMessage {

@@ -107,7 +107,8 @@ fn collect_one(shared: &Shared, event: &FeedEvent, resend: &Notify) -> Result<()
         | Fact::DeviceAssigned { .. }
         | Fact::DeviceSuspended { .. }
         | Fact::DeviceResumed
-        | Fact::DeviceDecommissioned { .. } => WorkItem::Device { device },
+        | Fact::DeviceDecommissioned { .. }
+        | Fact::DeviceKeyReplaced { .. } => WorkItem::Device { device },
         _ => return Ok(()),
     };
     let (view, _) = shared.handle.view()?;

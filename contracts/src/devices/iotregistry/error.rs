@@ -2,99 +2,58 @@
 
 use thiserror::Error;
 
-use crate::ContractError;
+use super::ARGUMENT_BYTES_MAX;
+use crate::refusal::refusals;
 
-/// Why an operation or a query is refused. It depends on the argument and the records only, so it
-/// is the same on every node.
-#[derive(Clone, Debug, PartialEq, Error)]
-pub enum RegistryError {
-    /// No operation and no query has this name.
-    #[error("IOTRegistry has no function of this name")]
-    UnknownFunction,
-    /// See [`super::ARGUMENT_BYTES_MAX`].
-    #[error("the argument is longer than {max} bytes")]
-    ArgumentTooLong {
-        /// The limit, in bytes.
-        max: usize,
-    },
-    /// The argument of an operation is not hexadecimal text.
-    #[error("the argument is not hexadecimal")]
-    NotHex(#[source] hex::FromHexError),
-    /// The bytes are no proto3 message of the function.
-    #[error("the argument is no message of this function")]
-    NotProtobuf(#[source] prost::DecodeError),
-    /// A field that must be there is missing or empty.
-    #[error("{field} is empty")]
-    Empty {
-        /// The field's name in the format.
-        field: &'static str,
-    },
-    /// A field is longer than the registry takes.
-    #[error("{field} has more than {max} {unit}")]
-    TooLarge {
-        /// The field's name in the format.
-        field: &'static str,
-        /// The limit.
-        max: usize,
-        /// The unit of the limit.
-        unit: &'static str,
-    },
-    /// The registrant's key is no point of secp256k1 in a known form.
-    #[error("the registrant's key is no point of secp256k1")]
-    BadKey,
-    /// The signature is no DER of two numbers in range.
-    #[error("the signature is not DER")]
-    BadSignatureForm,
-    /// The signature is not the registrant's over this message.
-    #[error("the signature does not match the message and the registrant's key")]
-    WrongSignature,
-    /// A registrant has this key.
-    #[error("the registrant is there already")]
-    RegistrantExists,
-    /// A thing has this nonce.
-    #[error("a thing with this nonce is there already")]
-    NonceExists,
-    /// A thing has this alias.
-    #[error("the alias {alias:?} is taken")]
-    AliasExists {
-        /// The alias.
-        alias: String,
-    },
-    /// A spec has this name.
-    #[error("a spec of this name is there already")]
-    SpecExists,
-    /// No registrant has this key, compared as text.
-    #[error("the registrant is not known")]
-    UnknownRegistrant,
-    /// The query found nothing.
-    #[error("there is no such record")]
-    NotFound,
-    /// A record of the state is not in the registry's form.
-    #[error("the stored record is damaged")]
-    DamagedRecord(#[source] prost::DecodeError),
-}
-
-impl ContractError for RegistryError {
-    fn code(&self) -> &'static str {
-        match self {
-            RegistryError::UnknownFunction => "iotregistry.unknown_function",
-            RegistryError::ArgumentTooLong { .. } | RegistryError::TooLarge { .. } => {
-                "iotregistry.too_large"
-            }
-            RegistryError::NotHex(_) => "iotregistry.not_hex",
-            RegistryError::NotProtobuf(_) => "iotregistry.not_protobuf",
-            RegistryError::Empty { .. } => "iotregistry.empty_field",
-            RegistryError::BadKey => "iotregistry.bad_key",
-            RegistryError::BadSignatureForm => "iotregistry.bad_signature_form",
-            RegistryError::WrongSignature => "iotregistry.wrong_signature",
-            RegistryError::RegistrantExists => "iotregistry.registrant_exists",
-            RegistryError::NonceExists => "iotregistry.nonce_exists",
-            RegistryError::AliasExists { .. } => "iotregistry.alias_exists",
-            RegistryError::SpecExists => "iotregistry.spec_exists",
-            RegistryError::UnknownRegistrant => "iotregistry.unknown_registrant",
-            RegistryError::NotFound => "iotregistry.not_found",
-            RegistryError::DamagedRecord(_) => "iotregistry.damaged_record",
-        }
+refusals! {
+    /// Why an operation or a query is refused. It depends on the argument and the records only, so
+    /// it is the same on every node.
+    pub enum RegistryError [] {
+        /// No operation and no query has this name.
+        UnknownFunction = "iotregistry.unknown_function",
+            "IOTRegistry has no function of this name";
+        /// The argument of an operation is not hexadecimal text.
+        NotHex = "iotregistry.not_hex",
+            "the argument is not hexadecimal";
+        /// The bytes are no proto3 message of the function.
+        NotProtobuf = "iotregistry.not_protobuf",
+            "the argument is no message of this function";
+        /// A field that must be there is missing or empty.
+        Empty { field: &'static str } = "iotregistry.empty_field",
+            "{field} is empty";
+        /// A field is longer than the registry takes.
+        TooLarge { field: &'static str, max: usize, unit: &'static str } = "iotregistry.too_large",
+            "{field} has more than {max} {unit}";
+        /// The registrant's key is no point of secp256k1 in a known form.
+        BadKey = "iotregistry.bad_key",
+            "the registrant's key is no point of secp256k1";
+        /// The signature is no DER of two numbers in range.
+        BadSignatureForm = "iotregistry.bad_signature_form",
+            "the signature is not DER";
+        /// The signature is not the registrant's over this message.
+        WrongSignature = "iotregistry.wrong_signature",
+            "the signature does not match the message and the registrant's key";
+        /// A registrant has this key.
+        RegistrantExists = "iotregistry.registrant_exists",
+            "the registrant is there already";
+        /// A thing has this nonce.
+        NonceExists = "iotregistry.nonce_exists",
+            "a thing with this nonce is there already";
+        /// A thing has this alias.
+        AliasExists { alias: String } = "iotregistry.alias_exists",
+            "the alias {alias} is taken";
+        /// A spec has this name.
+        SpecExists = "iotregistry.spec_exists",
+            "a spec of this name is there already";
+        /// No registrant has this key, compared as text.
+        UnknownRegistrant = "iotregistry.unknown_registrant",
+            "the registrant is not known";
+        /// The query found nothing.
+        NotFound = "iotregistry.not_found",
+            "there is no such record";
+        /// A record of the state is not in the registry's form.
+        DamagedRecord = "iotregistry.damaged_record",
+            "the stored record is damaged";
     }
 }
 
@@ -108,4 +67,13 @@ pub enum RegistryFailure<E> {
     /// The store below failed.
     #[error("reading or writing the registry's records")]
     Records(#[source] E),
+}
+
+/// The refusal of an argument above [`ARGUMENT_BYTES_MAX`].
+pub(super) fn argument_too_long() -> RegistryError {
+    RegistryError::TooLarge {
+        field: "the argument",
+        max: ARGUMENT_BYTES_MAX,
+        unit: "bytes",
+    }
 }

@@ -2,6 +2,7 @@
 
 use prost::Message;
 
+use super::error::argument_too_long;
 use super::error::{RegistryError, RegistryFailure};
 use super::message::{
     Alias, CreateRegistrant, RegisterSpec, RegisterThing, Registrant, Spec, Thing, alias_key,
@@ -224,22 +225,21 @@ fn verify_by_registrant<R: Records>(
         .get(&registrant_key(pubkey))
         .map_err(RegistryFailure::Records)?;
     let record = record.ok_or(RegistryError::UnknownRegistrant)?;
-    let registrant = Registrant::decode(record.as_slice()).map_err(RegistryError::DamagedRecord)?;
+    let registrant =
+        Registrant::decode(record.as_slice()).map_err(|_| RegistryError::DamagedRecord)?;
     let key = parse_key(&registrant.registrant_pubkey)?;
     Ok(verify(&key, signature, message)?)
 }
 
 fn decode_hex(argument: &str) -> Result<Vec<u8>, RegistryError> {
     if argument.len() > ARGUMENT_BYTES_MAX {
-        return Err(RegistryError::ArgumentTooLong {
-            max: ARGUMENT_BYTES_MAX,
-        });
+        return Err(argument_too_long());
     }
-    hex::decode(argument).map_err(RegistryError::NotHex)
+    hex::decode(argument).map_err(|_| RegistryError::NotHex)
 }
 
 fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, RegistryError> {
-    M::decode(bytes).map_err(RegistryError::NotProtobuf)
+    M::decode(bytes).map_err(|_| RegistryError::NotProtobuf)
 }
 
 fn not_empty(field: &'static str, value: &[u8]) -> Result<(), RegistryError> {

@@ -2,6 +2,7 @@
 
 use prost::Message;
 
+use super::error::argument_too_long;
 use super::error::{RegistryError, RegistryFailure};
 use super::json::Object;
 use super::message::{
@@ -21,10 +22,7 @@ pub fn query<R: Records>(
     records: &R,
 ) -> Result<String, RegistryFailure<R::Error>> {
     if argument.len() > ARGUMENT_BYTES_MAX {
-        return Err(RegistryError::ArgumentTooLong {
-            max: ARGUMENT_BYTES_MAX,
-        }
-        .into());
+        return Err(argument_too_long().into());
     }
     match function {
         "owner" => owner(argument, records),
@@ -81,5 +79,5 @@ fn read<R: Records, M: Message + Default>(
         .get(key)
         .map_err(RegistryFailure::Records)?
         .ok_or(RegistryError::NotFound)?;
-    Ok(M::decode(record.as_slice()).map_err(RegistryError::DamagedRecord)?)
+    Ok(M::decode(record.as_slice()).map_err(|_| RegistryError::DamagedRecord)?)
 }

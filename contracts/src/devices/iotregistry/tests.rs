@@ -282,7 +282,7 @@ fn messages_are_read_as_proto3() {
     let accepted = |argument: String| {
         invoke("registerSpec", &argument, &mut records.clone()).unwrap();
     };
-    accepted(hex::encode(&good).to_uppercase());
+    accepted(hex::encode(&good).to_ascii_uppercase());
     accepted(with(&[0x50, 0x01])); // unknown field 10, a number
     accepted(with(&[0x5a, 0x02, b'a', b'b'])); // unknown field 11, bytes
     accepted(with(&[0x0a, 4, b'l', b'a', b'm', b'p'])); // SpecName twice
@@ -380,17 +380,17 @@ fn every_limit_holds_at_its_edge() {
     let full = "0".repeat(ARGUMENT_BYTES_MAX);
     assert!(matches!(
         refused("registerSpec", &full, &mut records),
-        RegistryError::NotProtobuf(_)
+        RegistryError::NotProtobuf
     ));
     let over = format!("{full}00");
     assert!(matches!(
         refused("registerSpec", &over, &mut records),
-        RegistryError::ArgumentTooLong { .. }
+        RegistryError::TooLarge { .. }
     ));
     let Err(RegistryFailure::Refused(refusal)) = query("thing", &over, &records) else {
         panic!("a query over the limit was answered")
     };
-    assert!(matches!(refusal, RegistryError::ArgumentTooLong { .. }));
+    assert!(matches!(refusal, RegistryError::TooLarge { .. }));
 }
 
 #[test]
@@ -464,7 +464,7 @@ fn a_damaged_record_is_named() {
     let reply = query("spec", "s", &records);
     assert!(matches!(
         reply,
-        Err(RegistryFailure::Refused(RegistryError::DamagedRecord(_)))
+        Err(RegistryFailure::Refused(RegistryError::DamagedRecord))
     ));
 }
 

@@ -286,6 +286,7 @@ fn is_signed(report: &ThingReport, endpoint: &str) -> bool {
         ThingReport::Inventory(report) => report.verify_device(&CHAIN, Some(&key)),
         ThingReport::Deployment(report) => report.verify_device(&CHAIN, Some(&key)),
         ThingReport::Config(report) => report.verify_device(&CHAIN, Some(&key)),
+        ThingReport::KeyRotation(rotation) => rotation.verify_device(&CHAIN, Some(&key)),
     };
     verdict.unwrap()
 }

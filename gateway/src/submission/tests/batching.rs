@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lamplighter_contracts::ContractError;
+use lamplighter_contracts::Refusal;
+use lamplighter_contracts::allowance::AllowanceError;
 use lamplighter_contracts::devices::DevicesError;
 use lamplighter_types::{
     Action, DeploymentState, DeviceStatus, EventsAction, Fact, Hash, Id, Notification, Outcome,
@@ -9,8 +10,8 @@ use lamplighter_types::{
 };
 use tokio::time::Instant;
 
-use super::{config, event, failed, id, receipt, sign, spool_with, step};
-use crate::spool::{BATCH_ITEMS_MAX, InFlightTransaction, OutgoingReport, SpoolState};
+use super::{config, event, failed, id, receipt, rotation, sign, spool_with, step};
+use crate::spool::{BATCH_ITEMS_MAX, InFlightTransaction, OutgoingReport, SpoolRecord, SpoolState};
 use crate::submission::batching::{self, IN_FLIGHT_MAX, ReportBatch};
 use crate::submission::deferral::{DEFERRED_MAX, DeferredReports};
 use crate::submission::receipt::{self as receipts, ReceiptOutcome, ResolvedReport};
@@ -93,7 +94,7 @@ struct Bench {
     spool: SpoolState,
     deferred: DeferredReports,
     now: Instant,
-    refused: BTreeMap<Id, DevicesError>,
+    refused: BTreeMap<Id, Refusal>,
     accepted: Vec<OutgoingReport>,
     rejected: Vec<OutgoingReport>,
     tries: usize,
@@ -121,8 +122,8 @@ impl Bench {
             let mut devices = in_flight.items.values().map(|item| item.outgoing.device());
             let outcome = match devices.find_map(|device| self.refused.get(device)) {
                 Some(error) => Outcome::Failed {
-                    code: error.code().to_owned(),
-                    message: error.to_string(),
+                    code: error.code.to_owned(),
+                    fields: error.fields.clone(),
                 },
                 None => Outcome::Succeeded,
             };
@@ -150,19 +151,29 @@ impl Bench {
     }
 }
 
-fn suspended(device: &str) -> DevicesError {
+fn suspended(device: &str) -> Refusal {
     let (device, status) = (id(device), DeviceStatus::Suspended);
-    DevicesError::WrongStatus { device, status }
+    Refusal::of(DevicesError::WrongStatus { device, status })
 }
 
-fn elsewhere(device: &str) -> DevicesError {
+fn elsewhere(device: &str) -> Refusal {
     let (device, account) = (id(device), id("gw"));
-    DevicesError::NotYourDevice { device, account }
+    Refusal::of(DevicesError::NotYourDevice { device, account })
+}
+
+fn allowance_used() -> Refusal {
+    Refusal::of(AllowanceError::RecordsUsed {
+        account: id("gw"),
+        needed: 1,
+        used: 10_000,
+        allowed: 10_000,
+        renewed_ms: 1,
+    })
 }
 
 #[test]
 fn a_report_that_is_refused_for_a_temporary_reason_is_deferred_alone() {
-    for error in [suspended("a"), elsewhere("a")] {
+    for error in [suspended("a"), elsewhere("a"), allowance_used()] {
         let mut bench = Bench::new([event("a", 1), event("b", 1), event("a", 2), config("a", 1)]);
         bench.refused.insert(id("a"), error);
         bench.after(Duration::ZERO);
@@ -207,9 +218,24 @@ fn a_report_is_rejected_after_a_day() {
     let mut bench = Bench::new([event("a", 1)]);
     bench
         .refused
-        .insert(id("a"), DevicesError::UnknownDevice(id("a")));
+        .insert(id("a"), Refusal::of(DevicesError::UnknownDevice(id("a"))));
     bench.after(Duration::ZERO);
     assert_eq!(bench.rejected, [event("a", 1)]);
+}
+
+#[test]
+fn a_report_waits_for_the_allowance_of_the_next_day() {
+    let mut bench = Bench::new([event("a", 1)]);
+    bench.refused.insert(id("a"), allowance_used());
+    bench.after(Duration::ZERO);
+    // A day and more, with a try every ten minutes.
+    for _ in 0..26 * 6 {
+        bench.after(Duration::from_secs(600));
+    }
+    assert_eq!(bench.rejected, []);
+    bench.refused.clear();
+    bench.after(Duration::from_secs(600));
+    assert_eq!(bench.accepted, [event("a", 1)]);
 }
 
 #[test]
@@ -277,4 +303,38 @@ fn kinds_become_their_actions() {
     assert!(matches!(action(config("a", 1)), Action::Config(_)));
     assert!(matches!(action(event("a", 1)), Action::Events(_)));
     assert_eq!(next_batch(&SpoolState::default()), None);
+}
+
+#[test]
+fn a_new_key_waits_for_what_the_former_one_has_signed() {
+    let mut spool = spool_with([
+        event("a", 1),
+        rotation("a", 1),
+        config("a", 2),
+        event("b", 1),
+    ]);
+    assert!(spool.is_rotating(&id("a")) && !spool.is_rotating(&id("b")));
+    let (first, events) = sign_next(&mut spool).unwrap();
+    assert_eq!(first, [1, 4]);
+    assert_eq!(sign_next(&mut spool), None, "the event is in flight");
+    spool
+        .apply(SpoolRecord::Resolve {
+            transaction: events,
+        })
+        .unwrap();
+    let (second, rotations) = sign_next(&mut spool).unwrap();
+    assert_eq!(second, [2]);
+    // The report after it is signed by the new key, which the ledger does not have yet.
+    assert_eq!(sign_next(&mut spool), None);
+    let copy = spool.records();
+    let mut again = SpoolState::default();
+    copy.into_iter()
+        .for_each(|record| again.apply(record).unwrap());
+    assert!(again.is_rotating(&id("a")), "after a restart too");
+    let resolve = SpoolRecord::Resolve {
+        transaction: rotations,
+    };
+    spool.apply(resolve).unwrap();
+    assert!(!spool.is_rotating(&id("a")));
+    assert_eq!(sign_next(&mut spool).unwrap().0, [3]);
 }

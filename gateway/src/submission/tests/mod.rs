@@ -6,7 +6,7 @@ mod submitter;
 
 use lamplighter_types::{
     AlarmChange, ConfigReport, DeploymentReport, DeploymentState, DeviceEvent, Encoding, Hash, Id,
-    Outcome, Receipt, SecretKey, Severity, SignedTransaction, Transaction,
+    KeyPurpose, KeyRotation, Outcome, Receipt, SecretKey, Severity, SignedTransaction, Transaction,
 };
 
 use super::batching::ReportBatch;
@@ -63,6 +63,17 @@ fn config(device: &str, counter: u64) -> OutgoingReport {
     })
 }
 
+fn rotation(device: &str, counter: u64) -> OutgoingReport {
+    let new = SecretKey::from_seed([2; 32]);
+    OutgoingReport::KeyRotation(KeyRotation {
+        device: id(device),
+        new_key: new.public(),
+        proof: new.prove(KeyPurpose::Device, &chain(), &id(device)),
+        counter,
+        signature: None,
+    })
+}
+
 fn add(spool: &mut SpoolState, outgoing: OutgoingReport) {
     let record = SpoolRecord::Add {
         number: spool.number() + 1,
@@ -107,6 +118,7 @@ fn receipt(transaction: Hash, outcome: Outcome) -> Receipt {
 }
 
 fn failed(transaction: Hash) -> Receipt {
-    let (code, message) = ("events.sequence_used".to_owned(), "used".to_owned());
-    receipt(transaction, Outcome::Failed { code, message })
+    let code = "events.sequence_used".to_owned();
+    let fields = Default::default();
+    receipt(transaction, Outcome::Failed { code, fields })
 }

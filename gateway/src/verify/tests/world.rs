@@ -9,10 +9,11 @@ use lamplighter_types::proof::{CertifiedHeader, PROOF_VERSION, ProofBundle, Reco
 use lamplighter_types::wire::Cursor;
 use lamplighter_types::wire::work::{ProofSet, WORK_VERSION, WorkItem, WorkMessage};
 use lamplighter_types::{
-    Account, AccountKind, Attestation, Certificate, ConfigTarget, Deployment, DeploymentState,
-    DesiredConfig, Device, DeviceState, DeviceStatus, Genesis, GenesisAccount, Grant,
-    HEADER_VERSION, Hash, Header, HexBytes, Id, KeyRecord, Policies, Release, ReleaseManifest,
-    ReleaseStatus, Role, Scope, SecretKey, SignedRelease, Validator, ValidatorSet, Version, codec,
+    Account, AccountKey, AccountKind, Attestation, Certificate, ConfigTarget, Deployment,
+    DeploymentState, DesiredConfig, Device, DeviceState, DeviceStatus, GENESIS_VERSION, Genesis,
+    GenesisAccount, Grant, HEADER_VERSION, Hash, Header, HexBytes, Id, KeyRecord, Policies,
+    Release, ReleaseManifest, ReleaseStatus, Role, Scope, SecretKey, SignedRelease, Validator,
+    ValidatorSet, Version, codec,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -35,10 +36,7 @@ pub struct World {
 }
 
 fn grant(role: Role) -> Grant {
-    Grant {
-        role,
-        scope: Scope::city(),
-    }
+    Grant::founding(role, Scope::city())
 }
 
 fn genesis(validators: &[SecretKey], admin: &SecretKey) -> Genesis {
@@ -55,6 +53,7 @@ fn genesis(validators: &[SecretKey], admin: &SecretKey) -> Genesis {
         grants: vec![grant(Role::Administrator)],
     };
     Genesis {
+        version: GENESIS_VERSION,
         name: "Test".to_owned(),
         created_ms: 1,
         validators: ValidatorSet {
@@ -118,7 +117,7 @@ impl World {
             organization: id("acme-org"),
             name: "Acme".to_owned(),
             district: Scope::city(),
-            keys: vec![self.vendor.public()],
+            keys: vec![AccountKey::first(self.vendor.public())],
             grants: vec![grant(Role::Vendor)],
             disabled: false,
             registered_height: 3,
@@ -155,6 +154,7 @@ impl World {
             drifted: false,
             active_rollout: Some(id("r1")),
             confirmed: Vec::new(),
+            key_rotations: 0,
         };
         self.put(&devices::keys::state(&id("lamp-1")), &state);
         let deployment = Deployment {
@@ -186,9 +186,13 @@ impl World {
             signed,
             status: ReleaseStatus::Released,
             author: id("acme"),
-            approvals: vec![id("ada"), id("bob")],
+            organization: id("city"),
+            approvals: Vec::new(),
             reason: String::new(),
             published_height: 50,
+            published_ms: 50,
+            released_ms: Some(60),
+            ended_ms: None,
         };
         self.put(&firmware::keys::release(&id("fw-2")), &release);
     }
@@ -249,6 +253,8 @@ impl World {
             state_root: self.tree().root(),
             history_root: Hash::of(b"history"),
             validators_hash: self.genesis.validators.hash(),
+            batch: Hash::of(b"batch"),
+            position: Hash::of(b"position"),
         };
         let hash = header.hash();
         let sign = |secret| Attestation::sign(self.height, hash, secret);

@@ -13,7 +13,7 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use super::error::ArtifactError;
 use super::files::Uploader;
-use super::index::{Upload, UploadKey};
+use super::index::{Charge, Index, StoredArtifact, Upload, UploadKey};
 use super::{APPEND_BYTES_MAX, Artifacts, blocking, run_to_completion};
 
 /// An upload without all its bytes.
@@ -41,8 +41,41 @@ impl Artifacts {
             let source = ArtifactMismatch::Size(size_bytes);
             return Err(ArtifactError::Mismatch { digest, source });
         }
-        let now = SystemTime::now();
-        self.expire(now).await;
+        self.expire(SystemTime::now()).await;
+        let limits = &self.0.limits;
+        self.enter(uploader, digest, size_bytes, |index, key| {
+            match index.uploads.get_mut(key) {
+                Some(upload) => upload.modified = SystemTime::now(),
+                None => index.reserve_upload(key, size_bytes, limits)?,
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Begins or continues a fetch of this node, once a peer has shown that the bytes exist.
+    pub(super) async fn begin_fetch(
+        &self,
+        digest: Hash,
+        size_bytes: u64,
+        charge: &Charge,
+    ) -> Result<u64, ArtifactError> {
+        let limits = &self.0.limits;
+        self.enter(&Uploader::Node, digest, size_bytes, |index, key| {
+            index.reserve(key, size_bytes, charge.clone(), limits)
+        })
+        .await
+    }
+
+    /// Enters an upload into the index by `reserve`, and returns the number of its bytes that are
+    /// here.
+    async fn enter(
+        &self,
+        uploader: &Uploader,
+        digest: Hash,
+        size_bytes: u64,
+        reserve: impl FnOnce(&mut Index, &UploadKey) -> Result<(), ArtifactError>,
+    ) -> Result<u64, ArtifactError> {
         let key = (digest, uploader.clone());
         if self.announced(&key).is_ok_and(|size| size != size_bytes) {
             self.remove(&key, move |upload| upload.size_bytes != size_bytes)
@@ -50,13 +83,10 @@ impl Artifacts {
         }
         {
             let mut index = self.index();
-            if let Some(size) = index.complete.get(&digest) {
-                return Ok(*size);
+            if let Some(stored) = index.complete.get(&digest) {
+                return Ok(stored.size_bytes);
             }
-            match index.uploads.get_mut(&key) {
-                Some(upload) => upload.modified = now,
-                None => index.reserve(&key, size_bytes, &self.0.limits)?,
-            }
+            reserve(&mut index, &key)?;
         }
         let offset = self.offset(uploader, digest).await?;
         // The node stopped between the last byte and the check of the whole.
@@ -78,7 +108,7 @@ impl Artifacts {
     }
 
     /// The announced size of an upload.
-    fn announced(&self, key: &UploadKey) -> Result<u64, ArtifactError> {
+    pub(super) fn announced(&self, key: &UploadKey) -> Result<u64, ArtifactError> {
         let index = self.index();
         let upload = index.uploads.get(key);
         upload
@@ -280,11 +310,13 @@ impl Artifacts {
         let _completing = self.0.completing.lock().await;
         let (files, digest) = (self.0.files.clone(), key.0);
         let is_complete = self.size(&digest).is_some();
+        let owner = key.1.organization().cloned();
+        let by = owner.clone();
         let completed = blocking(move || {
             if is_complete {
                 files.remove(&part)
             } else {
-                files.complete_part(&digest, &part)
+                files.complete_part(&digest, &part, by.as_ref())
             }
         });
         let completed = self.record_failed_sync(completed.await);
@@ -292,7 +324,12 @@ impl Artifacts {
         if completed.is_ok() {
             // An artifact that is complete already keeps its size: this uploader may have
             // announced another one.
-            index.complete.entry(digest).or_insert(size_bytes);
+            let mut stored = StoredArtifact::new(size_bytes, owner, SystemTime::now());
+            if let Some(upload) = index.uploads.get(key) {
+                stored.charge = upload.charge.clone();
+            }
+            index.complete.entry(digest).or_insert(stored);
+            self.0.completed.notify_one();
         }
         let can_continue = matches!(
             completed,

@@ -5,12 +5,19 @@ use bytes::Bytes;
 use lamplighter_types::{Hash, Id};
 use tempfile::TempDir;
 
-use crate::artifacts::{ArtifactError, ArtifactLimits, Artifacts, Uploader};
+use crate::artifacts::{ArtifactError, ArtifactLimits, Artifacts, Charge, Uploader};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 fn account(name: &str) -> Uploader {
-    Uploader::Account(Id::new(name).unwrap())
+    member("city", name)
+}
+
+fn member(organization: &str, account: &str) -> Uploader {
+    Uploader::Account {
+        account: Id::new(account).unwrap(),
+        organization: Id::new(organization).unwrap(),
+    }
 }
 
 fn image(len: usize) -> Bytes {
@@ -67,7 +74,8 @@ async fn uploads_and_bytes_are_bounded() {
     let all = begin(&ben, 2, 10).await;
     assert!(matches!(all, Err(ArtifactError::TooManyUploads(3))));
     // A fetch of the node waits for no client's upload.
-    begin(&Uploader::Node, 1, 10).await.unwrap();
+    let fetch = artifacts.begin_fetch(digest(1), 10, &Charge::City);
+    fetch.await.unwrap();
     begin(&ada, 1, 600).await.unwrap();
     let long = Bytes::from(vec![0; 601]);
     let long = artifacts.append(&ada, digest(1), 0, long).await;
@@ -77,6 +85,73 @@ async fn uploads_and_bytes_are_bounded() {
 
     artifacts.drop_upload(&ada, digest(2)).await.unwrap();
     begin(&ben, 2, 10).await.unwrap();
+}
+
+/// The accounts of one organization take only its share, however many they are.
+#[tokio::test]
+async fn an_organization_has_a_share_of_slots_and_bytes() {
+    let dir = TempDir::new().unwrap();
+    let limits = ArtifactLimits {
+        uploads_per_organization_max: 3,
+        bytes_per_organization_max: 1_000,
+        ..ArtifactLimits::default()
+    };
+    let artifacts = open_with(&dir, limits.clone()).await;
+    for n in 0..3 {
+        let by = member("crowd", &format!("puppet-{n}"));
+        let digest = Hash([n; 32]);
+        artifacts.begin(&by, digest, 300).await.unwrap();
+    }
+    let fourth = member("crowd", "puppet-3");
+    let slots = artifacts.begin(&fourth, Hash([9; 32]), 1).await;
+    assert!(matches!(
+        slots,
+        Err(ArtifactError::TooManyOrganizationUploads(3))
+    ));
+    artifacts
+        .drop_upload(&member("crowd", "puppet-0"), Hash([0; 32]))
+        .await
+        .unwrap();
+    let bytes = artifacts.begin(&fourth, Hash([9; 32]), 500).await;
+    assert!(matches!(
+        bytes,
+        Err(ArtifactError::OrganizationQuota { bytes_max: 1_000 })
+    ));
+    artifacts
+        .begin(&member("acme", "ada"), Hash([8; 32]), 1_000)
+        .await
+        .unwrap();
+    // It is the same after a restart.
+    let (again, bytes) = (open_with(&dir, limits).await, image(10));
+    again.begin(&fourth, Hash::of(&bytes), 10).await.unwrap();
+    let end = again.append(&fourth, Hash::of(&bytes), 0, bytes);
+    assert_eq!(end.await.unwrap(), 10);
+}
+
+/// Complete bytes count to who uploaded them until an approver has released them, across restarts.
+#[tokio::test]
+async fn complete_bytes_count_to_their_organization_until_they_are_released() {
+    let dir = TempDir::new().unwrap();
+    let limits = ArtifactLimits {
+        bytes_per_organization_max: 1_000,
+        ..ArtifactLimits::default()
+    };
+    let first = open_with(&dir, limits.clone()).await;
+    let (ada, bytes) = (account("ada"), image(900));
+    let digest = Hash::of(&bytes);
+    first.begin(&ada, digest, 900).await.unwrap();
+    first.append(&ada, digest, 0, bytes).await.unwrap();
+    let ben = account("ben");
+    for artifacts in [first, open_with(&dir, limits.clone()).await] {
+        let more = artifacts.begin(&ben, Hash([1; 32]), 200).await;
+        assert!(matches!(more, Err(ArtifactError::OrganizationQuota { .. })));
+        let other = artifacts.begin(&member("rival", "eve"), digest, 900).await;
+        assert_eq!(other.unwrap(), 900, "it is here already");
+        artifacts.set_charge(&digest, Charge::City);
+        let more = artifacts.begin(&ben, Hash([1; 32]), 200).await;
+        assert_eq!(more.unwrap(), 0);
+        artifacts.drop_upload(&ben, Hash([1; 32])).await.unwrap();
+    }
 }
 
 /// A wrong size or wrong bytes of one uploader do not affect another.
@@ -113,7 +188,11 @@ async fn uploads_of_different_accounts_are_independent() {
     artifacts.expire(SystemTime::now()).await;
     assert_eq!(
         files(dir.path()),
-        [digest.to_string(), format!("{digest}.groups")]
+        [
+            digest.to_string(),
+            format!("{digest}.groups"),
+            format!("{digest}.owner")
+        ]
     );
 }
 
@@ -123,7 +202,11 @@ async fn an_abandoned_upload_expires_even_after_a_restart() {
     let (ada, digest) = (account("ada.b-c_1"), Hash::of(&image(100)));
     let first = open(&dir).await;
     for uploader in [&ada, &Uploader::Anyone, &Uploader::Node] {
-        first.begin(uploader, digest, 100).await.unwrap();
+        match uploader {
+            Uploader::Node => first.begin_fetch(digest, 100, &Charge::City).await,
+            client => first.begin(client, digest, 100).await,
+        }
+        .unwrap();
         let piece = image(100).slice(..40);
         first.append(uploader, digest, 0, piece).await.unwrap();
     }
@@ -176,7 +259,7 @@ async fn an_upload_that_has_all_its_bytes_is_completed_when_it_is_continued() {
     let dir = TempDir::new().unwrap();
     let bytes = image(20_000);
     let digest = Hash::of(&bytes);
-    let part = dir.path().join(format!("{digest}.20000.ada.part"));
+    let part = dir.path().join(format!("{digest}.20000.ada@city.part"));
     std::fs::write(part, &bytes).unwrap();
     let artifacts = open(&dir).await;
     let offset = artifacts.begin(&account("ada"), digest, 20_000).await;
@@ -206,7 +289,7 @@ async fn two_uploads_of_one_artifact_may_end_at_once() {
         bytes[..1_000]
     );
     artifacts.expire(SystemTime::now()).await;
-    assert_eq!(files(dir.path()).len(), 2);
+    assert_eq!(files(dir.path()).len(), 3);
 }
 
 /// The other upload was completed when the last byte of this one had been written.
@@ -220,11 +303,11 @@ async fn an_upload_of_another_size_does_not_change_the_size_of_the_artifact() {
     artifacts.begin(&eve, digest, 1).await.unwrap();
     artifacts.begin(&ada, digest, 50_000).await.unwrap();
     artifacts.append(&ada, digest, 0, bytes).await.unwrap();
-    let part = dir.path().join(format!("{digest}.1.eve.part"));
+    let part = dir.path().join(format!("{digest}.1.eve@city.part"));
     std::fs::write(&part, b"x").unwrap();
     artifacts.complete(&(digest, eve), 1, part).await.unwrap();
     assert_eq!(artifacts.size(&digest), Some(50_000));
-    assert_eq!(files(dir.path()).len(), 2);
+    assert_eq!(files(dir.path()).len(), 3);
 }
 
 #[tokio::test]
@@ -232,7 +315,7 @@ async fn a_part_that_can_t_be_removed_blocks_no_upload() {
     let dir = TempDir::new().unwrap();
     let part = |n: u8, size| {
         dir.path()
-            .join(format!("{}.{size}.ada.part", Hash([n; 32])))
+            .join(format!("{}.{size}.ada@city.part", Hash([n; 32])))
     };
     // Not a file, so it can't be removed as one.
     std::fs::create_dir(part(1, 10)).unwrap();
@@ -242,10 +325,8 @@ async fn a_part_that_can_t_be_removed_blocks_no_upload() {
         ..ArtifactLimits::default()
     };
     let artifacts = open_with(&dir, limits).await;
-    for by in [account("ben"), Uploader::Node] {
-        let offset = artifacts.begin(&by, Hash([3; 32]), 10).await;
-        assert_eq!(offset.unwrap(), 0);
-    }
+    let offset = artifacts.begin(&account("ben"), Hash([3; 32]), 10).await;
+    assert_eq!(offset.unwrap(), 0);
     assert!(part(1, 10).exists());
     assert!(!part(2, 10).exists(), "the others are dropped");
 }

@@ -68,6 +68,23 @@ impl Collector {
         beyond > 0 && (beyond <= WINDOW || height.abs_diff(self.head) <= WINDOW)
     }
 
+    /// Returns whether this validator's signature on this header is known.
+    pub fn has(&self, attestation: &Attestation) -> bool {
+        let known = self.known(attestation);
+        known.is_some_and(|known| known.header == attestation.header)
+    }
+
+    /// The same validator's attestation of another header of this height.
+    pub fn other_of(&self, attestation: &Attestation) -> Option<Attestation> {
+        let known = self.known(attestation);
+        let other = known.filter(|known| known.header != attestation.header);
+        other.cloned()
+    }
+
+    fn known(&self, attestation: &Attestation) -> Option<&Attestation> {
+        self.heights.get(&attestation.height)?.get(&attestation.key)
+    }
+
     /// Adds an attestation whose signature was verified. `set` is the one in force at its height.
     pub fn add(&mut self, attestation: Attestation, set: &ValidatorSet) -> Collected {
         let (height, header) = (attestation.height, attestation.header);

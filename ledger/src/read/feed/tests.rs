@@ -11,9 +11,9 @@ use lamplighter_store::{
     Cf, Direction, Durability, KeyRange, Kv, KvView, MemoryKv, Scan, StoreError, WriteBatch,
 };
 use lamplighter_types::{
-    Action, Encoding, EventsAction, Fact, Genesis, GenesisAccount, Grant, Hash, Header, Outcome,
-    Policies, Receipt, Role, Scope, SecretKey, SignedTransaction, Transaction, Validator,
-    ValidatorSet,
+    Action, Encoding, EventsAction, Fact, GENESIS_VERSION, Genesis, GenesisAccount, Grant, Hash,
+    Header, Outcome, Policies, Receipt, Role, Scope, SecretKey, SignedTransaction, Transaction,
+    Validator, ValidatorSet,
 };
 
 use super::*;
@@ -76,6 +76,7 @@ fn id(text: &str) -> Id {
 fn genesis() -> Genesis {
     let key = SecretKey::from_seed([1; 32]).public();
     Genesis {
+        version: GENESIS_VERSION,
         name: "Test City".into(),
         created_ms: 1_000,
         validators: ValidatorSet {
@@ -91,10 +92,7 @@ fn genesis() -> Genesis {
             account: id("admin"),
             name: "Administrator".into(),
             key: SecretKey::from_seed([2; 32]).public(),
-            grants: vec![Grant {
-                role: Role::Administrator,
-                scope: Scope::city(),
-            }],
+            grants: vec![Grant::founding(Role::Administrator, Scope::city())],
         }],
         policies: Policies::default(),
     }

@@ -1,0 +1,180 @@
+//! The validators that a verifier trusts: the newest that it has seen proven, kept in a file if one
+//! is named.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+
+use lamplighter_system::files;
+use lamplighter_types::Genesis;
+use lamplighter_types::proof::{SetPath, TrustedSet, TrustedSetError};
+
+use crate::Client;
+use crate::calls::Call;
+use crate::error::ClientError;
+
+/// The keeper of the newest trusted set. It only moves to newer sets, and what a proof shows is
+/// returned only once the set that it leads to is on disk: after a crash no proof of an older set
+/// is believed, however many of its keys were stolen meanwhile.
+#[derive(Debug)]
+pub struct TrustAnchor {
+    file: Option<PathBuf>,
+    /// Held while the file is written.
+    trusted: Mutex<TrustedSet>,
+}
+
+/// Why a trusted set can't be read or kept.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustAnchorError {
+    #[error("reading the trusted validators in {}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error(
+        "the trusted validators in {} can't be used: without the file the genesis file is trusted",
+        path.display()
+    )]
+    Contents {
+        path: PathBuf,
+        source: TrustedSetError,
+    },
+    #[error("writing the trusted validators to {}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+}
+
+impl TrustAnchor {
+    /// Keeps the newest set in memory alone.
+    pub fn in_memory(trusted: TrustedSet) -> Self {
+        Self {
+            file: None,
+            trusted: Mutex::new(trusted),
+        }
+    }
+
+    /// Reads the newest set from a file and keeps it there; begins with that of the genesis file if
+    /// there is no such file.
+    ///
+    /// # Errors
+    /// The file can't be read, or is of another chain.
+    pub fn open(path: PathBuf, genesis: &Genesis) -> Result<Self, TrustAnchorError> {
+        let trusted = Self::read(&path, genesis)?;
+        Ok(Self {
+            file: Some(path),
+            trusted: Mutex::new(trusted.unwrap_or_else(|| genesis.into())),
+        })
+    }
+
+    /// The set in a file; `None` if there is no such file.
+    ///
+    /// # Errors
+    /// The file can't be read, or is of another chain.
+    pub fn read(path: &Path, genesis: &Genesis) -> Result<Option<TrustedSet>, TrustAnchorError> {
+        let bytes = match fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => {
+                let path = path.to_owned();
+                return Err(TrustAnchorError::Read { path, source });
+            }
+        };
+        let trusted = TrustedSet::from_json(&bytes, genesis);
+        trusted.map(Some).map_err(|source| {
+            let path = path.to_owned();
+            TrustAnchorError::Contents { path, source }
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, TrustedSet> {
+        self.trusted
+            .lock()
+            .expect("the lock is not poisoned: no holder panics")
+    }
+
+    /// The newest set.
+    pub fn current(&self) -> TrustedSet {
+        self.lock().clone()
+    }
+
+    /// Verifies something from the newest set, and keeps the set that `verify` reached, in the file
+    /// first. Blocks on the disk then.
+    ///
+    /// If another verification has moved the newest set meanwhile, this one is done again from
+    /// there: from the older set a quorum of keys that have retired since may have led elsewhere.
+    ///
+    /// # Errors
+    /// Those of `verify`; the file can't be written.
+    pub fn verify<T, E: From<TrustAnchorError>>(
+        &self,
+        verify: impl Fn(&TrustedSet) -> Result<(T, TrustedSet), E>,
+    ) -> Result<T, E> {
+        loop {
+            let from = self.current();
+            let (value, reached) = verify(&from)?;
+            let mut trusted = self.lock();
+            if *trusted != from {
+                continue;
+            }
+            if reached.height > trusted.height {
+                if let Some(path) = &self.file {
+                    files::replace(path, &reached.to_json()).map_err(|source| {
+                        let path = path.clone();
+                        TrustAnchorError::Write { path, source }
+                    })?;
+                }
+                *trusted = reached;
+            }
+            return Ok(value);
+        }
+    }
+}
+
+impl Client {
+    /// The validators that proofs are checked from; those of the genesis file at first.
+    ///
+    /// # Errors
+    /// There is no genesis file.
+    pub fn trusted(&self) -> Result<TrustedSet, ClientError> {
+        Ok(self.trust_anchor()?.current())
+    }
+
+    /// Fetches the changes of the validators since those that are trusted, page by page, and trusts
+    /// the newest ones from then on.
+    ///
+    /// # Errors
+    /// No genesis file, no node answered, or changes that do not hold.
+    pub async fn follow_validators(&self) -> Result<TrustedSet, ClientError> {
+        loop {
+            let anchor = self.trust_anchor()?.clone();
+            let before = anchor.current().height;
+            let call = Call::get(format!("/v1/proofs/validators?trusted={before}"));
+            let answer = self.call(call).await?;
+            let node = answer.node.clone();
+            let path = SetPath::from_json(&answer.body).map_err(|source| ClientError::Answer {
+                node: node.clone(),
+                source,
+            })?;
+            let more = path.more;
+            let verify = move || {
+                anchor.verify(|trusted| {
+                    let reached = path.verify(trusted).map_err(|source| {
+                        let node = node.clone();
+                        ClientError::Validators { node, source }
+                    })?;
+                    Ok::<_, ClientError>((reached.clone(), reached))
+                })
+            };
+            let reached = off_the_async_threads(verify).await?;
+            if !more || reached.height <= before {
+                return Ok(reached);
+            }
+        }
+    }
+}
+
+/// Runs work that takes milliseconds of a processor, or of the disk.
+pub(crate) async fn off_the_async_threads<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    tokio::task::spawn_blocking(work)
+        .await
+        .expect("the work does not panic")
+}

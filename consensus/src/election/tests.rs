@@ -1,0 +1,160 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::proof::is_quorum;
+use super::*;
+use crate::suite::{SharedVoters, TestElectorate};
+use crate::types::{LogId, Vote};
+
+fn electorate(node: NodeId, voters: &Arc<SharedVoters>) -> Arc<TestElectorate> {
+    Arc::new(TestElectorate {
+        node,
+        voters: voters.clone(),
+    })
+}
+
+fn proof(voters: &Arc<SharedVoters>, signers: &[NodeId]) -> ElectionProof {
+    let mut proof = ElectionProof {
+        term: 3,
+        candidate: 1,
+        last_log_id: Some(LogId::new(LeaderId::new(2, 4), 17)),
+        votes: Vec::new(),
+    };
+    for node in signers {
+        let electorate = electorate(*node, voters);
+        let statement = proof.statement(&electorate.chain_id(), *node);
+        proof.votes.push(SignedVote {
+            voter: *node,
+            signature: SignatureBytes(electorate.sign(&statement)),
+        });
+    }
+    proof
+}
+
+/// The bytes that a voter signs are a format.
+#[test]
+fn the_statement_of_a_vote() {
+    let voters = Arc::default();
+    let statement = proof(&voters, &[]).statement(&[0xcc; 32], 5);
+    let number = |number: u64| hex::encode(number.to_le_bytes());
+    let expected = hex::encode(b"lamplighter/raft-vote/2\0")
+        + &"cc".repeat(32)
+        + &[3, 1, 5].map(number).concat()
+        + "01"
+        + &[2, 4, 17].map(number).concat();
+    assert_eq!(hex::encode(statement), expected);
+    let empty = ElectionProof {
+        last_log_id: None,
+        ..proof(&voters, &[])
+    };
+    let empty = empty.statement(&[0xcc; 32], 5);
+    assert!(empty.ends_with(&[0; 25]), "no log is no entry of index 0");
+}
+
+#[test]
+fn a_quorum_is_that_of_a_certificate() {
+    let quorums: Vec<usize> = (1..=10).map(quorum).collect();
+    assert_eq!(quorums, [1, 2, 2, 3, 4, 4, 5, 6, 6, 7]);
+    for voters in 1..=64usize {
+        let liars = (voters - 1) / 3;
+        let common = 2 * quorum(voters) - voters;
+        assert!(
+            common > liars,
+            "{voters}: two quorums share an honest voter"
+        );
+    }
+    let (four, three) = (BTreeSet::from([1, 2, 3, 4]), BTreeSet::from([3, 4, 5]));
+    let joint = [four, three];
+    assert!(is_quorum(&joint, &[1, 3, 4].into()));
+    assert!(!is_quorum(&joint, &[1, 2, 3].into()), "of each part");
+    assert!(!is_quorum(&joint, &[3, 4, 5].into()), "of each part");
+    assert!(!is_quorum(&[], &[1, 2, 3].into()), "of nobody");
+}
+
+#[test]
+fn excluded_voters_and_strangers_elect_no_leader() {
+    let voters = Arc::<SharedVoters>::default();
+    let sets = vec![vec![BTreeSet::from([1, 2, 3, 4])]];
+    let subject = electorate(9, &voters);
+    let valid = |proof: &ElectionProof| proof.is_valid(&sets, &*subject);
+    assert!(valid(&proof(&voters, &[1, 2, 3])));
+    assert!(
+        valid(&proof(&voters, &[1, 2, 3, 77])),
+        "a stranger more does not matter"
+    );
+    assert!(!valid(&proof(&voters, &[1, 2, 77])));
+    assert!(!valid(&proof(&voters, &[1, 2, 2])));
+    assert!(
+        !valid(&proof(&voters, &(1..=65).collect::<Vec<_>>())),
+        "too many"
+    );
+    voters.exclude(3);
+    assert!(!valid(&proof(&voters, &[1, 2, 3])));
+}
+
+/// A voter signs once for a leader, and nothing for an earlier one.
+#[test]
+fn a_second_candidacy_with_another_log_gets_no_signature() {
+    let shared = Arc::<SharedVoters>::default();
+    let voters = Arc::new(Voters::new(electorate(2, &shared)));
+    let proven = ProvenLeaders::new(2, voters, Vec::new());
+    let log = |index| Some(LogId::new(LeaderId::new(2, 4), index));
+    let leader = LeaderId::new(3, 1);
+    let first = proven.sign(leader, log(5));
+    assert!(first.is_some());
+    assert_eq!(proven.sign(leader, log(5)), first);
+    assert_eq!(proven.sign(leader, log(6)), None);
+    assert_eq!(proven.sign(LeaderId::new(2, 9), log(5)), None);
+    assert!(proven.sign(LeaderId::new(3, 2), log(6)).is_some());
+}
+
+/// The proofs that are kept are few, and those of the last entry and of the newest leadership are
+/// among them.
+#[test]
+fn kept_proofs_are_bounded() {
+    let shared = Arc::<SharedVoters>::default();
+    let voters = Arc::new(Voters::new(electorate(2, &shared)));
+    let proven = ProvenLeaders::new(2, voters, Vec::new());
+    let last = Some(LogId::new(LeaderId::new(5, 1), 17));
+    for term in 1..50 {
+        let new = ElectionProof {
+            term,
+            ..proof(&shared, &[1])
+        };
+        proven.replace(proven.with(&new, last));
+    }
+    let terms: Vec<u64> = (1..60)
+        .filter(|term| proven.knows(LeaderId::new(*term, 1)))
+        .collect();
+    assert_eq!(terms, [5, 43, 44, 45, 46, 47, 48, 49]);
+}
+
+/// What voters claim in refusals is believed if more name it than can lie.
+#[test]
+fn one_voter_raises_no_term_of_four() {
+    let shared = Arc::<SharedVoters>::default();
+    let voters = Arc::new(Voters::new(electorate(1, &shared)));
+    let (metrics, receiver) = tokio::sync::watch::channel(openraft::RaftMetrics::new_initial(1));
+    voters.connect(receiver);
+    metrics.send_modify(|metrics: &mut crate::types::RaftMetrics| {
+        let sets = vec![BTreeSet::from([1, 2, 3, 4])];
+        let members = crate::types::Membership::new(sets, ());
+        let stored = crate::types::StoredMembership::new(None, members);
+        metrics.membership_config = Arc::new(stored);
+    });
+    let candidacy = Candidacy::new(1, voters);
+    candidacy.stand(&Vote::new(7, 1), None);
+    let leader = LeaderId::new(7, 1);
+    candidacy.refuse(leader, 2, LeaderId::new(1_000, 2));
+    assert_eq!(candidacy.believed_refusal(), None);
+    candidacy.refuse(leader, 3, LeaderId::new(9, 3));
+    assert_eq!(candidacy.believed_refusal(), Some(LeaderId::new(9, 3)));
+    candidacy.refuse(leader, 4, LeaderId::new(8, 4));
+    assert_eq!(candidacy.believed_refusal(), Some(LeaderId::new(9, 3)));
+    candidacy.stand(&Vote::new(10, 1), None);
+    assert_eq!(
+        candidacy.believed_refusal(),
+        None,
+        "of the newest candidacy"
+    );
+}

@@ -1,0 +1,224 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use lamplighter_consensus::{EVIDENCE_BYTES_MAX, EVIDENCE_MAX, EvidenceArchive, LeaderEvidence};
+use lamplighter_system::files;
+use lamplighter_types::{Attestation, Hash, PublicKey};
+
+use super::{Evidence, TwoHeaders, TwoLogs};
+use crate::alarms::{Alarms, NodeAlarm};
+use crate::chain::Chain;
+
+/// Pieces about one node. One is enough to exclude it; the others say where honest nodes may hold
+/// different logs.
+const PIECES_PER_NODE_MAX: usize = 8;
+
+/// One piece as it is kept and passed on.
+struct KeptEvidence {
+    evidence: Evidence,
+    bytes: Bytes,
+    path: PathBuf,
+}
+
+/// The evidence of this node: the files of a directory, by the hash of their bytes.
+///
+/// The file is the durable record of an exclusion: it is synced before the node is excluded, and
+/// read at each start. A crash before it is written loses nothing, as the comparison of logs finds
+/// the same again, here or on another node.
+pub(crate) struct EvidenceStore {
+    dir: PathBuf,
+    chain: Arc<Chain>,
+    alarms: Arc<Alarms>,
+    kept: Mutex<BTreeMap<[u8; 32], KeptEvidence>>,
+}
+
+impl EvidenceStore {
+    /// Reads the directory, which need not exist.
+    pub fn open(dir: PathBuf, chain: Arc<Chain>, alarms: Arc<Alarms>) -> io::Result<Self> {
+        let store = Self {
+            dir,
+            chain,
+            alarms,
+            kept: Mutex::default(),
+        };
+        for path in files_in(&store.dir)? {
+            match store.read_file(&path) {
+                Some(kept) => store.keep(kept),
+                None => tracing::warn!(path = %path.display(), "a file that is no evidence"),
+            }
+        }
+        Ok(store)
+    }
+
+    fn read_file(&self, path: &Path) -> Option<KeptEvidence> {
+        let metadata = fs::metadata(path).ok()?;
+        if metadata.len() > EVIDENCE_BYTES_MAX as u64 {
+            return None;
+        }
+        let bytes = Bytes::from(fs::read(path).ok()?);
+        let evidence = Evidence::from_json(&bytes).ok()?;
+        evidence.check_signatures(&self.chain.chain_id()).ok()?;
+        Some(KeptEvidence {
+            evidence,
+            bytes,
+            path: path.to_owned(),
+        })
+    }
+
+    /// True if a node is proven to have signed two contents for one place.
+    pub fn is_excluded(&self, node: u64) -> bool {
+        let kept = self.kept();
+        kept.values().any(|kept| kept.evidence.node() == node)
+    }
+
+    /// Keeps two attestations of one validator for one height.
+    pub fn add_attestations(&self, attestations: &[Attestation; 2]) {
+        let key = attestations[0].key;
+        if let Some(node) = self.node_of(&key) {
+            let chain_id = self.chain.chain_id();
+            self.add(Evidence::TwoHeaders(TwoHeaders::new(
+                chain_id,
+                node,
+                attestations,
+            )));
+        }
+    }
+
+    fn node_of(&self, key: &PublicKey) -> Option<u64> {
+        let membership = self.chain.watch_membership();
+        let membership = membership.borrow();
+        let named = membership.named.validators.by_key(key);
+        let validator = named.or_else(|| membership.voters.by_key(key));
+        validator.map(|validator| validator.node)
+    }
+
+    fn key_of(&self, node: u64) -> Option<PublicKey> {
+        let membership = self.chain.watch_membership();
+        let membership = membership.borrow();
+        let named = membership.named.validators.by_node(node);
+        let validator = named.or_else(|| membership.voters.by_node(node));
+        validator.map(|validator| validator.key)
+    }
+
+    /// Checks a piece and keeps it, unless it says nothing new.
+    fn add(&self, evidence: Evidence) {
+        let node = evidence.node();
+        if self.key_of(node) != Some(evidence.key()) || !self.is_wanted(&evidence) {
+            return;
+        }
+        if let Err(error) = evidence.check_signatures(&self.chain.chain_id()) {
+            tracing::warn!(%error, node, "what was said to be evidence is none");
+            return;
+        }
+        let bytes = Bytes::from(evidence.to_json());
+        let hash = Hash::of(&bytes);
+        let kind = match evidence {
+            Evidence::TwoLogs(_) => "two-logs",
+            Evidence::TwoHeaders(_) => "two-headers",
+        };
+        let name = format!("{kind}-node-{node}-{}.json", &hash.to_string()[..16]);
+        let path = self.dir.join(name);
+        let written = fs::create_dir_all(&self.dir).and_then(|()| files::replace(&path, &bytes));
+        if let Err(error) = written {
+            // The node stays excluded until the next start; the others have the evidence too.
+            tracing::error!(%error, path = %path.display(), "evidence can't be written");
+        }
+        self.keep(KeptEvidence {
+            evidence,
+            bytes,
+            path,
+        });
+    }
+
+    /// Returns whether a piece is worth its place: about a node with few, or about a later place in
+    /// the log, where other nodes may differ.
+    fn is_wanted(&self, evidence: &Evidence) -> bool {
+        let kept = self.kept();
+        let of_node = kept
+            .values()
+            .map(|kept| &kept.evidence)
+            .filter(|kept| kept.node() == evidence.node());
+        let of_kind: Vec<Option<u64>> = of_node
+            .map(Evidence::log_index)
+            .filter(|index| index.is_some() == evidence.log_index().is_some())
+            .collect();
+        let new = of_kind.iter().all(|index| *index < evidence.log_index());
+        let first = of_kind.is_empty();
+        kept.len() < EVIDENCE_MAX && (first || new && of_kind.len() < PIECES_PER_NODE_MAX)
+    }
+
+    fn keep(&self, kept: KeptEvidence) {
+        let alarm = NodeAlarm::Equivocation {
+            node: kept.evidence.node(),
+            key: kept.evidence.key(),
+            file: kept.path.display().to_string(),
+        };
+        tracing::error!("{alarm}");
+        self.alarms.raise(alarm);
+        let hash = Hash::of(&kept.bytes).0;
+        self.kept().insert(hash, kept);
+    }
+
+    fn kept(&self) -> MutexGuard<'_, BTreeMap<[u8; 32], KeptEvidence>> {
+        self.kept
+            .lock()
+            .expect("the lock is not poisoned: no holder panics")
+    }
+}
+
+/// The JSON files of a directory, the first of them by name if there are too many.
+fn files_in(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "json")
+        {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    paths.truncate(EVIDENCE_MAX);
+    Ok(paths)
+}
+
+impl EvidenceArchive for EvidenceStore {
+    fn hashes(&self) -> Vec<[u8; 32]> {
+        self.kept().keys().copied().collect()
+    }
+
+    fn read(&self, hash: &[u8; 32]) -> Option<Bytes> {
+        self.kept().get(hash).map(|kept| kept.bytes.clone())
+    }
+
+    fn add_found(&self, evidence: &LeaderEvidence) {
+        if let Some(key) = self.key_of(evidence.leader()) {
+            let logs = TwoLogs::new(self.chain.chain_id(), key, evidence);
+            self.add(Evidence::TwoLogs(logs));
+        }
+    }
+
+    fn add_received(&self, from: u64, evidence: &Bytes) {
+        match Evidence::from_json(evidence) {
+            Ok(evidence) => self.add(evidence),
+            Err(error) => tracing::warn!(from, %error, "evidence that can't be read"),
+        }
+    }
+
+    fn disputed(&self) -> Vec<u64> {
+        let kept = self.kept();
+        kept.values()
+            .filter_map(|kept| kept.evidence.log_index())
+            .collect()
+    }
+}
