@@ -173,14 +173,12 @@ macro_rules! refusals {
             }
 
             fn fields(&self) -> lamplighter_types::RefusalFields {
-                #[allow(unused_imports, reason = "an enum without fields needs no texts of them")]
-                use $crate::refusal::FieldText;
                 match self {
                     $(Self::$nested(error) => error.fields(),)*
                     $(
                         Self::$variant $(($($item),+))? $({ $($field),+ })? => [
-                            $($((stringify!($item).to_owned(), $item.field_text())),+)?
-                            $($((stringify!($field).to_owned(), $field.field_text())),+)?
+                            $($($crate::refusal::named(stringify!($item), $item)),+)?
+                            $($($crate::refusal::named(stringify!($field), $field)),+)?
                         ].into(),
                     )*
                 }
@@ -255,6 +253,11 @@ impl ContractError for FieldError {
         }
         fields
     }
+}
+
+/// A field of a refusal, with its name.
+pub(crate) fn named(name: &str, value: &impl FieldText) -> (String, String) {
+    (name.to_owned(), value.field_text())
 }
 
 /// The text of an error for people, by its own templates.
