@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use lamplighter_store::StoreError;
+use tokio::sync::watch;
 
 use crate::NodeId;
 use crate::control_client::ControlClient;
@@ -43,6 +44,8 @@ use crate::statement::LeaderStatement;
 const COMPARE_EVERY: Duration = Duration::from_secs(1);
 /// Time between two comparisons while logs are known to differ.
 const SEARCH_EVERY: Duration = Duration::from_millis(200);
+/// Comparisons in a row that come so soon.
+const SEARCHES_MAX: u32 = 50;
 /// Statements in one answer: the ends and the newest of the last leaderships, and as many of a
 /// dropped log.
 const STATEMENTS_MAX: usize = 64;
@@ -61,6 +64,8 @@ pub(crate) struct LogComparison {
     pub recovery: Arc<Recovery>,
     /// The end up to which enough voters held the same that this node's log can't be dead there.
     common: Mutex<Option<LogContent>>,
+    /// The first index at which another voter's log is known to differ from this node's.
+    differs_at: watch::Sender<Option<u64>>,
     /// Held while the log is read for another node: one of them at a time.
     reading: tokio::sync::Mutex<()>,
 }
@@ -86,21 +91,32 @@ impl LogComparison {
             peers,
             recovery,
             common: Mutex::default(),
+            differs_at: watch::Sender::new(None),
             reading: tokio::sync::Mutex::default(),
         }
     }
 
     /// Compares until this node stops.
     pub(crate) async fn run(self: Arc<Self>) {
+        let mut searched = 0;
         while let Some(archive) = self.electorate.evidence() {
             let searches = self.compare(&*archive).await.unwrap_or_else(|error| {
                 tracing::error!(%error, "the log can't be compared with those of other nodes");
                 false
             });
             self.recovery.allow_elections();
-            let pause = if searches { SEARCH_EVERY } else { COMPARE_EVERY };
+            searched = if searches { searched + 1 } else { 0 };
+            let pause = match searched {
+                1..=SEARCHES_MAX => SEARCH_EVERY,
+                _ => COMPARE_EVERY,
+            };
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// The first index at which another voter's log is known to differ from this node's.
+    pub(crate) fn differs_at(&self) -> Option<u64> {
+        *self.differs_at.borrow()
     }
 
     fn voters(&self) -> BTreeSet<NodeId> {
@@ -256,11 +272,11 @@ impl LogComparison {
             local: self.node_id,
         };
         let verdict = decide(&voters, &local.digests, local.dense, held);
-        let split = match verdict {
-            LogVerdict::Split { index } => Some(index),
-            _ => None,
+        let differs_at = match verdict {
+            LogVerdict::Keep { index } | LogVerdict::Drop { index } => Some(index),
+            LogVerdict::Equal { .. } => None,
         };
-        self.recovery.set_split(split);
+        self.differs_at.send_replace(differs_at);
         match verdict {
             LogVerdict::Equal { upto, differs } => {
                 let common = upto.and_then(|index| {
@@ -272,8 +288,7 @@ impl LogComparison {
                 }
                 Ok(differs)
             }
-            LogVerdict::Split { .. } => Ok(false),
-            LogVerdict::Keep => Ok(true),
+            LogVerdict::Keep { .. } => Ok(true),
             LogVerdict::Drop { index } => {
                 self.drop_from(index).await?;
                 Ok(true)
@@ -306,9 +321,7 @@ impl LogComparison {
         }
         let chain_id = self.electorate.chain_id();
         let message = LogHolding::message(&chain_id, node, &holding.held, &holding.dropped);
-        let valid = self
-            .electorate
-            .verify(node, &message, &holding.signature.0);
+        let valid = self.electorate.verify(node, &message, &holding.signature.0);
         valid.then(|| holding.into())
     }
 
@@ -366,7 +379,10 @@ impl LogComparison {
         let mut held = BTreeMap::new();
         if let Some(first) = indexes.first() {
             let follows = |(at, index): (usize, &u64)| *index == first + at as u64;
-            let run = indexes.iter().enumerate().take_while(|(at, index)| follows((*at, index)));
+            let run = indexes
+                .iter()
+                .enumerate()
+                .take_while(|(at, index)| follows((*at, index)));
             let last = first + run.count() as u64 - 1;
             held.extend(self.log.digests(*first, last).await?);
         }

@@ -41,7 +41,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use lamplighter_store::{Cf, Durability, KeyRange, Kv, KvView, StoreError, WriteBatch};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::Mutex;
 
 use crate::blocking_io::BlockingIo;
 use crate::codec;
@@ -78,8 +78,6 @@ pub(crate) struct Recovery {
     io: BlockingIo,
     electorate: Arc<dyn Electorate>,
     floor: VoteFloor,
-    /// The first index at which the logs differ so that no rule decides.
-    split: watch::Sender<Option<u64>>,
     /// This node must not stand for election for another reason.
     passive: AtomicBool,
     /// Why this node diverged, set when the note is durable; locked meanwhile.
@@ -96,7 +94,6 @@ impl Recovery {
     ) -> Result<Self, ConsensusError> {
         let recovery = Self {
             floor: read(&*kv, FLOOR)?.unwrap_or_default(),
-            split: watch::Sender::new(None),
             electorate,
             raft,
             log,
@@ -144,23 +141,6 @@ impl Recovery {
     pub(crate) fn applied(&self) -> u64 {
         let applied = self.raft.metrics().borrow().last_applied;
         applied.map_or(0, |log_id| log_id.index)
-    }
-
-    /// Sets the index at which the logs differ so that no rule decides; none if there is none.
-    pub(crate) fn set_split(&self, index: Option<u64>) {
-        let new = self.split.send_if_modified(|split| {
-            let new = *split != index;
-            *split = index;
-            new
-        });
-        if let Some(index) = index.filter(|_| new) {
-            tracing::error!(index, "the voters' logs differ, and no rule decides: people have to");
-        }
-    }
-
-    /// The index at which the logs differ so that no rule decides, now and as it changes.
-    pub(crate) fn watch_split(&self) -> watch::Receiver<Option<u64>> {
-        self.split.subscribe()
     }
 
     /// The reason for which this node diverged, if it did; waits while that is being noted.
