@@ -290,17 +290,24 @@ impl LogComparison {
             }
             LogVerdict::Keep { .. } => Ok(true),
             LogVerdict::Drop { index } => {
-                self.drop_from(index).await?;
+                if let Some(digest) = local.digests.get(&index).copied() {
+                    self.drop_content(LogContent { index, digest }).await?;
+                }
                 Ok(true)
             }
         }
     }
 
-    /// Drops this node's log, which differs from the others' at an index, if what is there may not
-    /// be replaced as usual: it is applied, or a proven liar made it. How logs of honest leaders end
-    /// differently is openraft's business.
-    async fn drop_from(&self, index: u64) -> Result<(), StoreError> {
+    /// Drops this node's log, which has a content that is dead, if what is there may not be replaced
+    /// as usual: it is applied, or a proven liar made it. How logs of honest leaders end differently
+    /// is openraft's business. It may have replaced the content while the others answered: what is
+    /// there now was not judged.
+    async fn drop_content(&self, dead: LogContent) -> Result<(), StoreError> {
+        let index = dead.index;
         let end = self.log.end(index).await?;
+        if end.is_none_or(|end| end.digest != Some(dead.digest)) {
+            return Ok(());
+        }
         let by_liar = end.is_some_and(|end| {
             let author = end.log_id.leader_id.node_id;
             self.electorate.is_excluded(author)
@@ -309,7 +316,7 @@ impl LogComparison {
             return Ok(());
         }
         let reason = format!("other voters hold another entry {index}");
-        if let Err(error) = self.recovery.diverge(&reason, Some(index)).await {
+        if let Err(error) = self.recovery.diverge(&reason, Some(dead)).await {
             tracing::error!(%error, "this node's log is another than the others'");
         }
         Ok(())
