@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ChaosError;
 use crate::fleet;
-use crate::hostile::cast::Cast;
+use crate::cast::Cast;
 use crate::network::{TestNetwork, address};
 
 /// Ports of each node; they are free, since each node has a separate address.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use lamplighter_chaos::hostile::{ATTACKS, Attack};
+use lamplighter_devnet::hostile::{ATTACKS, Attack};
 use lamplighter_chaos::{ChaosOptions, FaultKind, run};
 use lamplighter_system::error_chain;
 

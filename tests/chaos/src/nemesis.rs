@@ -9,8 +9,8 @@ use rand::seq::SliceRandom;
 
 use crate::cluster::{self, CLOCK_OFFSET_MAX_MS, NodeStatus};
 use crate::error::ChaosError;
-use crate::hostile::Attack;
-use crate::hostile::cast::{Cast, HostileRole};
+use lamplighter_devnet::hostile::Attack;
+use crate::cast::{Cast, HostileRole};
 use crate::links::{Links, SHAPES, Shape};
 use crate::world::SharedWorld;
 

@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use crate::client::ClientsState;
 use crate::cluster::{self, Cluster, NodeAlarm};
 use crate::error::ChaosError;
-use crate::hostile::Attack;
+use lamplighter_devnet::hostile::Attack;
 use crate::links::{Links, Shape};
 use crate::network::TestNetwork;
 use crate::timeline::{LeaderLoss, LossKind, Timeline};

@@ -17,7 +17,7 @@ use lamplighter_types::{Attestation, Genesis, Hash, SecretKey, codec};
 use serde::Serialize;
 use tokio::sync::Notify;
 
-use super::{Attack, HostileOptions};
+use super::{Attack, AttackSummary, HostileOptions};
 
 /// Attestations that it keeps to repeat them.
 const ATTESTATIONS_MAX: usize = 64;
@@ -104,10 +104,15 @@ impl HostilePeer {
         }
     }
 
-    pub fn summary(&self) -> String {
+    pub fn summary(&self, reached: usize) -> AttackSummary {
         let learned = self.learned();
-        let Learned { sent, refused, .. } = &*learned;
-        format!("{sent} messages, {refused} refused: {:?}", learned.reasons)
+        let Learned { sent, refused, .. } = *learned;
+        AttackSummary {
+            reached,
+            sent,
+            refused,
+            reasons: learned.reasons.clone(),
+        }
     }
 
     fn observe(&self, vote: &Vote, last: Option<LogId>, commit: Option<LogId>) {
