@@ -7,6 +7,7 @@
 mod attack;
 mod peer;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::DevnetError;
 use peer::HostilePeer;
+pub use peer::StoreGreeting;
 
 /// The time in which it connects.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
@@ -100,6 +102,9 @@ pub struct HostileOptions {
     pub attack: Attack,
     #[arg(long, default_value_t = 5)]
     pub seconds: u64,
+    /// The greeting of the node whose machine it has; otherwise it has a store of its own.
+    #[arg(skip)]
+    pub greeting: Option<StoreGreeting>,
 }
 
 /// What came of an attack.
@@ -107,11 +112,14 @@ pub struct HostileOptions {
 pub struct AttackSummary {
     /// Nodes that were connected.
     pub reached: usize,
-    /// Messages of the attack, and those that were answered by an error.
+    /// Messages of the attack, requests that were refused, and those that were not.
     pub sent: u64,
     pub refused: u64,
+    pub obeyed: u64,
     /// The first reasons of refusals.
     pub reasons: Vec<String>,
+    /// The greetings of its peers, by their keys.
+    pub greetings: BTreeMap<[u8; 32], StoreGreeting>,
 }
 
 /// Connects to the validators and attacks them.
