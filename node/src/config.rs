@@ -1,11 +1,11 @@
 //! The configuration file of a node (TOML). Every key is described in `docs/configuration.md`.
 
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lamplighter_system::files;
 use lamplighter_types::Genesis;
 use serde::{Deserialize, Serialize};
 
@@ -95,7 +95,7 @@ impl NodeConfig {
     /// # Errors
     /// Missing, malformed, with unknown keys or values out of range.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        let text = files::read_text(path).map_err(|source| ConfigError::Read {
             path: path.to_owned(),
             source,
         })?;
@@ -119,11 +119,11 @@ impl NodeConfig {
     /// Reads the genesis file.
     pub fn read_genesis(&self) -> Result<Genesis, ConfigError> {
         let path = &self.genesis;
-        let bytes = fs::read(path).map_err(|source| ConfigError::Read {
+        let text = files::read_text(path).map_err(|source| ConfigError::Read {
             path: path.clone(),
             source,
         })?;
-        serde_json::from_slice(&bytes).map_err(|source| ConfigError::Genesis {
+        serde_json::from_str(&text).map_err(|source| ConfigError::Genesis {
             path: path.clone(),
             source,
         })
