@@ -11,7 +11,7 @@ use lamplighter_types::Genesis;
 use lamplighter_types::proof::{SetPath, TrustedSet, TrustedSetError};
 
 use crate::Client;
-use crate::calls::Call;
+use crate::calls::{Call, NodeResponse};
 use crate::error::ClientError;
 
 /// The keeper of the newest trusted set. It only moves to newer sets, and what a proof shows is
@@ -143,30 +143,38 @@ impl Client {
     /// No genesis file, no node answered, or changes that do not hold.
     pub async fn follow_validators(&self) -> Result<TrustedSet, ClientError> {
         loop {
-            let anchor = self.trust_anchor()?.clone();
-            let before = anchor.current().height;
+            let before = self.trust_anchor()?.current().height;
             let call = Call::get(format!("/v1/proofs/validators?trusted={before}"));
-            let answer = self.call(call).await?;
-            let node = answer.node.clone();
-            let path = SetPath::from_json(&answer.body).map_err(|source| ClientError::Answer {
-                node: node.clone(),
-                source,
-            })?;
-            let more = path.more;
-            let verify = move || {
-                anchor.verify(|trusted| {
-                    let reached = path.verify(trusted).map_err(|source| {
-                        let node = node.clone();
-                        ClientError::Validators { node, source }
-                    })?;
-                    Ok::<_, ClientError>((reached.clone(), reached))
-                })
-            };
-            let reached = off_the_async_threads(verify).await?;
+            let (reached, more) = self.advance_trust(&self.call(call).await?).await?;
             if !more || reached.height <= before {
                 return Ok(reached);
             }
         }
+    }
+
+    /// Checks a page of changes and trusts what it leads to; true if more changes follow.
+    pub(crate) async fn advance_trust(
+        &self,
+        answer: &NodeResponse,
+    ) -> Result<(TrustedSet, bool), ClientError> {
+        let anchor = self.trust_anchor()?.clone();
+        let node = answer.node.clone();
+        let path = SetPath::from_json(&answer.body).map_err(|source| ClientError::Answer {
+            node: node.clone(),
+            source,
+        })?;
+        let more = path.more;
+        let verify = move || {
+            anchor.verify(|trusted| {
+                let reached = path.verify(trusted).map_err(|source| {
+                    let node = node.clone();
+                    ClientError::Validators { node, source }
+                })?;
+                Ok::<_, ClientError>((reached.clone(), reached))
+            })
+        };
+        let reached = off_the_async_threads(verify).await?;
+        Ok((reached, more))
     }
 }
 

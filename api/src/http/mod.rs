@@ -36,7 +36,8 @@ use tower::load_shed::LoadShedLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::token::Tokens;
-use error::{ApiError, code};
+use error::ApiError;
+pub(crate) use error::code;
 use extract::BodyBudget;
 use iotregistry::RelayLimit;
 

@@ -7,6 +7,7 @@ mod described;
 mod edge;
 mod feed;
 mod history;
+mod https;
 mod messages;
 mod node;
 mod proxy;

@@ -1,4 +1,4 @@
-//! The feed behind nginx, configured with nothing but the address of the node.
+//! The feed behind nginx, configured with nothing but the address and certificate of the node.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -22,7 +22,7 @@ struct Nginx {
 }
 
 impl Nginx {
-    async fn start(node: SocketAddr) -> Self {
+    async fn start(node: &Node) -> Self {
         let dir = TempDir::new().unwrap();
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap();
@@ -34,9 +34,13 @@ impl Nginx {
             "daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;\n\
              events {{}}\n\
              http {{ access_log off; {}\n\
-             server {{ listen {address}; location / {{ proxy_pass http://{node}; }} }} }}\n",
-            temporary.join(" ")
+             server {{ listen {address}; location / {{ proxy_pass https://{};\n\
+             proxy_ssl_trusted_certificate {at}/node.pem; proxy_ssl_verify on;\n\
+             proxy_ssl_name localhost; proxy_ssl_protocols TLSv1.3; }} }} }}\n",
+            temporary.join(" "),
+            node.edges.http
         );
+        std::fs::write(dir.path().join("node.pem"), &node.certificate).unwrap();
         let configuration = dir.path().join("nginx.conf");
         std::fs::write(&configuration, text).unwrap();
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.nginx");
@@ -72,7 +76,7 @@ impl Drop for Nginx {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_come_at_once_through_nginx() {
     let node = Node::start().await;
-    let nginx = Nginx::start(node.edges.http).await;
+    let nginx = Nginx::start(&node).await;
     let base = format!("http://{}", nginx.address);
     let query = "?kind=device_registered";
     let open = Reader::open_at(&base, &node, query, None);
