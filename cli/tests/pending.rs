@@ -193,7 +193,9 @@ async fn a_transaction_without_quorum_is_reported_pending_and_can_be_sent_again(
 async fn watching_warns_when_no_node_answers(ledger: &Ledger<'_>) {
     let url = format!("https://{}", ledger.nodes[0].http_listen);
     let mut watch = tokio::process::Command::new(env!("CARGO_BIN_EXE_lamplighter"))
-        .args(["--node-url", &url, "event", "watch"])
+        .args(["--node-url", &url, "--genesis", "genesis.json"])
+        .args(["event", "watch"])
+        .current_dir(ledger.dir)
         .stderr(std::process::Stdio::piped())
         .kill_on_drop(true)
         .spawn()
