@@ -5,6 +5,7 @@ mod http;
 mod https;
 mod listen;
 pub mod mqtt;
+mod rights;
 mod token;
 
 use std::io;

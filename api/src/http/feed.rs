@@ -12,7 +12,8 @@ use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use axum::response::{IntoResponse, Response};
 use futures::{Stream, StreamExt, stream};
-use lamplighter_ledger::{CursorAhead, Subscription};
+use lamplighter_ledger::{CursorAhead, Handle, Subscription};
+use lamplighter_state::StateError;
 use lamplighter_types::wire::{Cursor, FeedEvent, header};
 use lamplighter_types::{Id, Notification, Scope};
 use serde::Deserialize;
@@ -25,6 +26,7 @@ use super::error::{ApiError, Problem, code};
 use super::extract::Query;
 use super::read::{LEDGER_HEIGHT, parse};
 use super::{App, auth};
+use crate::rights::Rights;
 use crate::token::Bearer;
 
 /// Comments that keep an idle connection open through proxies.
@@ -81,6 +83,7 @@ impl FeedQuery {
 async fn feed(
     State(app): State<App>,
     bearer: Option<Extension<Bearer>>,
+    Extension(rights): Extension<Rights>,
     Query(query): Query<FeedQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -93,18 +96,34 @@ async fn feed(
     let after: Option<Cursor> = last.or(query.after.as_deref()).map(parse).transpose()?;
     let permit = app.subscribers.clone().try_acquire_owned();
     let permit = permit.map_err(|_| ApiError::busy("too many subscribers"))?;
-    let filter = Arc::new(move |notification: &Notification| query.matches(notification));
+    let (handle, readable) = (app.handle.clone(), rights.clone());
+    let filter = Arc::new(move |notification: &Notification| {
+        query.matches(notification) && may_read(&handle, &readable, notification)
+    });
     let subscription = match app.handle.follow(after, filter) {
         Ok(subscription) => subscription,
         Err(ahead) => return Ok(cursor_ahead(ahead)),
     };
     let reader = FeedReader::new(subscription, permit);
     let stop = app.stop.clone().cancelled_owned();
-    let revoked = auth::revoked(app, bearer.map(|Extension(bearer)| bearer));
+    let revoked = auth::revoked(app, bearer.map(|Extension(bearer)| bearer), rights);
     let events = events(reader).take_until(stop).take_until(revoked);
     let stream = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     // Without this header nginx buffers the answer until it has 4 KiB.
     Ok(([("x-accel-buffering", "no")], stream).into_response())
+}
+
+/// True if an account may read a notification; it may not while the state can't be read.
+fn may_read(handle: &Handle, rights: &Rights, notification: &Notification) -> bool {
+    let read = || -> Result<bool, StateError> {
+        let (view, _) = handle.view()?;
+        rights.at(&view).allows_notification(notification)
+    };
+    rights.is_everything()
+        || read().unwrap_or_else(|error| {
+            tracing::error!(%error, "the readers of a notification can't be decided");
+            false
+        })
 }
 
 /// The client's cursor belongs to another ledger. Waiting would hide that from the client.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode};
 use lamplighter_contracts::{ContractError, refusal};
@@ -20,7 +21,8 @@ use utoipa_axum::routes;
 use super::App;
 use super::error::{ApiError, Problem, code};
 use super::extract::{BodyBytes, Path, Query, content_type};
-use super::read::{AtHeight, view};
+use super::read::{self, AtHeight, view};
+use crate::rights::{Record, Rights};
 
 /// The wait of a submission unless it gives another one, and the longest.
 const WAIT_MS: u64 = 30_000;
@@ -161,6 +163,7 @@ pub fn decode(app: &App, signed: &SignedTransaction) -> Result<DecodedTransactio
         (status = 404, description = "In no block that this node has.", body = Problem)))]
 async fn transaction(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Path(hash): Path<Hash>,
 ) -> Result<AtHeight<TransactionRecord>, ApiError> {
     let (state, head) = view(&app, None, false).await?;
@@ -172,8 +175,13 @@ async fn transaction(
         tables::transaction(store, height, index)?.ok_or_else(missing)?,
         tables::receipt(store, height, index)?.ok_or_else(missing)?,
     );
+    let decoded = decode(&app, &signed)?;
+    let record = Record::Transaction {
+        sender: &decoded.sender,
+    };
+    read::require(&app, &rights, &state, &record).await?;
     let body = TransactionRecord {
-        decoded: decode(&app, &signed)?,
+        decoded,
         time_ms: header.timestamp_ms,
         height,
         index,

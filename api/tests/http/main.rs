@@ -13,6 +13,7 @@ mod node;
 mod proxy;
 mod read;
 mod relay;
+mod rights;
 mod scenario;
 mod schemas;
 mod submit;

@@ -106,6 +106,8 @@ pub mod code {
     pub const PROOF_BEHIND: &str = "proof.behind";
     /// The changes of the validators do not fit into one proof; `/v1/proofs/validators` has pages.
     pub const PROOF_MANY_CHANGES: &str = "proof.many_changes";
+    /// The account may not read this record.
+    pub const READ_SCOPE: &str = "read.scope";
     /// The requests exceed a rate limit.
     pub const RATE_LIMITED: &str = "rate_limited";
     /// The disk of the node is nearly full.
