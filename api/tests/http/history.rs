@@ -101,16 +101,17 @@ async fn a_block_has_its_transactions_decoded() {
 async fn a_history_is_read_in_turn() {
     let node = Node::start().await;
     let (begun, mut begins) = tokio::sync::mpsc::channel(16);
-    let (ends, readers): (Vec<_>, Vec<_>) = (0..2)
-        .map(|_| {
+    let (ends, readers): (Vec<_>, Vec<_>) = ["one", "two"]
+        .map(|account| {
             let (end, ended) = std::sync::mpsc::sync_channel::<()>(1);
             let (handle, begun) = (node.handle.clone(), begun.clone());
             let read = async move {
                 let wait = move || (begun.blocking_send(()), ended.recv());
-                let _ = handle.read_in_turn(wait).await;
+                let _ = handle.read_in_turn(Some(&id(account)), wait).await;
             };
             (end, tokio::spawn(read))
         })
+        .into_iter()
         .unzip();
     for _ in 0..2 {
         begins.recv().await.unwrap();
