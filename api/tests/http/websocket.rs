@@ -1,5 +1,7 @@
 //! `/v1/feed/ws`: the same as the events of `/v1/feed`, for browsers.
 
+use std::net::SocketAddr;
+
 use futures::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -12,11 +14,11 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use crate::cors::settings;
 use crate::node::{Node, STEP_TIMEOUT};
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// A request like that of a browser's script: it can offer protocols, and sets no header.
-fn browser(node: &Node, query: &str, token: Option<&str>) -> Request {
-    let address = format!("ws://{}/v1/feed/ws{query}", node.edges.http);
+pub fn browser(address: &SocketAddr, query: &str, token: Option<&str>) -> Request {
+    let address = format!("ws://{address}/v1/feed/ws{query}");
     let mut request = address.into_client_request().unwrap();
     let offered = token.map_or("lamplighter.feed.1".to_owned(), |token| {
         format!("lamplighter.feed.1, bearer.{token}")
@@ -26,7 +28,7 @@ fn browser(node: &Node, query: &str, token: Option<&str>) -> Request {
     request
 }
 
-async fn connect(request: Request) -> (Socket, Response) {
+pub async fn connect(request: Request) -> (Socket, Response) {
     connect_async(request).await.unwrap()
 }
 
@@ -50,7 +52,7 @@ async fn next(socket: &mut Socket) -> Message {
     }
 }
 
-async fn next_json(socket: &mut Socket) -> Value {
+pub async fn next_json(socket: &mut Socket) -> Value {
     match next(socket).await {
         Message::Text(text) => serde_json::from_str(&text).unwrap(),
         other => panic!("{other:?}"),
@@ -58,7 +60,7 @@ async fn next_json(socket: &mut Socket) -> Value {
 }
 
 /// The next message with a notification.
-async fn next_data(socket: &mut Socket) -> Value {
+pub async fn next_data(socket: &mut Socket) -> Value {
     loop {
         let message = next_json(socket).await;
         if message.get("data").is_some() {
@@ -82,7 +84,7 @@ async fn a_browser_reads_and_resumes_the_feed() {
     let node = Node::start().await;
     node.act(node.devices(&["a1", "a2"], "north")).await;
     let query = "?after=0.0&kind=device_registered&district=north";
-    let request = browser(&node, query, Some(&node.token));
+    let request = browser(&node.edges.http, query, Some(&node.token));
     let (mut socket, response) = connect(request).await;
     assert_eq!(
         response.headers()["sec-websocket-protocol"],
@@ -97,7 +99,7 @@ async fn a_browser_reads_and_resumes_the_feed() {
     drop(socket);
     let id = a1["id"].as_str().unwrap();
     let query = format!("?after={id}&kind=device_registered&district=north");
-    let (mut socket, _) = connect(browser(&node, &query, Some(&node.token))).await;
+    let (mut socket, _) = connect(browser(&node.edges.http, &query, Some(&node.token))).await;
     assert_eq!(next_json(&mut socket).await["id"], id);
     let a2 = next_data(&mut socket).await;
     assert_eq!(a2["data"]["notification"]["place"]["device"], "a2");
@@ -114,14 +116,14 @@ async fn a_browser_reads_and_resumes_the_feed() {
 async fn a_websocket_needs_a_token_and_a_cursor_of_this_ledger() {
     let node = Node::start().await;
     let token = Some(node.token.as_str());
-    let open = refused(browser(&node, "", None)).await;
+    let open = refused(browser(&node.edges.http, "", None)).await;
     assert_eq!(open, (401, "auth.missing".to_owned()));
-    let wrong = refused(browser(&node, "", Some("wrong.token"))).await;
+    let wrong = refused(browser(&node.edges.http, "", Some("wrong.token"))).await;
     assert_eq!(wrong, (401, "auth.refused".to_owned()));
-    let ahead = refused(browser(&node, "?after=999999999.0", token)).await;
+    let ahead = refused(browser(&node.edges.http, "?after=999999999.0", token)).await;
     assert_eq!(ahead, (409, "feed.ahead".to_owned()));
     // The token in a header.
-    let mut request = browser(&node, "", None);
+    let mut request = browser(&node.edges.http, "", None);
     let bearer = format!("Bearer {}", node.token).parse().unwrap();
     request.headers_mut().insert("authorization", bearer);
     let (mut socket, _) = connect(request).await;
@@ -141,7 +143,7 @@ async fn a_websocket_needs_a_token_and_a_cursor_of_this_ledger() {
 async fn pages_of_other_origins_open_no_websocket() {
     let node = Node::start_with_http(settings()).await;
     let from = |origin: &str| {
-        let mut request = browser(&node, "", Some(&node.token));
+        let mut request = browser(&node.edges.http, "", Some(&node.token));
         let headers = request.headers_mut();
         headers.insert("origin", origin.parse().unwrap());
         request
@@ -161,11 +163,11 @@ async fn pages_of_other_origins_open_no_websocket() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_sends_messages_is_closed() {
     let node = Node::start().await;
-    let (mut socket, _) = connect(browser(&node, "", Some(&node.token))).await;
+    let (mut socket, _) = connect(browser(&node.edges.http, "", Some(&node.token))).await;
     socket.send(Message::text("subscribe")).await.unwrap();
     let code = closed(&mut socket).await;
     assert_eq!(code, Some(CloseCode::Unsupported));
-    let (mut socket, _) = connect(browser(&node, "", Some(&node.token))).await;
+    let (mut socket, _) = connect(browser(&node.edges.http, "", Some(&node.token))).await;
     let long = Message::binary(vec![0; 100_000]);
     socket.send(long).await.unwrap();
     let end = tokio::time::timeout(STEP_TIMEOUT, async {
