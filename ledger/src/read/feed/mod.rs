@@ -30,15 +30,21 @@ pub const BLOCKS_PER_STEP: u64 = 64;
 /// Notifications after which a step ends with the current block, so that it is as short when blocks
 /// are large.
 const NOTIFICATIONS_PER_STEP: usize = 1_024;
-/// Long reads of outside readers that run at once: steps of the feed and histories. Two leave most
-/// of a machine of four processors to consensus, and half of one of two.
-const LONG_READS_AT_ONCE: usize = 2;
+/// Most long reads of outside readers that run at once: steps of the feed and histories.
+const LONG_READS_MAX: usize = 2;
 /// Short reads of outside readers that run at once, each of one record or page. They may wait for
 /// the disk.
 const SHORT_READS_AT_ONCE: usize = 8;
 /// Blocks that a cursor may be above all that this node has seen: a node that is a little ahead may
 /// have given it.
 pub const AHEAD_MAX: u64 = 64;
+
+/// Long reads of outside readers that run at once: on half of the processors at most, so that the
+/// others are left to consensus and to short requests.
+pub fn long_reads_at_once() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    (processors / 2).clamp(1, LONG_READS_MAX)
+}
 
 /// A cursor that no node of this ledger can have given: it is of another ledger, or of one that was
 /// started again from its genesis.
@@ -77,7 +83,7 @@ impl Feed {
         Self {
             chain,
             blocking,
-            turns: Arc::new(ReadTurns::new(LONG_READS_AT_ONCE)),
+            turns: Arc::new(ReadTurns::new(long_reads_at_once())),
             short_turns: ReadTurns::new(SHORT_READS_AT_ONCE),
         }
     }

@@ -182,6 +182,12 @@ fn nothing() -> NotificationFilter {
     Arc::new(|_| false)
 }
 
+async fn all_turns(test: &TestChain) -> tokio::sync::OwnedSemaphorePermit {
+    let all = long_reads_at_once() as u32;
+    let reads = test.feed.turns.reads().clone();
+    reads.acquire_many_owned(all).await.unwrap()
+}
+
 async fn read_to(feed: &mut Subscription, height: u64) {
     while feed.cursor().height < height {
         let step = tokio::time::timeout(TIMEOUT, feed.next()).await.unwrap();
@@ -231,7 +237,7 @@ async fn the_chain_is_not_read_on_the_async_threads() {
 #[tokio::test]
 async fn outside_readers_wait_for_permits_and_the_node_itself_does_not() {
     let test = TestChain::new(Blocking::Inline, 10);
-    let all = test.feed.turns.reads().clone().acquire_many_owned(2).await;
+    let all = all_turns(&test).await;
     let mut outside = test.follow(Cursor::end_of(0), everything());
     let mut waiting = Box::pin(outside.next());
     let mut internal = test.feed.subscribe(Some(Cursor::end_of(0)));
@@ -247,7 +253,7 @@ async fn outside_readers_wait_for_permits_and_the_node_itself_does_not() {
 #[tokio::test]
 async fn other_long_reads_of_outside_readers_need_the_same_permits() {
     let test = TestChain::new(Blocking::Inline, 0);
-    let all = test.feed.turns.reads().clone().acquire_many_owned(2).await;
+    let all = all_turns(&test).await;
     let mut waiting = Box::pin(test.feed.read_in_turn(None, || 7));
     assert!((&mut waiting).now_or_never().is_none());
     drop(all);
@@ -257,7 +263,8 @@ async fn other_long_reads_of_outside_readers_need_the_same_permits() {
     let during = test
         .feed
         .read_in_turn(None, move || read.available_permits());
-    assert_eq!((during.await, free()), (1, 2));
+    let all = long_reads_at_once();
+    assert_eq!((during.await, free()), (all - 1, all));
 }
 
 #[tokio::test]
@@ -494,7 +501,7 @@ async fn the_index_is_made_when_it_is_missing() {
 async fn accounts_read_alternately() {
     const HEIGHT: u64 = 10 * BLOCKS_PER_STEP;
     let test = Arc::new(TestChain::new(Blocking::Threads, HEIGHT));
-    let all = test.feed.turns.reads().clone().acquire_many_owned(2).await;
+    let all = all_turns(&test).await;
     let steps = Arc::new(AtomicUsize::new(0));
     let many = (0..100).map(|_| {
         let (test, steps) = (test.clone(), steps.clone());
