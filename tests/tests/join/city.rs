@@ -130,6 +130,7 @@ impl City {
             heartbeat_ms: 1_000,
             clock_offset_max_ms: 30_000,
             disk: DiskConfig {
+            http: Default::default(),
                 snapshot_every_batches: SNAPSHOT_EVERY_BATCHES,
                 image_bytes_per_s: IMAGE_BYTES_PER_S,
                 ..DiskConfig::default()
