@@ -127,10 +127,10 @@ impl City {
             mqtts_listen: None,
             mqtt_connect_s: 30,
             read_needs_token: true,
+            http: Default::default(),
             heartbeat_ms: 1_000,
             clock_offset_max_ms: 30_000,
             disk: DiskConfig {
-            http: Default::default(),
                 snapshot_every_batches: SNAPSHOT_EVERY_BATCHES,
                 image_bytes_per_s: IMAGE_BYTES_PER_S,
                 ..DiskConfig::default()
