@@ -197,6 +197,8 @@ fn config(
         clock_offset_max_ms: 30_000,
         disk: disk.clone(),
         http: Default::default(),
+        quotas: Default::default(),
+        mqtt: Default::default(),
     }
 }
 

@@ -149,6 +149,8 @@ impl Devnet {
             clock_offset_max_ms: 30_000,
             disk: Default::default(),
             http: Default::default(),
+            quotas: Default::default(),
+            mqtt: Default::default(),
         };
         self.node_process(&name, config)
     }

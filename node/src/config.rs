@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lamplighter_api::{HttpSettings, SettingsError};
+use lamplighter_api::{HttpSettings, MqttSettings, QuotaSettings, SettingsError};
 use lamplighter_types::Genesis;
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +54,12 @@ pub struct NodeConfig {
     /// The settings of the HTTP interface.
     #[serde(default)]
     pub http: HttpSettings,
+    /// The quotas of each account.
+    #[serde(default)]
+    pub quotas: QuotaSettings,
+    /// The times of MQTT.
+    #[serde(default)]
+    pub mqtt: MqttSettings,
 }
 
 fn yes() -> bool {
@@ -92,7 +98,7 @@ pub enum ConfigError {
     #[error("mqtt_connect_s must be between 1 and 300")]
     MqttConnect,
     #[error("a setting is not usable")]
-    Http(#[from] SettingsError),
+    Edge(#[from] SettingsError),
 }
 
 impl NodeConfig {
@@ -116,6 +122,8 @@ impl NodeConfig {
             return Err(ConfigError::MqttConnect);
         }
         config.http.check()?;
+        config.quotas.check()?;
+        config.mqtt.check()?;
         let base = path.parent().unwrap_or(Path::new("."));
         for file in [&mut config.genesis, &mut config.key, &mut config.data_dir] {
             *file = base.join(&*file);

@@ -98,6 +98,8 @@ fn set_up(dir: &Path, blocks: u64) -> (Genesis, Vec<NodeConfig>) {
             clock_offset_max_ms: 30_000,
             disk: Default::default(),
             http: Default::default(),
+            quotas: Default::default(),
+            mqtt: Default::default(),
         });
     }
     let genesis = Genesis {

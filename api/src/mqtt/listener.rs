@@ -20,7 +20,7 @@ use super::Shared;
 use super::codec;
 use super::connection::Connection;
 use super::connection::handshake::{self, ConnectInfo, ConnectRefused};
-use super::limits::{BACKLOG, CLOSE_TIME, CONNECT_TIME_BUSY, SEND_BUFFER_BYTES, TAKEOVER_TIME};
+use super::limits::{BACKLOG, CLOSE_TIME, SEND_BUFFER_BYTES, TAKEOVER_TIME};
 
 /// Pause after a failure to accept: the system has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -89,7 +89,7 @@ fn start(shared: &Arc<Shared>, stream: TcpStream, tls: Option<TlsAcceptor>) {
 fn connect_time(shared: &Shared) -> Duration {
     let most = shared.config.connect_time;
     if shared.pending.available_permits() < shared.config.pending_max / 2 {
-        most.min(CONNECT_TIME_BUSY)
+        most.min(shared.config.busy_connect_time)
     } else {
         most
     }

@@ -87,9 +87,18 @@ pub struct MqttConfig {
     pub listen: Vec<Listen>,
     /// The node's certificate and key; needed where `listen` has TLS.
     pub identity: Option<tls::Identity>,
-    /// From TCP connection to complete CONNECT; no longer than [`limits::CONNECT_TIME_BUSY`] while
-    /// many connections are in between.
+    /// From TCP connection to complete CONNECT; no longer than `busy_connect_time` while many
+    /// connections are in between.
     pub connect_time: Duration,
+    pub busy_connect_time: Duration,
+    /// From the first byte of a packet to its last.
+    pub packet_time: Duration,
+    /// Keepalive in seconds of a client that asks for none.
+    pub keepalive_default: u16,
+    /// Longest keepalive in seconds of an MQTT 5 client.
+    pub keepalive_max: u16,
+    /// Filters of one session.
+    pub subscriptions_max: usize,
     /// A client takes what it is sent within this time, or is cut.
     pub write_time: Duration,
     /// Longest life of a session without a connection.
@@ -110,6 +119,11 @@ impl Default for MqttConfig {
             listen: Vec::new(),
             identity: None,
             connect_time: limits::CONNECT_TIME,
+            busy_connect_time: limits::CONNECT_TIME_BUSY,
+            packet_time: limits::PACKET_TIME,
+            keepalive_default: limits::KEEPALIVE_DEFAULT,
+            keepalive_max: limits::KEEPALIVE_MAX,
+            subscriptions_max: limits::FILTERS_MAX,
             write_time: limits::WRITE_TIME,
             session_time: limits::SESSION_TIME,
             connections_max: limits::CONNECTIONS_MAX,
@@ -170,6 +184,7 @@ impl Shared {
         let rates = Rates {
             packets: config.packets_per_second,
             bytes: config.bytes_per_second,
+            subscriptions: config.subscriptions_max,
         };
         let sessions = Arc::new(SessionRegistry::new(rates, Arc::clone(&counters)));
         let tasks = TaskTracker::new();

@@ -11,6 +11,7 @@ mod history;
 mod messages;
 mod node;
 mod proxy;
+mod quotas;
 mod read;
 mod relay;
 mod scenario;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lamplighter_api::{EdgeAddresses, EdgeConfig, HttpSettings, serve};
+use lamplighter_api::{EdgeAddresses, EdgeConfig, HttpSettings, QuotaSettings, serve};
 use lamplighter_consensus::{Consensus, RaftLane, Transport, TransportError};
 use lamplighter_ledger::{
     Clock, Handle, Identity, Ledger, LedgerConfig, PeerAnswer, PeerError, PeerGossip, PeerRequest,
@@ -177,6 +177,13 @@ impl Answer {
     }
 }
 
+/// Settings of the edge of a node.
+#[derive(Default)]
+pub struct Settings {
+    pub http: HttpSettings,
+    pub quotas: QuotaSettings,
+}
+
 impl Node {
     /// The proof with which `secret` is registered for an account.
     pub fn proof(&self, secret: &SecretKey, account: &Id) -> Signature {
@@ -189,8 +196,17 @@ impl Node {
 
     /// Starts a node with these settings of its HTTP interface.
     pub async fn start_with_http(http: HttpSettings) -> Self {
+        let settings = Settings {
+            http,
+            ..Settings::default()
+        };
+        Self::start_with_settings(settings).await
+    }
+
+    /// Starts a node with these settings of its edge.
+    pub async fn start_with_settings(settings: Settings) -> Self {
         let (config, clock) = (LedgerConfig::new(1), Arc::new(SystemClock));
-        let mut node = Self::begin_with(config, genesis(), clock, http).await;
+        let mut node = Self::begin_with(config, genesis(), clock, settings).await;
         node.handle.wait_certified(1, STEP_TIMEOUT).await.unwrap();
         node.token = node.login(&id("admin"), &admin()).await;
         node
@@ -230,14 +246,14 @@ impl Node {
     }
 
     async fn begin(config: LedgerConfig, genesis: Genesis, clock: Arc<dyn Clock>) -> Self {
-        Self::begin_with(config, genesis, clock, HttpSettings::default()).await
+        Self::begin_with(config, genesis, clock, Settings::default()).await
     }
 
     async fn begin_with(
         mut config: LedgerConfig,
         genesis: Genesis,
         clock: Arc<dyn Clock>,
-        http: HttpSettings,
+        edge_settings: Settings,
     ) -> Self {
         let dir = TempDir::new().unwrap();
         let (kv, wire) = (Arc::new(MemoryKv::new()), Arc::new(Alone::default()));
@@ -279,7 +295,9 @@ impl Node {
             mqtts_listen: None,
             mqtt_connect_time: Duration::from_secs(30),
             read_needs_token: true,
-            http,
+            http: edge_settings.http,
+            quotas: edge_settings.quotas,
+            mqtt: Default::default(),
         };
         let edges = serve(edge, handle.clone(), Vec::new(), &tasks, &stop)
             .await

@@ -382,3 +382,51 @@ async fn plain_tcp_is_for_loopback_only() {
     })
     .unwrap();
 }
+
+/// A large transaction on a slow field link takes longer than the keepalive.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_packet_that_is_under_way_keeps_the_connection_alive() {
+    let world = world().await;
+    let mut connect = ConnectPacket::new(true, "gw-1");
+    connect.keepalive = 1;
+    let mut raw = Raw::connect(world.plain, connect).await;
+    let packet = publish(true, TX.as_bytes(), 1, 7, &world.tx("gw-1"));
+    let pieces = packet.chunks(packet.len().div_ceil(8));
+    for piece in pieces {
+        // Eight times half a second are more than one and a half seconds.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        raw.send(piece).await;
+    }
+    raw.expect(PUBACK).await;
+}
+
+/// Nor is it alive for ever, byte by byte.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_packet_has_to_be_whole_in_time() {
+    let world = world_with(|config| config.packet_time = Duration::from_secs(1)).await;
+    let mut raw = Raw::connect(world.plain, ConnectPacket::new(true, "gw-1")).await;
+    let packet = publish(true, TX.as_bytes(), 1, 7, &world.tx("gw-1"));
+    raw.send(&packet[..10]).await;
+    let begin = Instant::now();
+    assert_eq!(raw.expect_closed().await, Some(0x8d));
+    assert!(begin.elapsed() < Duration::from_secs(20));
+    world
+        .until_count("keepalive_timeouts", |count| count == 1)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_and_keepalive_are_those_of_the_configuration() {
+    let world = world_with(|config| {
+        config.subscriptions_max = 2;
+        config.keepalive_max = 30;
+    })
+    .await;
+    let mut connect = ConnectPacket::new(true, "root");
+    connect.keepalive = 100;
+    let mut raw = Raw::connect(world.plain, connect).await;
+    for (district, code) in [("north", 1), ("south", 1), ("east", 0x97)] {
+        let filter = format!("lamplighter/1/notify/+/{district}/+");
+        assert_eq!(raw.subscribe(&filter, 1).await, code, "{district}");
+    }
+}
