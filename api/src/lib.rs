@@ -124,6 +124,7 @@ fn serve_mqtt(
         identity,
         connect_time: config.mqtt_connect_time,
         busy_connect_time: Duration::from_secs(config.mqtt.busy_connect_s),
+        pending_per_address: config.mqtt.pending_per_address as usize,
         write_time: Duration::from_secs(config.mqtt.write_s),
         packet_time: Duration::from_secs(config.mqtt.packet_s),
         keepalive_default: config.mqtt.keepalive_default_s,

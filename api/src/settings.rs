@@ -84,6 +84,8 @@ pub struct MqttSettings {
     /// Longest time for TLS and CONNECT, in seconds, while more than half of the places before the
     /// CONNECT are taken.
     pub busy_connect_s: u64,
+    /// Connections of one address that have not sent their CONNECT, of 4,096 in all.
+    pub pending_per_address: u32,
     /// Seconds in which a client must take 64 KiB that it is sent.
     pub write_s: u64,
     /// Seconds in which one packet must arrive; until then it keeps the connection alive.
@@ -98,6 +100,7 @@ impl Default for MqttSettings {
     fn default() -> Self {
         Self {
             busy_connect_s: 10,
+            pending_per_address: 2_048,
             write_s: 60,
             packet_s: 300,
             keepalive_default_s: 60,
@@ -199,6 +202,8 @@ impl MqttSettings {
     /// A value that is out of range.
     pub fn check(&self) -> Result<(), SettingsError> {
         in_range("mqtt.busy_connect_s", self.busy_connect_s, 1, 300)?;
+        let pending = u64::from(self.pending_per_address);
+        in_range("mqtt.pending_per_address", pending, 1, 4_096)?;
         in_range("mqtt.write_s", self.write_s, 1, 600)?;
         in_range("mqtt.packet_s", self.packet_s, 1, 3_600)?;
         let keepalive = u64::from(self.keepalive_default_s);

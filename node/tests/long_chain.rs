@@ -331,7 +331,7 @@ async fn leader_of(nodes: &[Node]) -> (u64, u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readers_of_a_long_chain_hurt_nobody() {
+async fn readers_of_a_long_chain_slow_no_others_down() {
     let blocks = setting("LONG_CHAIN_BLOCKS", BLOCKS);
     let dir = TempDir::new().unwrap();
     let (genesis, configs) = set_up(dir.path(), blocks);

@@ -37,7 +37,7 @@ async fn one_that_reads_a_byte_now_and_then_is_cut() {
 
 /// A slow field link that carries a kilobyte a second.
 #[tokio::test(start_paused = true)]
-async fn a_slow_reader_that_goes_on_gets_everything() {
+async fn a_slow_reader_gets_everything() {
     let (stream, mut other) = duplex(1_024);
     let mut stream = WriteDeadline::new(stream, WRITE_TIME);
     const SIZE: usize = 8 * BYTES_PER_WRITE_TIME;

@@ -2,8 +2,8 @@
 //! streams. Nobody who floods takes the node's time from others.
 //!
 //! A request beyond its rate is answered with 429 after a pause: a client that sends one after the
-//! other is slowed down, and costs no more than its connection. Bytes beyond their rate are delayed,
-//! not refused.
+//! other is slowed down, and costs no more than its connection. Bytes beyond their rate are
+//! delayed, not refused.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -16,8 +16,8 @@ pub const PACKET_TIME: Duration = Duration::from_secs(300);
 /// Bytes that the kernel keeps for a client that does not read, of which Linux makes twice as many:
 /// left to itself it takes megabytes, and the write time would not begin to run.
 pub const SEND_BUFFER_BYTES: u32 = 64 * 1024;
-/// A client has this long to take `WRITE_BYTES`, unless configured: 1 KB a second. One that does not
-/// read is cut, so that its memory is freed.
+/// A client has this long to take `WRITE_BYTES`, unless configured: 1 KB a second. One that does
+/// not read is cut, so that its memory is freed.
 pub const WRITE_TIME: Duration = Duration::from_secs(60);
 /// Most bytes that are encoded before they are written, so that a slow reader holds little memory.
 pub const WRITE_BYTES: usize = 64 * 1024;
@@ -25,10 +25,11 @@ pub const WRITE_BYTES: usize = 64 * 1024;
 pub const CLOSE_TIME: Duration = Duration::from_millis(250);
 /// A new connection waits this long until the old one of the same account has ended.
 pub const TAKEOVER_TIME: Duration = Duration::from_secs(5);
-/// Keepalive of a client that asks for none, unless configured, so that half-open connections do not pile up.
+/// Keepalive of a client that asks for none, unless configured, so that half-open connections do
+/// not pile up.
 pub const KEEPALIVE_DEFAULT: u16 = 60;
-/// Longest keepalive of an MQTT 5 client, unless configured, which learns it from CONNACK; that of 3.1.1 has no place
-/// for it.
+/// Longest keepalive of an MQTT 5 client, unless configured, which learns it from CONNACK; that of
+/// 3.1.1 has no place for it.
 pub const KEEPALIVE_MAX: u16 = 600;
 /// A session without a connection is kept this long; after that the ledger is asked again.
 pub const SESSION_TIME: Duration = Duration::from_secs(3600);
@@ -37,6 +38,8 @@ pub const SWEEP_TIME: Duration = Duration::from_secs(30);
 
 /// Connections that have not yet proven who they are. They hold at most `CONNECT_BYTES` each.
 pub const PENDING_MAX: usize = 4096;
+/// Connections of one address among them, unless configured: half, as a fleet may be behind one.
+pub const PENDING_PER_ADDRESS: usize = 2_048;
 /// Connections of known accounts; 5,000 fit in 300 MB.
 pub const CONNECTIONS_MAX: usize = 10_000;
 /// Queue of the kernel for connections that were not yet accepted, for a whole fleet coming back.

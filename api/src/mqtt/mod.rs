@@ -59,6 +59,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::address_shares::AddressShares;
 use crate::token::Tokens;
 use accounts::Accounts;
 use push::notifications::NotificationHub;
@@ -107,6 +108,8 @@ pub struct MqttConfig {
     pub connections_max: usize,
     /// Connections before their CONNECT.
     pub pending_max: usize,
+    /// Those of one address.
+    pub pending_per_address: usize,
     /// Packets a second of one account.
     pub packets_per_second: u32,
     /// Bytes a second of one account.
@@ -128,6 +131,7 @@ impl Default for MqttConfig {
             session_time: limits::SESSION_TIME,
             connections_max: limits::CONNECTIONS_MAX,
             pending_max: limits::PENDING_MAX,
+            pending_per_address: limits::PENDING_PER_ADDRESS,
             packets_per_second: limits::PACKETS_PER_SECOND,
             bytes_per_second: limits::BYTES_PER_SECOND,
         }
@@ -172,6 +176,8 @@ pub(crate) struct Shared {
     counters: Arc<Counters>,
     /// Connections before their CONNECT.
     pending: Arc<Semaphore>,
+    /// The share of each address in them.
+    pending_shares: AddressShares,
     /// Connections of known accounts.
     places: Arc<Semaphore>,
     stop: CancellationToken,
@@ -201,6 +207,7 @@ impl Shared {
             sessions,
             receipts: Arc::new(Semaphore::new(limits::RECEIPTS_MAX)),
             pending: Arc::new(Semaphore::new(config.pending_max)),
+            pending_shares: AddressShares::new(config.pending_per_address),
             places: Arc::new(Semaphore::new(config.connections_max)),
             counters,
             stop,

@@ -152,10 +152,9 @@ async fn an_address_has_a_share_of_the_connections() {
             let request = b"GET /v1/status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
             let mut answer = String::new();
             let sent = stream.write_all(request).await;
-            if sent.is_ok() && stream.read_to_string(&mut answer).await.is_ok() {
-                if answer.starts_with("HTTP/1.1 200") {
-                    break;
-                }
+            let read = stream.read_to_string(&mut answer).await;
+            if sent.is_ok() && read.is_ok() && answer.starts_with("HTTP/1.1 200") {
+                break;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -167,7 +166,7 @@ async fn an_address_has_a_share_of_the_connections() {
 /// The node writes a large answer, and nothing takes it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_does_not_read_an_artifact_is_cut() {
-    const SIZE: usize = 8 << 20;
+    const SIZE: usize = 4 << 20;
     let http = HttpSettings {
         write_timeout_s: 1,
         ..HttpSettings::default()
@@ -210,9 +209,9 @@ async fn bytes_beyond_the_rate_are_delayed_and_complete() {
     let whole = node.request(Method::GET, &format!("/v1/artifacts/{digest}"));
     let whole = whole.send().await.unwrap().bytes().await.unwrap();
     assert_eq!(whole, bytes);
-    // Two of the four come at once.
+    // Two of the four come at once, and the last waits for the third.
     let took = begin.elapsed();
-    assert!(took >= Duration::from_millis(1_500), "{took:?}");
+    assert!(took >= Duration::from_millis(900), "{took:?}");
     node.stop().await;
 }
 
@@ -231,7 +230,7 @@ async fn p99(node: &Node, token: &str) -> Duration {
 
 /// An account sends what it can over many connections.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_account_that_floods_hurts_nobody() {
+async fn an_account_that_floods_does_not_slow_others_down() {
     let node = Arc::new(Node::start().await);
     let anna = other_account(&node).await;
     let mut figures = Vec::new();

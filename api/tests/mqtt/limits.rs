@@ -227,8 +227,8 @@ async fn a_gateway_that_does_not_fetch_its_receipts_is_held_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn silence_ends_a_connection_and_only_whole_packets_count() {
-    let world = world().await;
+async fn silence_ends_a_connection_and_a_packet_without_an_end_too() {
+    let world = world_with(|config| config.packet_time = Duration::from_millis(2500)).await;
     let start = Instant::now();
     let mut quiet = Raw::connect(
         world.plain,
@@ -428,5 +428,28 @@ async fn filters_and_keepalive_are_those_of_the_configuration() {
     for (district, code) in [("north", 1), ("south", 1), ("east", 0x97)] {
         let filter = format!("lamplighter/1/notify/+/{district}/+");
         assert_eq!(raw.subscribe(&filter, 1).await, code, "{district}");
+    }
+}
+
+/// One address can't take all the places from others.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_has_a_share_of_the_places_before_connect() {
+    let world = world_with(|config| config.pending_per_address = 3).await;
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        silent.push(TcpStream::connect(world.plain).await.unwrap());
+    }
+    world.until_count("accepted", |count| count == 3).await;
+    let mut fourth = Raw::open(world.plain, true).await;
+    assert_eq!(fourth.expect_closed().await, None);
+    assert_eq!(world.count("refused_full"), 1);
+    // Those that have connected do not count.
+    drop(silent);
+    world
+        .until_count("refused_connect", |count| count == 3)
+        .await;
+    for name in ["gw-1", "gw-2", "ann", "root"] {
+        let mut raw = Raw::connect(world.plain, ConnectPacket::new(true, name)).await;
+        raw.ping().await;
     }
 }

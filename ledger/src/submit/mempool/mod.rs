@@ -255,7 +255,8 @@ impl Mempool {
         )
     }
 
-    /// The queued transactions that are next, within both limits; they count as forwarded to the leader.
+    /// The queued transactions that are next, within both limits; they count as forwarded to the
+    /// leader.
     pub fn dequeue_to_forward(
         &self,
         bytes_max: usize,
