@@ -109,7 +109,9 @@ impl Client {
 
     /// The highest sequence number of the key at one node, if it answers.
     async fn sequence_at(&self, index: usize, key: &PublicKey, until: Instant) -> Option<u64> {
-        let answer = self.attempt(index, &key_call(key), Patience::until(until)).await;
+        let answer = self
+            .attempt(index, &key_call(key), Patience::until(until))
+            .await;
         match answer.map(|answer| answer.json::<KeyInfo>()) {
             Ok(info) => Some(info.ok()?.highest_sequence),
             Err((error, _)) => error.is_not_found().then_some(0),

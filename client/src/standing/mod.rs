@@ -82,7 +82,9 @@ impl Standings {
     pub fn in_turn(&self) -> Vec<usize> {
         let (state, now) = (self.lock(), Instant::now());
         let count = state.nodes.len();
-        let mut turns: Vec<_> = (0..count).map(|step| (state.first + step) % count).collect();
+        let mut turns: Vec<_> = (0..count)
+            .map(|step| (state.first + step) % count)
+            .collect();
         turns.sort_by_key(|index| state.nodes[*index].fault_at(now));
         turns
     }
@@ -96,7 +98,10 @@ impl Standings {
     pub fn served(&self, index: usize) {
         let mut state = self.lock();
         let standing = &mut state.nodes[index];
-        if standing.fault.is_none_or(|(fault, _)| fault == Fault::Unserved) {
+        if standing
+            .fault
+            .is_none_or(|(fault, _)| fault == Fault::Unserved)
+        {
             *standing = Standing::default();
             state.first = index;
         }
@@ -115,9 +120,8 @@ impl Standings {
     /// Takes up the height that a node says it has. A node can only harm itself with it.
     pub fn at_height(&self, index: usize, height: u64) {
         let proven = self.lock().proven;
-        let is_behind = proven.is_some_and(|(proven, since)| {
-            height < proven && since.elapsed() >= BEHIND_AFTER
-        });
+        let is_behind = proven
+            .is_some_and(|(proven, since)| height < proven && since.elapsed() >= BEHIND_AFTER);
         if is_behind {
             self.failed(index, Fault::Unserved);
         }

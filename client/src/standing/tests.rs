@@ -18,7 +18,7 @@ async fn a_node_that_fails_is_called_last_until_it_may_be_repaired() {
         nodes.failed(1, Fault::Unserved);
     }
     tokio::time::advance(UNSERVED_MAX - Duration::from_secs(1)).await;
-    assert_eq!(nodes.in_turn()[1], 2, "{:?}", nodes.in_turn());
+    assert_eq!(nodes.in_turn(), [2, 0, 1]);
     tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(nodes.in_turn(), [1, 2, 0]);
 }
@@ -50,5 +50,9 @@ async fn a_node_without_a_block_that_was_proven_long_ago_is_behind() {
     nodes.at_height(0, 6);
     assert_eq!(nodes.in_turn(), [1, 0]);
     nodes.at_height(1, u64::MAX);
-    assert_eq!(nodes.in_turn(), [1, 0], "what a node claims helps it nothing");
+    assert_eq!(
+        nodes.in_turn(),
+        [1, 0],
+        "what a node claims helps it nothing"
+    );
 }

@@ -28,7 +28,9 @@ pub(super) const HEAD_LAG_MAX: Duration = Duration::from_secs(10);
 pub(super) enum ProgressStep {
     Stay,
     /// Ask the other nodes for a head that was made after this Unix time in ms.
-    AskOthers { newer_than_ms: u64 },
+    AskOthers {
+        newer_than_ms: u64,
+    },
     /// Connect to the next node.
     Leave(&'static str),
 }

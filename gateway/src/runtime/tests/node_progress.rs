@@ -43,14 +43,21 @@ fn refusals_are_no_progress_and_an_idle_gateway_waits_for_nothing() {
     progress.connected(start);
     // Each transaction is refused and signed again.
     for second in 0..8 {
-        assert_eq!(progress.tick(second % 2 == 0, at(second)), ProgressStep::Stay);
+        assert_eq!(
+            progress.tick(second % 2 == 0, at(second)),
+            ProgressStep::Stay
+        );
     }
     assert!(is_left(progress.tick(true, at(8))));
     progress.connected(at(10));
     assert_eq!(progress.tick(true, at(10)), ProgressStep::Stay);
     progress.head(1_000, at(20));
     assert_eq!(progress.tick(false, at(30)), ProgressStep::Stay);
-    assert_eq!(progress.tick(true, at(31)), ProgressStep::Stay, "begins anew");
+    assert_eq!(
+        progress.tick(true, at(31)),
+        ProgressStep::Stay,
+        "begins anew"
+    );
 }
 
 #[test]
@@ -60,7 +67,12 @@ fn a_node_is_left_when_another_has_heads_and_it_has_none() {
     assert_eq!(progress.tick(false, start), ProgressStep::Stay);
     let step = progress.tick(false, start + HEAD_PATIENCE);
     let lag_ms = HEAD_LAG_MAX.as_millis() as u64;
-    assert_eq!(step, ProgressStep::AskOthers { newer_than_ms: lag_ms });
+    assert_eq!(
+        step,
+        ProgressStep::AskOthers {
+            newer_than_ms: lag_ms
+        }
+    );
     let again = progress.tick(false, start + HEAD_PATIENCE + SECOND);
     assert_eq!(again, ProgressStep::Stay, "asked once");
     // Its head comes while the others are asked.
