@@ -182,7 +182,7 @@ impl<'a> Submission<'a> {
         if self.wait != Wait::Certified || self.client.trust_anchor().is_err() {
             return Ok(submitted);
         }
-        let (receipt, proven) = self.client.proven_receipt(&self.hash).await?;
+        let (receipt, proven) = Box::pin(self.client.proven_receipt(&self.hash)).await?;
         let is_same = submitted.receipt.as_ref() == Some(&receipt);
         Ok(Submitted {
             height: Some(proven.height),

@@ -150,7 +150,8 @@ impl Client {
             let before = anchor.current().height;
             let call = Call::get(format!("/v1/proofs/validators?trusted={before}"));
             let check = async |answer: NodeResponse| verify_path(anchor.clone(), answer).await;
-            let (reached, more) = self.call_checked(call.doubting_refusals(), check).await?;
+            let call = call.doubting_refusals();
+            let (reached, more) = Box::pin(self.call_checked(call, check)).await?;
             if !more || reached.height <= before {
                 return Ok(reached);
             }
