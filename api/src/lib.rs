@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::http::App;
 use crate::listen::listen;
-use crate::mqtt::{Edge, Listen};
+use crate::mqtt::{Edge, EdgeMetrics, Listen};
 pub use crate::token::Tokens;
 
 /// Settings of the edge.
@@ -67,7 +67,7 @@ pub enum ServeError {
 pub async fn serve(
     config: EdgeConfig,
     handle: Handle,
-    collectors: Vec<Box<dyn Collector>>,
+    mut collectors: Vec<Box<dyn Collector>>,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<EdgeAddresses, ServeError> {
@@ -79,14 +79,15 @@ pub async fn serve(
         stop.clone(),
     );
     let http = listen(config.http_listen, http::router(app), tasks, stop).await?;
+    let (mqtt, metrics) = serve_mqtt(&config, handle.clone(), tokens, tasks, stop)?;
+    collectors.push(Box::new(metrics));
     let admin = listen(
         config.admin_listen,
-        admin::router(handle.clone(), collectors),
+        admin::router(handle, collectors),
         tasks,
         stop,
     )
     .await?;
-    let mqtt = serve_mqtt(&config, handle, tokens, tasks, stop)?;
     Ok(EdgeAddresses { http, admin, mqtt })
 }
 
@@ -96,7 +97,7 @@ fn serve_mqtt(
     tokens: Tokens,
     tasks: &TaskTracker,
     stop: &CancellationToken,
-) -> Result<Vec<SocketAddr>, ServeError> {
+) -> Result<(Vec<SocketAddr>, EdgeMetrics), ServeError> {
     let plain = Listen {
         address: config.mqtt_listen,
         tls: false,
@@ -115,11 +116,11 @@ fn serve_mqtt(
         ..mqtt::MqttConfig::default()
     };
     let edge = Edge::start(settings, handle, tokens)?;
-    let addresses = edge.addresses().to_vec();
+    let (addresses, metrics) = (edge.addresses().to_vec(), EdgeMetrics(edge.counters()));
     let stop = stop.clone();
     tasks.spawn(async move {
         stop.cancelled().await;
         edge.stop().await;
     });
-    Ok(addresses)
+    Ok((addresses, metrics))
 }
