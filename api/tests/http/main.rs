@@ -14,5 +14,6 @@ mod read;
 mod relay;
 mod scenario;
 mod schemas;
+mod schemathesis;
 mod submit;
 mod tokens;
