@@ -1,6 +1,6 @@
-//! A stranger that knows a node by its description alone: schemathesis tries every operation with what
-//! the description permits and with what it excludes, and finds no status, media type, header or body
-//! that is not described, nothing valid that is refused, and nothing else that is accepted.
+//! A stranger that knows a node by its description alone: schemathesis tries every operation with
+//! what the description permits and with what it excludes, and finds no status, media type, header
+//! or body that is not described, nothing valid that is refused, and nothing else that is accepted.
 //!
 //! Its requests are the same in each run. `schemathesis.toml` says what it can't know.
 

@@ -1,4 +1,5 @@
-//! `docs/examples/gateway.py`, a gateway that was written after the documents alone, at a real node.
+//! `docs/examples/gateway.py`, a gateway that was written after the documents alone, with a real
+//! node.
 
 use std::fs::File;
 use std::process::Stdio;
@@ -78,8 +79,8 @@ async fn a_gateway_after_the_documents_alone_brings_devices_to_confirmed() {
         let image = std::fs::read(city.dir.path().join("images").join(name)).unwrap();
         assert!(image == city.image, "{name} has other bytes");
         let events = client.device_events(&id(name), None).await.unwrap().value;
-        let told: Vec<_> = events.items.iter().map(|e| &e.record.event).collect();
-        assert_eq!((told.len(), &*told[0].data), (1, "fw-2"), "{printed}");
+        let sent: Vec<_> = events.items.iter().map(|e| &e.record.event).collect();
+        assert_eq!((sent.len(), &*sent[0].data), (1, "fw-2"), "{printed}");
         for step in ["offered", "installing", "confirmed", "event"] {
             let line = format!("proven: {name} {step} in block");
             assert!(printed.contains(&line), "no {line:?} in {printed}");

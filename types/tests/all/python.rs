@@ -1,5 +1,5 @@
-//! `docs/examples/gateway.py` was written after the documents alone: it takes the proofs of a chain whose
-//! validators change, and none in which one value is another one.
+//! `docs/examples/proofs.py` was written after the documents alone: it takes the proofs of a chain
+//! whose validators change, and none in which one value is another one.
 
 use std::io::Write;
 use std::path::Path;
@@ -48,7 +48,7 @@ fn forged(chain: &TestChain) -> Vec<ProofBundle> {
     change.in_force = validators(&strangers);
     sign(&mut change.certified, &strangers, true);
     all.push(forged);
-    // A change that is left out may be passed over only if enough of the trusted ones signed the next.
+    // A change may be left out only if enough of the trusted ones signed the next one.
     let mut forged = bundle.clone();
     forged.set_changes.remove(1);
     all.push(forged);
@@ -76,7 +76,7 @@ fn a_program_after_the_documents_takes_these_proofs_and_no_others() {
     let input = json!({ "genesis": chain.genesis, "bundles": bundles, "forged": forged });
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut program = Command::new(root.join(".venv/bin/python"))
-        .arg(root.join("tests/gateway_proofs.py"))
+        .arg(root.join("tests/proofs.py"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -222,8 +222,8 @@ fn headers(status: &str) -> Vec<(&'static str, Value)> {
     }
 }
 
-/// Problems have a media type of their own, bytes no schema, and what a type describes in a stream is
-/// the data of one event.
+/// Problems have a media type of their own, bytes no schema, and what a type describes in a stream
+/// is the data of one event.
 fn content_of(content: &mut Value) {
     let kinds = content
         .as_object_mut()
@@ -244,8 +244,8 @@ fn content_of(content: &mut Value) {
     }
 }
 
-/// One event of a stream, as the standard of HTML names its fields. One without data, which a client
-/// does not see as an event, tells the cursor alone.
+/// One event of a stream, as the standard of HTML names its fields. One without data, which a
+/// client does not see as an event, has the cursor alone.
 fn server_sent_event(data: &Value) -> Value {
     json!({
         "type": "object",

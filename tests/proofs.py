@@ -1,4 +1,4 @@
-"""Proofs as docs/examples/gateway.py checks them: each true one holds, and none with a changed value does.
+"""Proofs as docs/examples/proofs.py checks them: each true one holds, and none with a changed value does.
 
 Standard input: {"genesis", "bundles": [..], "forged": [..]}, the bundles with records of the state and receipts, and
 some that prove nothing. Prints how many hold, and how many were refused.
@@ -11,19 +11,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "docs/examples"))
 
-import gateway  # noqa: E402
+import proofs  # noqa: E402
 
 
 def check(genesis, bundle):
     """As the gateway does for the proof of a receipt and for a record of work."""
-    gateway.require(bundle["version"] == gateway.FORMAT_VERSION, "a proof of another version")
-    trust = gateway.Trust(genesis, None)
+    proofs.require(bundle["version"] == proofs.FORMAT_VERSION, "a proof of another version")
+    trust = proofs.Trust(genesis, None)
     head = trust.head(bundle["head"], bundle["set_changes"])
     head = trust.ancestor(head, bundle.get("ancestor"))
     record = bundle["record"]
     if "state" in record:
-        return gateway.proven_state(head, record)
-    return gateway.proven_receipt(head, record)
+        return proofs.proven_state(head, record)
+    return proofs.proven_receipt(head, record)
 
 
 def leaves(value, path=()):
@@ -64,14 +64,14 @@ def main():
         for path in leaves(bundle):
             try:
                 check(genesis, changed(bundle, path))
-            except (gateway.NotProven, ValueError):
+            except (proofs.NotProven, ValueError):
                 refused += 1
             else:
                 sys.exit(f"a proof with another value at {path} holds: {json.dumps(bundle)}")
     for number, bundle in enumerate(given["forged"]):
         try:
             check(genesis, bundle)
-        except gateway.NotProven:
+        except proofs.NotProven:
             refused += 1
         else:
             sys.exit(f"the forged proof {number} holds")
@@ -79,7 +79,7 @@ def main():
     for bundle in given["bundles"]:
         try:
             check(other, bundle)
-        except gateway.NotProven:
+        except proofs.NotProven:
             refused += 1
         else:
             sys.exit("a proof of another chain holds")
