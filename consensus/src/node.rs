@@ -137,6 +137,7 @@ impl Consensus {
             last_contact: last_contact.clone(),
             throttle: throttle.clone(),
             elections: elections.clone(),
+            signed: Arc::default(),
         };
         let state_machine =
             OpenraftStateMachine::new(machine.clone(), log.clone(), snapshots.clone(), io);
