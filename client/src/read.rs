@@ -2,7 +2,8 @@
 
 use lamplighter_types::proof::CertifiedHeader;
 use lamplighter_types::wire::{
-    DeviceConfig, DeviceEvents, FullBlock, KeyInfo, Page, RecordResponse, Status, header,
+    DeviceConfig, DeviceEvents, FullBlock, KeyInfo, Page, ProposalStanding, RecordResponse, Status,
+    header,
 };
 use lamplighter_types::{
     Account, Alarm, Certificate, ConfigTarget, Deployment, DesiredConfig, Device, DeviceState,
@@ -201,6 +202,11 @@ impl Client {
     ) -> Result<Read<Deployment>, ClientError> {
         self.record(&format!("/v1/deployments/{rollout}/{device}"))
             .await
+    }
+
+    /// An open proposal, with what it still lacks.
+    pub async fn proposal(&self, proposal: &Id) -> Result<Read<ProposalStanding>, ClientError> {
+        self.get(&format!("/v1/proposals/{proposal}")).await
     }
 
     pub async fn alarms(&self, after: Option<&str>) -> Result<Read<Page<Alarm>>, ClientError> {

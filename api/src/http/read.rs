@@ -50,6 +50,17 @@ pub struct ReadQuery {
     pub trusted: u64,
 }
 
+/// Parameters of a read of what is computed from records, and can't be proven.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct ViewQuery {
+    /// Waits until this node has reached the height.
+    pub min_height: Option<u64>,
+    /// Asks the leader first: the answer shows everything that was acknowledged before the request.
+    #[serde(default)]
+    pub linearizable: bool,
+}
+
 /// Parameters of a read of many records.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]

@@ -16,9 +16,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use crate::cast::Cast;
 use crate::error::ChaosError;
 use crate::fleet;
-use crate::hostile::cast::Cast;
 use crate::network::{TestNetwork, address};
 
 /// Ports of each node; they are free, since each node has a separate address.
