@@ -4,6 +4,7 @@ mod admin;
 mod http;
 mod listen;
 pub mod mqtt;
+mod settings;
 mod token;
 
 use std::io;
@@ -20,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::http::App;
 use crate::listen::listen;
 use crate::mqtt::{Edge, Listen};
+pub use crate::settings::{HttpSettings, SettingsError};
 pub use crate::token::Tokens;
 
 /// Settings of the edge.
@@ -37,6 +39,7 @@ pub struct EdgeConfig {
     /// Longest time from the TCP connection to the complete CONNECT.
     pub mqtt_connect_time: Duration,
     pub read_needs_token: bool,
+    pub http: HttpSettings,
 }
 
 /// The addresses of the listeners, with the ports that the system chose.
@@ -76,6 +79,7 @@ pub async fn serve(
         handle.clone(),
         tokens.clone(),
         config.read_needs_token,
+        config.http.clone(),
         stop.clone(),
     );
     let http = listen(config.http_listen, http::router(app), tasks, stop).await?;

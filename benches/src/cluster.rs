@@ -196,6 +196,7 @@ fn config(
         heartbeat_ms: 60_000,
         clock_offset_max_ms: 30_000,
         disk: disk.clone(),
+        http: Default::default(),
     }
 }
 

@@ -5,7 +5,7 @@ use lamplighter_consensus::{Consensus, Metrics, ReadError};
 use lamplighter_state::{StateError, View, tables};
 use lamplighter_types::proof::{ProofBundle, SetPath};
 use lamplighter_types::{
-    Action, Block, Certificate, Genesis, Hash, Header, PublicKey, Receipt, SignedTransaction,
+    Action, Block, Certificate, Genesis, Hash, Header, Id, PublicKey, Receipt, SignedTransaction,
     ValidatorSet,
 };
 use tokio::sync::watch;
@@ -251,13 +251,25 @@ impl Handle {
         self.0.feed.follow(after, filter, peer_height)
     }
 
-    /// Does a long read of the store for an outside reader, off the async threads. All such reads
-    /// and the readers that [`follow`](Self::follow) together take a bounded share of the machine.
+    /// Does a long read of the store for an account, or for an outside reader without one, off the
+    /// async threads. All such reads and the readers that [`follow`](Self::follow) together take a
+    /// bounded share of the machine, and accounts take turns.
     pub async fn read_in_turn<T: Send + 'static>(
         &self,
+        account: Option<&Id>,
         read: impl FnOnce() -> T + Send + 'static,
     ) -> T {
-        self.0.feed.read_in_turn(read).await
+        self.0.feed.read_in_turn(account, read).await
+    }
+
+    /// Does a short read, of one record or page, as [`read_in_turn`](Self::read_in_turn) does long
+    /// ones, and apart from them.
+    pub async fn read_page<T: Send + 'static>(
+        &self,
+        account: Option<&Id>,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        self.0.feed.read_page(account, read).await
     }
 
     /// A proof of one record under a certificate, made when the record is certified, for a verifier
@@ -278,7 +290,7 @@ impl Handle {
     /// of the validators, at most `changes`: for verifiers that keep those they have seen.
     pub async fn prove_states(
         &self,
-        keys: &[Vec<u8>],
+        keys: Vec<Vec<u8>>,
         changes: usize,
         within: Duration,
     ) -> Result<Vec<ProofBundle>, ProveError> {

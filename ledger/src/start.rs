@@ -37,7 +37,7 @@ use crate::peers::health::HealthMonitor;
 use crate::peers::progress::{Progress, ProgressMonitor};
 use crate::peers::server::PeerServer;
 use crate::peers::validator_discovery::{ValidatorAnnouncements, ValidatorDiscovery};
-use crate::read::feed::Feed;
+use crate::read::feed::{Feed, complete_index};
 use crate::submit::admission::Admission;
 use crate::submit::mempool::Mempool;
 use crate::submit::node_account::{Identity, NodeAccount};
@@ -180,6 +180,7 @@ impl Ledger {
             node_account: stages.node_account.clone(),
             peers: stages.peers.clone(),
             alarms: stages.alarms.clone(),
+            blocking: self.state_machine.blocking,
         };
         let feed = stages.feed.subscribe(None);
         tasks.spawn(replicator.run(feed, stop.clone()));
@@ -344,6 +345,7 @@ fn open_chain(kv: Arc<dyn Kv>, genesis: Genesis) -> Result<Chain, OpenError> {
         Some(_) => load_head(kv.clone(), &genesis.chain_id())?,
         None => create_genesis_block(&kv, &genesis)?,
     };
+    complete_index(&*kv, head.header.height)?;
     Ok(Chain::new(kv, genesis, head)?)
 }
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lamplighter_api::{HttpSettings, SettingsError};
 use lamplighter_types::Genesis;
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +51,9 @@ pub struct NodeConfig {
     /// The limits of the disk.
     #[serde(default)]
     pub disk: DiskConfig,
+    /// The settings of the HTTP interface.
+    #[serde(default)]
+    pub http: HttpSettings,
 }
 
 fn yes() -> bool {
@@ -87,6 +91,8 @@ pub enum ConfigError {
     Heartbeat,
     #[error("mqtt_connect_s must be between 1 and 300")]
     MqttConnect,
+    #[error("a setting is not usable")]
+    Http(#[from] SettingsError),
 }
 
 impl NodeConfig {
@@ -109,6 +115,7 @@ impl NodeConfig {
         if !(1..=300).contains(&config.mqtt_connect_s) {
             return Err(ConfigError::MqttConnect);
         }
+        config.http.check()?;
         let base = path.parent().unwrap_or(Path::new("."));
         for file in [&mut config.genesis, &mut config.key, &mut config.data_dir] {
             *file = base.join(&*file);

@@ -463,5 +463,6 @@ fn edge_config(config: &NodeConfig, secret: &SecretKey) -> api::EdgeConfig {
         mqtts_listen: config.mqtts_listen,
         mqtt_connect_time: Duration::from_secs(config.mqtt_connect_s),
         read_needs_token: config.read_needs_token,
+        http: config.http.clone(),
     }
 }

@@ -42,6 +42,16 @@ async fn block(
     Path(height): Path<String>,
 ) -> Result<AtHeight<FullBlock>, ApiError> {
     let height = parse_height(&app, &height)?;
+    let reader = app.clone();
+    let read = move || read_block(&reader, height);
+    let body = read::off_thread(&app, read).await?;
+    Ok(AtHeight {
+        height: app.handle.head().height,
+        body,
+    })
+}
+
+fn read_block(app: &App, height: u64) -> Result<FullBlock, ApiError> {
     let block = app.handle.block(height)?;
     let block = block.ok_or_else(|| ApiError::not_found(format!("block {height}")))?;
     let (receipts, certificate) = (
@@ -49,18 +59,14 @@ async fn block(
         app.handle.certificate(height)?,
     );
     let hash = block.header.hash();
-    let decoded = block.transactions.iter().map(|signed| decode(&app, signed));
+    let decoded = block.transactions.iter().map(|signed| decode(app, signed));
     let transactions = decoded.collect::<Result<Vec<DecodedTransaction>, _>>()?;
-    let body = FullBlock {
+    Ok(FullBlock {
         block,
         hash,
         transactions,
         receipts,
         certificate,
-    };
-    Ok(AtHeight {
-        height: app.handle.head().height,
-        body,
     })
 }
 

@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 use super::App;
 use super::error::{ApiError, Problem};
 use super::extract::{Path, Query};
-use super::read::{self, AtHeight, PageQuery, ReadQuery, ViewQuery, view};
+use super::read::{self, AtHeight, PageQuery, ReadQuery, ViewQuery, off_thread, view};
 
 /// Routes for clients that have no token yet.
 pub fn open_routes() -> OpenApiRouter<App> {
@@ -164,20 +164,24 @@ fn next_node(
     Ok(next)
 }
 
+fn node_list(state: &View) -> Result<NodeList, ApiError> {
+    let set = governance::validator_set(state)?;
+    let observers = governance::observers(state)?;
+    Ok(NodeList {
+        quorum: set.quorum(),
+        next_node: next_node(state, &set.validators, &observers)?,
+        validators: set.validators,
+        observers,
+    })
+}
+
 /// Validators and observers, and the id for the next one. Open to everybody: a node that is about
 /// to join asks here.
 #[utoipa::path(get, path = "/v1/nodes", tag = "governance",
     responses((status = 200, body = NodeList)))]
 async fn nodes(State(app): State<App>) -> Result<AtHeight<NodeList>, ApiError> {
     let (state, head) = view(&app, None, false).await?;
-    let set = governance::validator_set(&state)?;
-    let observers = governance::observers(&state)?;
-    let body = NodeList {
-        quorum: set.quorum(),
-        next_node: next_node(&state, &set.validators, &observers)?,
-        validators: set.validators,
-        observers,
-    };
+    let body = off_thread(&app, move || node_list(&state)).await?;
     Ok(AtHeight {
         height: head.height,
         body,

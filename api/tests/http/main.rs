@@ -3,6 +3,7 @@
 
 mod actions;
 mod artifacts;
+mod cors;
 mod described;
 mod edge;
 mod feed;
@@ -16,3 +17,4 @@ mod scenario;
 mod schemas;
 mod submit;
 mod tokens;
+mod websocket;

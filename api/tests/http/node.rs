@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lamplighter_api::{EdgeAddresses, EdgeConfig, serve};
+use lamplighter_api::{EdgeAddresses, EdgeConfig, HttpSettings, serve};
 use lamplighter_consensus::{Consensus, RaftLane, Transport, TransportError};
 use lamplighter_ledger::{
     Clock, Handle, Identity, Ledger, LedgerConfig, PeerAnswer, PeerError, PeerGossip, PeerRequest,
@@ -187,6 +187,15 @@ impl Node {
         Self::start_with(LedgerConfig::new(1)).await
     }
 
+    /// Starts a node with these settings of its HTTP interface.
+    pub async fn start_with_http(http: HttpSettings) -> Self {
+        let (config, clock) = (LedgerConfig::new(1), Arc::new(SystemClock));
+        let mut node = Self::begin_with(config, genesis(), clock, http).await;
+        node.handle.wait_certified(1, STEP_TIMEOUT).await.unwrap();
+        node.token = node.login(&id("admin"), &admin()).await;
+        node
+    }
+
     pub async fn start_with(config: LedgerConfig) -> Self {
         let reader = (id("admin"), admin());
         Self::start_in(config, genesis(), Arc::new(SystemClock), reader).await
@@ -220,7 +229,16 @@ impl Node {
         node
     }
 
-    async fn begin(mut config: LedgerConfig, genesis: Genesis, clock: Arc<dyn Clock>) -> Self {
+    async fn begin(config: LedgerConfig, genesis: Genesis, clock: Arc<dyn Clock>) -> Self {
+        Self::begin_with(config, genesis, clock, HttpSettings::default()).await
+    }
+
+    async fn begin_with(
+        mut config: LedgerConfig,
+        genesis: Genesis,
+        clock: Arc<dyn Clock>,
+        http: HttpSettings,
+    ) -> Self {
         let dir = TempDir::new().unwrap();
         let (kv, wire) = (Arc::new(MemoryKv::new()), Arc::new(Alone::default()));
         config.heartbeat_every = Duration::from_millis(200);
@@ -261,6 +279,7 @@ impl Node {
             mqtts_listen: None,
             mqtt_connect_time: Duration::from_secs(30),
             read_needs_token: true,
+            http,
         };
         let edges = serve(edge, handle.clone(), Vec::new(), &tasks, &stop)
             .await

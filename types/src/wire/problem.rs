@@ -98,6 +98,8 @@ pub mod code {
     pub const METHOD: &str = "method";
     /// The record does not exist.
     pub const NOT_FOUND: &str = "not_found";
+    /// The page of a browser is of an origin that the node does not serve.
+    pub const ORIGIN: &str = "origin";
     /// A part of the path or query is not understood.
     pub const PARAMETER: &str = "parameter";
     /// The node's newest certificate is below the validators that the verifier trusts.
@@ -114,6 +116,8 @@ pub mod code {
     pub const TRANSACTION_MALFORMED: &str = "transaction.malformed";
     /// The transaction is signed by a key of another account.
     pub const TRANSACTION_UNAUTHORIZED: &str = "transaction.unauthorized";
+    /// The request asks for no WebSocket.
+    pub const WEBSOCKET: &str = "websocket";
 }
 
 /// Beginning of the codes that say that a sequence number can't be used.
