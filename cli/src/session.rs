@@ -272,7 +272,15 @@ impl Session {
     /// record.
     pub async fn perform(&self, action: Action) -> Result<Submitted, Failure> {
         self.account()?;
-        self.outcome(self.client.submit(action, Wait::Committed).await)
+        self.outcome(self.client.submit(action, self.wait()).await)
+    }
+
+    /// With the genesis file a receipt is proven, so that no node can invent one.
+    pub fn wait(&self) -> Wait {
+        match self.genesis {
+            Some(_) => Wait::Certified,
+            None => Wait::Committed,
+        }
     }
 
     /// Prints the outcome of a transaction; a refusal is a failure of the command.

@@ -11,6 +11,7 @@ use lamplighter_types::wire::Problem;
 use lamplighter_types::wire::problem::code;
 use lamplighter_types::{Hash, SignedTransaction};
 
+use crate::standing::Fault;
 use crate::trust::TrustAnchorError;
 
 /// Why a call failed.
@@ -39,6 +40,8 @@ pub enum ClientError {
         #[source]
         source: reqwest::Error,
     },
+    #[error("{node} did not answer for {:.1} s", waited.as_secs_f64())]
+    Silent { node: String, waited: Duration },
     #[error("{node} answered {}: {} ({})", problem.status, problem.detail, problem.code)]
     Problem { node: String, problem: Box<Problem> },
     #[error("{node} answered more than {limit} bytes")]
@@ -103,10 +106,29 @@ impl ClientError {
     /// True if another node may do better, or the same one later.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Transport { .. } | Self::Deadline { .. } | Self::Pending(_) => true,
+            Self::Transport { .. }
+            | Self::Silent { .. }
+            | Self::Deadline { .. }
+            | Self::Pending(_) => true,
             // 500: that node is damaged, the others may not be.
             Self::Problem { problem, .. } => matches!(problem.status, 429 | 500 | 502..=504),
             _ => false,
+        }
+    }
+
+    /// The fault of the node that answered so; `None` if it may be as good as the others.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::TooLong { .. }
+            | Self::Answer { .. }
+            | Self::Missing { .. }
+            | Self::Proof { .. }
+            | Self::Validators { .. }
+            | Self::WrongRecord { .. }
+            | Self::WrongTransaction { .. }
+            | Self::Artifact { .. }
+            | Self::Stream { .. } => Some(Fault::Untrue),
+            _ => self.is_transient().then_some(Fault::Unserved),
         }
     }
 

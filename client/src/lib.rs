@@ -1,9 +1,10 @@
 //! The Rust SDK: signs and submits transactions, reads, follows the feed, moves artifacts and
 //! checks proofs, over the HTTP interface of several nodes of one ledger.
 //!
-//! Every call goes to the node that answered last and, when that one is unreachable or busy, to the
-//! others in turn until the deadline. All calls may be repeated: a transaction sent again is the
-//! same bytes and gets the same receipt.
+//! Every call goes to the node that answered last and, when that one does not serve it within
+//! seconds, to the others in turn until the deadline. Nodes whose answers do not verify, or that
+//! are behind, are called last. All calls may be repeated: a transaction sent again is the same
+//! bytes and gets the same receipt.
 //!
 //! Plain reads trust the node. [`Client::proof`] and [`Client::proven_receipt`] do not: they check
 //! proof bundles from the validators of the genesis file, or from newer ones that were proven, and
@@ -17,7 +18,9 @@ mod history;
 mod login;
 mod proof;
 mod read;
+mod round;
 mod sequences;
+mod standing;
 mod submission;
 mod submit;
 mod trust;
@@ -68,6 +71,8 @@ pub struct ClientConfig {
     pub deadline: Duration,
     /// Longest duration of one attempt to connect.
     pub connect_timeout: Duration,
+    /// Longest silence of a node before the next one is called.
+    pub silence_max: Duration,
 }
 
 impl ClientConfig {
@@ -81,6 +86,7 @@ impl ClientConfig {
             signer: None,
             deadline: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(3),
+            silence_max: Duration::from_secs(4),
         }
     }
 
@@ -166,7 +172,7 @@ impl Client {
     /// it.
     pub fn prefer(&self, index: usize) {
         if index < self.inner.nodes.list.len() {
-            self.inner.nodes.prefer(index);
+            self.inner.nodes.standings.prefer(index);
         }
     }
 

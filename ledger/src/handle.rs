@@ -20,6 +20,7 @@ use crate::clock_comparison::{ClockComparison, ClockStanding};
 use crate::evidence::EvidenceStore;
 use crate::membership::Membership;
 use crate::message::{PeerAnswer, PeerGossip, PeerRequest, Peers};
+use crate::order::leader_contact::LeaderContact;
 use crate::peers::progress::Progress;
 use crate::peers::server::PeerServer;
 use crate::peers::validator_discovery::{AnnouncedValidators, ValidatorAnnouncements};
@@ -27,7 +28,7 @@ use crate::read::feed::{Cursor, CursorAhead, Feed, NotificationFilter, Subscript
 use crate::read::prove::{self, ProveError, Subject};
 use crate::read::wait::{self, WaitError};
 use crate::submit::admission::{Admission, SubmitError};
-use crate::submit::mempool::{Mempool, Ticket};
+use crate::submit::mempool::{Busy, Mempool, Ticket};
 use crate::submit::node_account::NodeAccount;
 
 /// Heights below the newest certificate that are searched for a validator's signature.
@@ -48,6 +49,8 @@ pub struct Status {
     /// This node's clock among those of the validators.
     pub clock: ClockStanding,
     pub halted: Option<Halt>,
+    /// The reason why no transaction that the node takes gets into a block.
+    pub cut_off: Option<Busy>,
     /// The shortage of space that makes the node read-only.
     pub disk_full: Option<DiskFull>,
     /// The reason why other nodes may refuse this node's identity: its key is in use elsewhere, or
@@ -73,6 +76,7 @@ pub(crate) struct Stages {
     pub node_account: Arc<NodeAccount>,
     // Order. Set when the ledger starts.
     pub consensus: Arc<OnceLock<Consensus>>,
+    pub leader_contact: Arc<LeaderContact>,
     // Apply. Sent by the state machine.
     pub installation: watch::Receiver<Option<Installation>>,
     // Certify and read.
@@ -103,6 +107,12 @@ impl Handle {
     /// Submits a client's transaction; the ticket gives its verdict.
     pub async fn submit(&self, signed: SignedTransaction) -> Result<Ticket, SubmitError> {
         self.0.admission.submit(signed).await
+    }
+
+    /// The reason why this node takes no new transactions though it has room: it has known no leader
+    /// for long, or halted.
+    pub fn cut_off(&self) -> Option<Busy> {
+        self.0.admission.cut_off()
     }
 
     /// Submits an action that this node's account signs.
@@ -324,6 +334,7 @@ impl Handle {
             alarms: stages.alarms.list(),
             clock: stages.clocks.standing(),
             halted: stages.chain.halted(),
+            cut_off: self.cut_off(),
             disk_full: stages.alarms.disk_full(),
             identity_trouble: stages.identity_trouble.borrow().clone(),
             progress: *stages.progress.borrow(),

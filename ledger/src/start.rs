@@ -31,6 +31,7 @@ use crate::handle::{Handle, Stages};
 use crate::message::Peers;
 use crate::order::electorate::LedgerElectorate;
 use crate::order::forwarder::Forwarder;
+use crate::order::leader_contact::LeaderContact;
 use crate::order::reconciler::MembershipReconciler;
 use crate::order::sequencer::Sequencer;
 use crate::peers::health::HealthMonitor;
@@ -211,6 +212,9 @@ impl Ledger {
         tasks.spawn(sequencer.run(stop.clone()));
         tasks.spawn(forwarder.run(stop.clone()));
         tasks.spawn(reconciler.run(stop.clone()));
+        let contact = stages.leader_contact.clone();
+        let peers = stages.peers.clone();
+        tasks.spawn(contact.run(consensus.clone(), peers, stop.clone()));
     }
 
     fn spawn_certify(&self, tasks: &TaskTracker, stop: &CancellationToken) {
@@ -285,11 +289,13 @@ fn stages(
         clocks,
         installation,
     } = state_machine;
+    let leader_contact = Arc::new(LeaderContact::new());
     let admission = Arc::new(Admission::start(
         chain.clone(),
         mempool.clone(),
         resolver.clone(),
         alarms.clone(),
+        leader_contact.clone(),
         *blocking,
     ));
     let node_account = NodeAccount::new(identity, chain.clone(), admission.clone(), clock.clone());
@@ -320,6 +326,7 @@ fn stages(
         admission,
         node_account: Arc::new(node_account),
         consensus,
+        leader_contact,
         installation: installation.subscribe(),
         peers,
         peer_server,

@@ -72,7 +72,8 @@ fn decode_envelope(headers: &HeaderMap, body: &[u8]) -> Result<SignedTransaction
         (status = 202, description = "Taken, not yet in a block.", body = Submitted),
         (status = 400, description = "Malformed, or not signed for this chain.", body = Problem),
         (status = 422, description = "Can't be in any block.", body = Problem),
-        (status = 503, description = "Busy or read-only: send the same bytes again.",
+        (status = 503, description = "Busy, read-only, or cut off from the other nodes: send the \
+            same bytes again, best to another node.",
             body = Problem),
         (status = 504, description = "In a block, but not certified in time.", body = Problem)))]
 async fn submit(

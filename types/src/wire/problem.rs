@@ -92,12 +92,16 @@ pub mod code {
     pub const FEED_AHEAD: &str = "feed.ahead";
     /// The account may not do this.
     pub const FORBIDDEN: &str = "forbidden";
+    /// The node has halted: another node has to be asked.
+    pub const HALTED: &str = "halted";
     /// The node failed; its log has the cause.
     pub const INTERNAL: &str = "internal";
     /// The path has other methods.
     pub const METHOD: &str = "method";
     /// The record does not exist.
     pub const NOT_FOUND: &str = "not_found";
+    /// The node has known no leader for long: another node has to be asked.
+    pub const NO_LEADER: &str = "no_leader";
     /// The page of a browser is of an origin that the node does not serve.
     pub const ORIGIN: &str = "origin";
     /// A part of the path or query is not understood.
