@@ -98,8 +98,8 @@ pub struct TargetPageQuery {
     linearizable: bool,
     /// The `next` of the page before.
     after: Option<String>,
-    /// 100 if absent; others are taken as the nearest of these.
-    #[param(minimum = 1, maximum = 100)]
+    /// 100 if absent. 0 is taken as 1, and a number above 100 as 100.
+    #[param(value_type = Option<u64>)]
     limit: Option<usize>,
 }
 

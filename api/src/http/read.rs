@@ -73,8 +73,8 @@ pub struct PageQuery {
     pub linearizable: bool,
     /// The `next` of the page before.
     pub after: Option<String>,
-    /// 100 if absent; others are taken as the nearest of these.
-    #[param(minimum = 1, maximum = 1000)]
+    /// 100 if absent. 0 is taken as 1, and a number above 1,000 as 1,000.
+    #[param(value_type = Option<u64>)]
     pub limit: Option<usize>,
 }
 

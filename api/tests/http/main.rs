@@ -15,6 +15,7 @@ mod read;
 mod relay;
 mod scenario;
 mod schemas;
+mod schemathesis;
 mod submit;
 mod tokens;
 mod websocket;
