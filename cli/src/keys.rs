@@ -295,6 +295,7 @@ pub fn make_node(
         data_dir: "data".into(),
         peer_listen: port(0),
         http_listen: port(1),
+        http: Default::default(),
         // Neither is for the public: metrics, and MQTT without TLS.
         admin_listen: (local, first_port.saturating_add(2)).into(),
         mqtt_listen: (local, first_port.saturating_add(3)).into(),

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::error::ClientError;
+use crate::node_keys::{self, NodeKeys};
 use crate::round::Round;
 use crate::standing::Standings;
 use crate::{Client, ClientConfig};
@@ -49,7 +50,6 @@ impl RoundBackoff {
 /// The nodes of a ledger.
 #[derive(Debug)]
 pub(crate) struct Nodes {
-    pub(crate) http: reqwest::Client,
     pub(crate) list: Vec<Node>,
     pub(crate) standings: Standings,
 }
@@ -58,6 +58,8 @@ pub(crate) struct Nodes {
 pub(crate) struct Node {
     /// Without a slash at the end.
     pub(crate) url: String,
+    pub(crate) keys: NodeKeys,
+    http: reqwest::Client,
     token: Mutex<Option<Token>>,
 }
 
@@ -173,18 +175,13 @@ impl Nodes {
         if config.urls.is_empty() {
             return Err(ClientError::NoAddress);
         }
-        let http = reqwest::Client::builder()
-            .connect_timeout(config.connect_timeout)
-            .build()
-            .map_err(ClientError::Setup)?;
         let list = config
             .urls
             .iter()
-            .map(|url| Node::new(url))
+            .map(|url| Node::new(url, config))
             .collect::<Result<_, _>>()?;
         let standings = Standings::new(config.urls.len());
         Ok(Self {
-            http,
             list,
             standings,
         })
@@ -197,14 +194,12 @@ impl Nodes {
 }
 
 impl Node {
-    fn new(url: &str) -> Result<Self, ClientError> {
-        let wrong = || ClientError::Address(url.to_owned());
-        let parsed = reqwest::Url::parse(url).map_err(|_| wrong())?;
-        if parsed.scheme() != "http" || parsed.host().is_none() {
-            return Err(wrong());
-        }
+    fn new(url: &str, config: &ClientConfig) -> Result<Self, ClientError> {
+        let (url, keys) = node_keys::parse_address(url, config)?;
         Ok(Self {
-            url: url.trim_end_matches('/').to_owned(),
+            url,
+            http: node_keys::http_client(keys.clone(), config)?,
+            keys,
             token: Mutex::default(),
         })
     }
@@ -389,8 +384,27 @@ impl Client {
         }
     }
 
-    /// Sends a call and returns the answer as it begins.
+    /// Sends a call and returns the answer as it begins. If the node's key is unknown, the newest
+    /// validators are learned first.
     pub(crate) async fn open(
+        &self,
+        index: usize,
+        call: &Call,
+        until: Option<Instant>,
+    ) -> Result<Response, ClientError> {
+        let opened = self.send(index, call, until).await;
+        if !matches!(opened, Err(ClientError::NodeKey { .. })) {
+            return opened;
+        }
+        let learn_until = until.unwrap_or_else(|| Instant::now() + self.inner.config.deadline);
+        if self.learn_node_keys(index, learn_until).await {
+            self.send(index, call, until).await
+        } else {
+            opened
+        }
+    }
+
+    async fn send(
         &self,
         index: usize,
         call: &Call,
@@ -398,7 +412,7 @@ impl Client {
     ) -> Result<Response, ClientError> {
         let node = &self.inner.nodes.list[index];
         let url = format!("{}{}", node.url, call.path);
-        let mut request = self.inner.nodes.http.request(call.method.clone(), url);
+        let mut request = node.http.request(call.method.clone(), url);
         request = request.headers(call.headers.clone());
         if let Some(until) = until {
             request = request.timeout(until.saturating_duration_since(Instant::now()));
@@ -410,10 +424,7 @@ impl Client {
             request = request.header(CONTENT_TYPE, *kind).body(body.clone());
         }
         let sent = request.send().await;
-        sent.map_err(|source| ClientError::Transport {
-            node: node.url.clone(),
-            source,
-        })
+        sent.map_err(|source| Self::transport_error(node, source))
     }
 }
 

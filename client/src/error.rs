@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lamplighter_tls::SetupError;
 use lamplighter_types::artifact::ArtifactMismatch;
 use lamplighter_types::codec::CodecError;
 use lamplighter_types::proof::{ProofError, ProofFileError};
@@ -17,8 +18,18 @@ use crate::trust::TrustAnchorError;
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    #[error("the address {0:?} is not of the form http://host:port")]
+    #[error("the address {0:?} is not of the form https://host:port or https://host:port#KEY")]
     Address(String),
+    #[error(
+        "{0} would be readable on the network: plain http:// is for this machine alone. Use \
+         https://, or allow it in so many words where a tunnel encrypts"
+    )]
+    PlainAddress(String),
+    #[error(
+        "no key of {0} is known: this needs the genesis file, the node's key behind a # in the \
+         address, or the certificate of an authority"
+    )]
+    NoNodeKeys(String),
     #[error("no node's address is known")]
     NoAddress,
     #[error("this needs an account and its key")]
@@ -27,6 +38,26 @@ pub enum ClientError {
     NoGenesis,
     #[error("setting up the HTTP client")]
     Setup(#[source] reqwest::Error),
+    #[error("setting up TLS to the nodes")]
+    Tls(#[source] SetupError),
+    #[error(
+        "{node} is not a node of this ledger, or no validator any more: its TLS key is none that \
+         is trusted. Put its key behind a # in the address if it follows as an observer"
+    )]
+    NodeKey {
+        node: String,
+        #[source]
+        source: reqwest::Error,
+    },
+    #[error(
+        "{node} does not speak TLS: its configuration has http.tls = \"off\", or the port is \
+         another one; plain http:// works on its own machine"
+    )]
+    NotTls {
+        node: String,
+        #[source]
+        source: reqwest::Error,
+    },
     #[error("no node did what was asked within {:.1} s", waited.as_secs_f64())]
     Deadline {
         waited: Duration,
@@ -108,6 +139,8 @@ impl ClientError {
         match self {
             Self::Transport { .. }
             | Self::Silent { .. }
+            | Self::NodeKey { .. }
+            | Self::NotTls { .. }
             | Self::Deadline { .. }
             | Self::Pending(_) => true,
             // 500: that node is damaged, the others may not be.

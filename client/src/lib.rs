@@ -16,6 +16,7 @@ mod error;
 mod feed;
 mod history;
 mod login;
+mod node_keys;
 mod proof;
 mod read;
 mod round;
@@ -38,6 +39,7 @@ pub use lamplighter_types::wire::{
     Cursor, CursorError, DecodedTransaction, DeviceConfig, DeviceEvents, EventEntry, FeedEvent,
     FullBlock, HistoryEntry, KeyInfo, Page, Problem, Status, Submitted, TransactionRecord, Wait,
 };
+pub use node_keys::http_client_of;
 pub use proof::Subject;
 pub use read::{DeviceFilter, Read};
 pub use sequences::Sequences;
@@ -56,8 +58,14 @@ pub struct Signer {
 /// Settings of a client.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
-    /// Base addresses of nodes, e.g. `http://10.0.0.1:8080`; one at least.
+    /// Base addresses of nodes, e.g. `https://10.0.0.1:8080`; one at least. A fragment is the
+    /// node's public key, for a node that is no validator: `https://10.0.0.9:8080#3dec..`.
     pub urls: Vec<String>,
+    /// Certificates of authorities (PEM), whose certificates nodes may show in place of their
+    /// ledger keys.
+    pub authorities: Option<Vec<u8>>,
+    /// Lets addresses of other machines begin with `http://`, where something else encrypts.
+    pub plain_http_beyond_loopback: bool,
     /// The trust root; needed to check proofs.
     pub genesis: Option<Genesis>,
     /// The newest validators that were proven; needed to check proofs.
@@ -80,6 +88,8 @@ impl ClientConfig {
     pub fn new(urls: Vec<String>) -> Self {
         Self {
             urls,
+            authorities: None,
+            plain_http_beyond_loopback: false,
             genesis: None,
             trust: None,
             chain_id: None,
@@ -142,7 +152,8 @@ impl Client {
     /// Sets up a client. Nothing is sent yet.
     ///
     /// # Errors
-    /// No address, or one that is not an HTTP address.
+    /// No address, one that is not usable, or an HTTPS address without genesis file, authorities or
+    /// key: no node could be recognized.
     pub fn new(config: ClientConfig) -> Result<Self, ClientError> {
         let nodes = Nodes::new(&config)?;
         let genesis_id = config.genesis.as_ref().map(Genesis::chain_id);

@@ -271,6 +271,8 @@ fn is_uncertified(error: &ClientError) -> bool {
 fn may_have_received(error: &ClientError) -> bool {
     match error {
         ClientError::Transport { source, .. } => !source.is_connect(),
+        // Nothing is sent before the handshake is complete.
+        ClientError::NodeKey { .. } | ClientError::NotTls { .. } => false,
         // The node reported that it did nothing.
         ClientError::Problem { problem, .. } => !matches!(problem.status, 429 | 503),
         _ => true,

@@ -195,8 +195,9 @@ impl Client {
     }
 }
 
-/// Checks changes of the validators; also returns whether there are more.
-async fn verify_path(
+/// Checks a page of changes of the validators and trusts what it leads to; also returns whether
+/// more changes follow.
+pub(crate) async fn verify_path(
     anchor: Arc<TrustAnchor>,
     answer: NodeResponse,
 ) -> Result<(TrustedSet, bool), ClientError> {

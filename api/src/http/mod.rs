@@ -40,7 +40,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::settings::HttpSettings;
 use crate::token::Tokens;
-use error::{ApiError, code};
+use error::ApiError;
+pub(crate) use error::code;
 use extract::BodyBudget;
 use iotregistry::RelayLimit;
 

@@ -8,6 +8,7 @@ mod described;
 mod edge;
 mod feed;
 mod history;
+mod https;
 mod messages;
 mod node;
 mod proxy;

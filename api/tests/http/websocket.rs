@@ -5,16 +5,18 @@ use std::net::SocketAddr;
 use futures::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::{Request, Response};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::{WebSocketStream, client_async};
+use tokio_util::either::Either;
 
 use crate::cors::settings;
 use crate::node::{Node, STEP_TIMEOUT};
 
-pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub type Socket = WebSocketStream<Either<TlsStream<TcpStream>, TcpStream>>;
 
 /// A request like that of a browser's script: it can offer protocols, and sets no header.
 pub fn browser(address: &SocketAddr, query: &str, token: Option<&str>) -> Request {
@@ -28,13 +30,20 @@ pub fn browser(address: &SocketAddr, query: &str, token: Option<&str>) -> Reques
     request
 }
 
-pub async fn connect(request: Request) -> (Socket, Response) {
-    connect_async(request).await.unwrap()
+pub async fn connect(node: &Node, request: Request) -> (Socket, Response) {
+    let stream = Either::Left(node.connect().await);
+    client_async(request, stream).await.unwrap()
+}
+
+/// Connects without TLS, to a proxy.
+pub async fn connect_plain(address: &SocketAddr, request: Request) -> (Socket, Response) {
+    let stream = Either::Right(TcpStream::connect(address).await.unwrap());
+    client_async(request, stream).await.unwrap()
 }
 
 /// The status and code of a refusal.
-async fn refused(request: Request) -> (u16, String) {
-    let Err(Error::Http(response)) = connect_async(request).await else {
+async fn refused(node: &Node, request: Request) -> (u16, String) {
+    let Err(Error::Http(response)) = client_async(request, node.connect().await).await else {
         panic!("it was not refused");
     };
     let problem: Value = serde_json::from_slice(response.body().as_ref().unwrap()).unwrap();
@@ -85,7 +94,7 @@ async fn a_browser_reads_and_resumes_the_feed() {
     node.act(node.devices(&["a1", "a2"], "north")).await;
     let query = "?after=0.0&kind=device_registered&district=north";
     let request = browser(&node.edges.http, query, Some(&node.token));
-    let (mut socket, response) = connect(request).await;
+    let (mut socket, response) = connect(&node, request).await;
     assert_eq!(
         response.headers()["sec-websocket-protocol"],
         "lamplighter.feed.1",
@@ -99,7 +108,7 @@ async fn a_browser_reads_and_resumes_the_feed() {
     drop(socket);
     let id = a1["id"].as_str().unwrap();
     let query = format!("?after={id}&kind=device_registered&district=north");
-    let (mut socket, _) = connect(browser(&node.edges.http, &query, Some(&node.token))).await;
+    let (mut socket, _) = connect(&node, browser(&node.edges.http, &query, Some(&node.token))).await;
     assert_eq!(next_json(&mut socket).await["id"], id);
     let a2 = next_data(&mut socket).await;
     assert_eq!(a2["data"]["notification"]["place"]["device"], "a2");
@@ -116,17 +125,17 @@ async fn a_browser_reads_and_resumes_the_feed() {
 async fn a_websocket_needs_a_token_and_a_cursor_of_this_ledger() {
     let node = Node::start().await;
     let token = Some(node.token.as_str());
-    let open = refused(browser(&node.edges.http, "", None)).await;
+    let open = refused(&node, browser(&node.edges.http, "", None)).await;
     assert_eq!(open, (401, "auth.missing".to_owned()));
-    let wrong = refused(browser(&node.edges.http, "", Some("wrong.token"))).await;
+    let wrong = refused(&node, browser(&node.edges.http, "", Some("wrong.token"))).await;
     assert_eq!(wrong, (401, "auth.refused".to_owned()));
-    let ahead = refused(browser(&node.edges.http, "?after=999999999.0", token)).await;
+    let ahead = refused(&node, browser(&node.edges.http, "?after=999999999.0", token)).await;
     assert_eq!(ahead, (409, "feed.ahead".to_owned()));
     // The token in a header.
     let mut request = browser(&node.edges.http, "", None);
     let bearer = format!("Bearer {}", node.token).parse().unwrap();
     request.headers_mut().insert("authorization", bearer);
-    let (mut socket, _) = connect(request).await;
+    let (mut socket, _) = connect(&node, request).await;
     assert!(next_json(&mut socket).await.get("id").is_some());
     // An offered token is one of a WebSocket alone.
     let plain = node
@@ -149,12 +158,12 @@ async fn pages_of_other_origins_open_no_websocket() {
         request
     };
     for other in ["https://other.example.org", "null", "https://"] {
-        let answer = refused(from(other)).await;
+        let answer = refused(&node, from(other)).await;
         assert_eq!(answer, (403, "origin".to_owned()), "{other}");
     }
-    let same = format!("http://{}", node.edges.http);
+    let same = node.base();
     for allowed in ["https://cms.example.org", &same] {
-        let (mut socket, _) = connect(from(allowed)).await;
+        let (mut socket, _) = connect(&node, from(allowed)).await;
         assert!(next_json(&mut socket).await.get("id").is_some());
     }
     node.stop().await;
@@ -163,11 +172,11 @@ async fn pages_of_other_origins_open_no_websocket() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_sends_messages_is_closed() {
     let node = Node::start().await;
-    let (mut socket, _) = connect(browser(&node.edges.http, "", Some(&node.token))).await;
+    let (mut socket, _) = connect(&node, browser(&node.edges.http, "", Some(&node.token))).await;
     socket.send(Message::text("subscribe")).await.unwrap();
     let code = closed(&mut socket).await;
     assert_eq!(code, Some(CloseCode::Unsupported));
-    let (mut socket, _) = connect(browser(&node.edges.http, "", Some(&node.token))).await;
+    let (mut socket, _) = connect(&node, browser(&node.edges.http, "", Some(&node.token))).await;
     let long = Message::binary(vec![0; 100_000]);
     socket.send(long).await.unwrap();
     let end = tokio::time::timeout(STEP_TIMEOUT, async {

@@ -15,10 +15,12 @@ use super::city::{City, id};
 use crate::Arguments;
 
 /// All options that are meant for every command, with what they are called.
-const GLOBAL: [&str; 9] = [
+const GLOBAL: [&str; 11] = [
     "profile",
     "node-url",
     "genesis",
+    "cacert",
+    "plain-http-beyond-loopback",
     "trusted",
     "update-trusted",
     "as",
@@ -28,9 +30,10 @@ const GLOBAL: [&str; 9] = [
 ];
 
 /// Commands that talk to no ledger, or are nodes, gateways and Things themselves.
-const WITHOUT_LEDGER: [&str; 13] = [
+const WITHOUT_LEDGER: [&str; 14] = [
     "node init",
     "node run",
+    "node certificate",
     "node join",
     "gateway run",
     "things run",

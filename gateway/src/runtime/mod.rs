@@ -29,7 +29,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::artifact::{ArtifactCache, CacheError};
-use crate::config::{ConfigError, GatewayConfig};
+use crate::config::{ConfigError, GatewayConfig, NodeAddress};
 use crate::deployments::DeploymentPlanner;
 use crate::lwm2m::Endpoints;
 use crate::north::NodeLink;
@@ -200,8 +200,9 @@ fn client_of(
     anchor: &Arc<TrustAnchor>,
     secret: SecretKey,
 ) -> Result<Client, ClientError> {
-    let urls = config.nodes.iter().map(|node| node.http.clone()).collect();
-    let settings = ClientConfig::new(urls).with_genesis(genesis);
+    let urls = config.nodes.iter().map(NodeAddress::http_address).collect();
+    let mut settings = ClientConfig::new(urls).with_genesis(genesis);
+    settings.plain_http_beyond_loopback = config.plain_http_beyond_loopback;
     let settings = settings.with_trust(anchor.clone());
     Client::new(settings.with_key(config.account.clone(), secret))
 }

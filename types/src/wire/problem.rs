@@ -98,6 +98,8 @@ pub mod code {
     pub const INTERNAL: &str = "internal";
     /// The path has other methods.
     pub const METHOD: &str = "method";
+    /// Plain HTTP was spoken to a port that speaks HTTPS.
+    pub const NEEDS_TLS: &str = "needs_tls";
     /// The record does not exist.
     pub const NOT_FOUND: &str = "not_found";
     /// The node has known no leader for long: another node has to be asked.
