@@ -25,8 +25,8 @@ pub enum ChangeCommand {
     RemoveValidator {
         node: u64,
     },
-    /// Numbers of approvals, times and allowances; an omitted one stays as it is when the proposal is
-    /// made.
+    /// Numbers of approvals, times and allowances; an omitted one stays as it is when the proposal
+    /// is made.
     SetPolicies(NewPolicies),
     /// Other rules of execution from a block on, which every node must know by then.
     SetProtocol {

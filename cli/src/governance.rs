@@ -259,7 +259,7 @@ fn approval(standing: &ApprovalStanding) -> String {
     format!("{account}, {words}")
 }
 
-/// Those who may still approve, with the time from which on they may.
+/// The accounts that may still approve, with the time from which on they may.
 fn candidates(standing: &ProposalStanding) -> Vec<String> {
     let now_ms = lamplighter_system::unix_ms();
     let each = standing.candidates.iter().map(|candidate| {

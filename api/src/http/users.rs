@@ -199,8 +199,8 @@ async fn proposals(
     read::page(&app, &query, governance::proposals, cursor).await
 }
 
-/// An open proposal with what it still lacks: how many approvals, from whom they may come, and which
-/// do not count, or not yet.
+/// An open proposal with what it still lacks: how many approvals, from whom they may come, and
+/// which do not count, or not yet.
 #[utoipa::path(get, path = "/v1/proposals/{proposal}", tag = "governance",
     params(("proposal" = Id, Path), ViewQuery),
     responses((status = 200, body = ProposalStanding), (status = 404, body = Problem)))]

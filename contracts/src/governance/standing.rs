@@ -18,8 +18,8 @@ pub fn standing(
 ) -> Result<ProposalStanding, StateError> {
     let requirement = Requirement::of(reader, &proposal.changes)?;
     let wait_ms = policies(reader)?.newcomer_wait_ms;
-    let look = |approval: &Approval| look(reader, &requirement, approval, time_ms, wait_ms);
-    let approvals = proposal.approvals.iter().map(look);
+    let inspect = |approval: &Approval| inspect(reader, &requirement, approval, time_ms, wait_ms);
+    let approvals = proposal.approvals.iter().map(inspect);
     let approvals = approvals.collect::<Result<Vec<_>, _>>()?;
     let counted = requirement.count(reader, &proposal, time_ms)?;
     let mut candidates = Vec::new();
@@ -56,7 +56,7 @@ fn from_ms(account: &Account, scopes: &[Scope], wait_ms: u64) -> Option<u64> {
     each.collect::<Option<Vec<_>>>()?.into_iter().max()
 }
 
-fn look(
+fn inspect(
     reader: &impl Reader,
     requirement: &Requirement,
     approval: &Approval,

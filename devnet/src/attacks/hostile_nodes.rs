@@ -136,7 +136,7 @@ async fn take_over(devnet: &mut Devnet, observer: &Liar) -> Result<Liar, DevnetE
         key: validator.process.name.clone(),
         listen: validator.config.peer_listen,
         honest: last,
-        greeting: Some(greeting.later()),
+        greeting: Some(greeting.advanced()),
         last: None,
     })
 }

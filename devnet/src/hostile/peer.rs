@@ -33,7 +33,7 @@ pub struct StoreGreeting {
 
 impl StoreGreeting {
     /// The same store, later: it signed whatever anybody can have seen of it.
-    pub fn later(self) -> Self {
+    pub fn advanced(self) -> Self {
         Self {
             signed: Some(u64::MAX),
             ..self
@@ -81,7 +81,7 @@ impl HostilePeer {
         let others = validators.filter(|v| v.node != options.node);
         let mut store = [0; 16];
         store.copy_from_slice(&secret.public().0[..16]);
-        let own = StoreGreeting {
+        let separate = StoreGreeting {
             store,
             signed: None,
         };
@@ -91,7 +91,7 @@ impl HostilePeer {
             secret,
             keys: others.map(|v| (v.node, NodeKey(v.key.0))).collect(),
             attack: options.attack,
-            greeting: options.greeting.unwrap_or(own),
+            greeting: options.greeting.unwrap_or(separate),
             learned: Mutex::default(),
             appended: Notify::new(),
         })

@@ -9,8 +9,8 @@ pub struct ProposalStanding {
     pub proposal: Proposal,
     /// The approvals that it needs by the policies in force now.
     pub needed: u8,
-    /// Those of its approvals that count now. It is carried out by the approval that makes them
-    /// enough; nothing happens by the time alone.
+    /// The number of its approvals that count now. The approval that makes them enough carries it
+    /// out; nothing happens by the time alone.
     pub counted: u8,
     pub approvals: Vec<ApprovalStanding>,
     /// The places for all of which one must be administrator to approve it.
