@@ -120,7 +120,8 @@ pub(crate) async fn bind(
 ///
 /// A log id that this node does not have, or of which it has another term, is openraft's to decide
 /// about: that is how logs of honest leaders differ. A difference under the same log id means that
-/// a leader sent two contents, and nothing is appended to either.
+/// a leader sent two contents, and nothing is appended to either. Nor is a content taken again that
+/// this node dropped, see `dropped`.
 ///
 /// The caller serializes appends: the log does not change between this check and openraft.
 pub(crate) async fn check(
@@ -236,8 +237,8 @@ async fn compare(
 ) -> Result<bool, ServeError> {
     let local = log.digest(log_id).await;
     let local = local.map_err(|error| ServeError::Failed(error.to_string()))?;
-    if local.is_some_and(|local| local != digest) {
-        let index = log_id.index;
+    let index = log_id.index;
+    if local.is_some_and(|local| local != digest) || log.dropped().is_dead(index, digest) {
         return Err(ServeError::OtherLog { from, index });
     }
     Ok(local.is_some())

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,6 @@ use lamplighter_types::{Attestation, Hash, PublicKey};
 use super::{Evidence, TwoHeaders, TwoLogs};
 use crate::alarms::{Alarms, NodeAlarm};
 use crate::chain::Chain;
-
-/// Pieces about one node. One is enough to exclude it; the others say where honest nodes may hold
-/// different logs.
-const PIECES_PER_NODE_MAX: usize = 8;
 
 /// One piece as it is kept and passed on.
 struct KeptEvidence {
@@ -139,9 +135,8 @@ impl EvidenceStore {
         });
     }
 
-    /// Returns whether a piece is worth its place: the first about a node, which excludes it; or,
-    /// while there is space, about a node with few, or about a later place in the log, where other
-    /// nodes may differ.
+    /// Returns whether a piece says something new: the first about a node, which excludes it, or,
+    /// while there is space, the first of its kind about a node.
     fn is_wanted(&self, evidence: &Evidence) -> bool {
         let kept = self.kept();
         let of_node = kept
@@ -149,17 +144,8 @@ impl EvidenceStore {
             .map(|kept| &kept.evidence)
             .filter(|kept| kept.node() == evidence.node());
         let of_node: Vec<_> = of_node.collect();
-        if of_node.is_empty() {
-            return true;
-        }
-        let of_kind: Vec<Option<u64>> = of_node
-            .into_iter()
-            .map(Evidence::log_index)
-            .filter(|index| index.is_some() == evidence.log_index().is_some())
-            .collect();
-        let new = of_kind.iter().all(|index| *index < evidence.log_index());
-        let first = of_kind.is_empty();
-        kept.len() < EVIDENCE_MAX && (first || new && of_kind.len() < PIECES_PER_NODE_MAX)
+        let same = |kept: &&Evidence| kept.log_index().is_some() == evidence.log_index().is_some();
+        of_node.is_empty() || kept.len() < EVIDENCE_MAX && !of_node.iter().any(same)
     }
 
     /// If there is no space, drops a piece, with its file: about a node that is no validator any
@@ -234,12 +220,17 @@ fn files_in(dir: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 impl EvidenceArchive for EvidenceStore {
-    fn hashes(&self) -> Vec<[u8; 32]> {
-        self.kept().keys().copied().collect()
+    fn accused(&self) -> Vec<u64> {
+        let kept = self.kept();
+        let accused: BTreeSet<u64> = kept.values().map(|kept| kept.evidence.node()).collect();
+        accused.into_iter().collect()
     }
 
-    fn read(&self, hash: &[u8; 32]) -> Option<Bytes> {
-        self.kept().get(hash).map(|kept| kept.bytes.clone())
+    fn read(&self, accused: u64) -> Option<Bytes> {
+        let kept = self.kept();
+        let mut pieces = kept.values();
+        let of_node = pieces.find(|kept| kept.evidence.node() == accused);
+        of_node.map(|kept| kept.bytes.clone())
     }
 
     fn add_found(&self, evidence: &LeaderEvidence) {
@@ -254,12 +245,5 @@ impl EvidenceArchive for EvidenceStore {
             Ok(evidence) => self.add(evidence),
             Err(error) => tracing::warn!(from, %error, "evidence that can't be read"),
         }
-    }
-
-    fn disputed(&self) -> Vec<u64> {
-        let kept = self.kept();
-        kept.values()
-            .filter_map(|kept| kept.evidence.log_index())
-            .collect()
     }
 }
