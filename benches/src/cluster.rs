@@ -201,7 +201,6 @@ fn config(
         heartbeat_ms: 60_000,
         clock_offset_max_ms: 30_000,
         disk: disk.clone(),
-        http: Default::default(),
     }
 }
 

@@ -157,7 +157,6 @@ impl Devnet {
             heartbeat_ms: 2_000,
             clock_offset_max_ms: 30_000,
             disk: Default::default(),
-            http: Default::default(),
         };
         self.node_process(&name, config)
     }

@@ -68,7 +68,6 @@ fn set_up(dir: &Path) -> (Genesis, Vec<NodeConfig>) {
             heartbeat_ms: 1_000,
             clock_offset_max_ms: 30_000,
             disk: Default::default(),
-            http: Default::default(),
         });
     }
     let genesis = Genesis {
