@@ -2,12 +2,14 @@
 
 mod admin;
 mod http;
+mod https;
 mod listen;
 pub mod mqtt;
+mod settings;
 mod token;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use lamplighter_ledger::Handle;
@@ -18,8 +20,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::http::App;
+use crate::https::HttpsAcceptor;
+pub use crate::https::{CertificateFileError, HttpTls};
 use crate::listen::listen;
 use crate::mqtt::{Edge, Listen};
+pub use crate::settings::{HttpSettings, SettingsError};
 pub use crate::token::Tokens;
 
 /// Settings of the edge.
@@ -29,6 +34,11 @@ pub struct EdgeConfig {
     /// The node's key: for the TLS certificate and the tokens.
     pub secret: SecretKey,
     pub http_listen: SocketAddr,
+    pub http_tls: HttpTls,
+    /// Longest time from the TCP connection to the end of the TLS handshake.
+    pub http_handshake_time: Duration,
+    /// More names and addresses for the node's certificate.
+    pub names: Vec<String>,
     pub admin_listen: SocketAddr,
     /// Plain MQTT, on loopback only.
     pub mqtt_listen: SocketAddr,
@@ -37,6 +47,7 @@ pub struct EdgeConfig {
     /// Longest time from the TCP connection to the complete CONNECT.
     pub mqtt_connect_time: Duration,
     pub read_needs_token: bool,
+    pub http: HttpSettings,
 }
 
 /// The addresses of the listeners, with the ports that the system chose.
@@ -60,6 +71,20 @@ pub enum ServeError {
     Mqtt(#[from] mqtt::StartError),
     #[error("the TLS certificate")]
     Tls(#[from] lamplighter_tls::SetupError),
+    #[error("the certificate of the HTTP interface")]
+    Certificate(#[from] CertificateFileError),
+}
+
+impl EdgeConfig {
+    /// The node's certificate, which both edges show.
+    ///
+    /// # Errors
+    /// One of `names` is neither a DNS name nor an address.
+    pub fn identity(&self) -> Result<Identity, lamplighter_tls::SetupError> {
+        let listened = [Some(self.http_listen), self.mqtts_listen];
+        let addresses: Vec<IpAddr> = listened.iter().flatten().map(SocketAddr::ip).collect();
+        Identity::of_node(&self.secret, self.node, &addresses, &self.names)
+    }
 }
 
 /// Starts all listeners. They end with `stop`, and their tasks are in `tasks`. `/metrics` has the
@@ -76,22 +101,28 @@ pub async fn serve(
         handle.clone(),
         tokens.clone(),
         config.read_needs_token,
+        config.http.clone(),
         stop.clone(),
     );
-    let http = listen(config.http_listen, http::router(app), tasks, stop).await?;
+    let identity = config.identity()?;
+    let handshake_time = config.http_handshake_time;
+    let tls = HttpsAcceptor::start(&config.http_tls, &identity, handshake_time, stop).await?;
+    let http = listen(config.http_listen, tls, http::router(app), tasks, stop).await?;
     let admin = listen(
         config.admin_listen,
+        None,
         admin::router(handle.clone(), collectors),
         tasks,
         stop,
     )
     .await?;
-    let mqtt = serve_mqtt(&config, handle, tokens, tasks, stop)?;
+    let mqtt = serve_mqtt(&config, identity, handle, tokens, tasks, stop)?;
     Ok(EdgeAddresses { http, admin, mqtt })
 }
 
 fn serve_mqtt(
     config: &EdgeConfig,
+    identity: Identity,
     handle: Handle,
     tokens: Tokens,
     tasks: &TaskTracker,
@@ -104,13 +135,9 @@ fn serve_mqtt(
     let tls = config
         .mqtts_listen
         .map(|address| Listen { address, tls: true });
-    let identity = match tls {
-        Some(_) => Some(Identity::new(&config.secret, "localhost")?),
-        None => None,
-    };
     let settings = mqtt::MqttConfig {
         listen: std::iter::once(plain).chain(tls).collect(),
-        identity,
+        identity: tls.map(|_| identity),
         connect_time: config.mqtt_connect_time,
         ..mqtt::MqttConfig::default()
     };

@@ -10,12 +10,14 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::ServeError;
+use crate::https::HttpsAcceptor;
 
 /// Connections of one listener. Each uses a few KiB while it is idle; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 8_192;
@@ -28,9 +30,11 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after a connection could not be accepted, e.g. because file descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `router` until `stop`, and returns the address that is bound.
+/// Serves `router` until `stop`, over TLS where there is an acceptor, and returns the address that
+/// is bound.
 pub(crate) async fn listen(
     address: SocketAddr,
+    tls: Option<HttpsAcceptor>,
     router: Router,
     tasks: &TaskTracker,
     stop: &CancellationToken,
@@ -38,12 +42,13 @@ pub(crate) async fn listen(
     let failed = |source| ServeError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
-    tasks.spawn(accept(listener, router, tasks.clone(), stop.clone()));
+    tasks.spawn(accept(listener, tls, router, tasks.clone(), stop.clone()));
     Ok(bound)
 }
 
 async fn accept(
     listener: TcpListener,
+    tls: Option<HttpsAcceptor>,
     router: Router,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -59,7 +64,7 @@ async fn accept(
         };
         match accepted {
             Ok((stream, _)) => {
-                let serving = connection(stream, router.clone(), stop.clone());
+                let serving = secure(stream, tls.clone(), router.clone(), stop.clone());
                 tasks.spawn(async move {
                     serving.await;
                     drop(permit);
@@ -73,15 +78,36 @@ async fn accept(
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) {
+async fn secure(
+    stream: TcpStream,
+    tls: Option<HttpsAcceptor>,
+    router: Router,
+    stop: CancellationToken,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection keeps Nagle's algorithm");
     }
+    match tls {
+        None => connection(stream, router, stop).await,
+        Some(acceptor) => {
+            if let Some(Some(stream)) = stop.run_until_cancelled(acceptor.accept(stream)).await {
+                connection(stream, router, stop).await;
+            }
+        }
+    }
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    stop: CancellationToken,
+) {
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .with_upgrades();
     let mut served = pin!(served);
     let ended = tokio::select! {
         ended = served.as_mut() => ended,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use clap::Subcommand;
-use lamplighter_client::{Cursor, TransactionRecord, Wait};
+use lamplighter_client::{Cursor, TransactionRecord};
 use lamplighter_types::{Action, Hash, HexError, Outcome, SignedTransaction, codec};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -135,7 +135,7 @@ pub async fn transaction(
         TransactionCommand::Show { transaction } => show(session, &transaction).await?,
         TransactionCommand::Send { file } => {
             let signed: SignedTransaction = read_json(&file)?;
-            session.report(session.client.submit_signed(&signed, Wait::Committed).await)?;
+            session.report(session.client.submit_signed(&signed, session.wait()).await)?;
         }
         TransactionCommand::Sign { file } => {
             session.account()?;

@@ -35,7 +35,8 @@ pub struct SessionArguments {
         env = "LAMPLIGHTER_PROFILE"
     )]
     profile: Option<PathBuf>,
-    /// Base address of a node, e.g. http://10.0.0.1:8080; may be repeated.
+    /// Base address of a node, e.g. https://10.0.0.1:8080; may be repeated. A node that is no
+    /// validator needs its public key behind it: https://10.0.0.9:8080#KEY.
     #[arg(
         id = "session_nodes",
         long = "node-url",
@@ -54,6 +55,22 @@ pub struct SessionArguments {
         env = "LAMPLIGHTER_GENESIS"
     )]
     genesis: Option<PathBuf>,
+    /// A file of certificates (PEM) of authorities, if nodes show certificates of theirs.
+    #[arg(
+        id = "session_authorities",
+        long = "cacert",
+        value_name = "FILE",
+        global = true,
+        env = "LAMPLIGHTER_CACERT"
+    )]
+    authorities: Option<PathBuf>,
+    /// Lets addresses of other machines begin with http://, where a tunnel encrypts.
+    #[arg(
+        id = "session_plain_http",
+        long = "plain-http-beyond-loopback",
+        global = true
+    )]
+    plain_http_beyond_loopback: bool,
     /// A file with the newest validators that were proven (JSON): older ones are not believed.
     /// Without it proofs are checked from the validators of the genesis file.
     #[arg(
@@ -107,6 +124,9 @@ struct Profile {
     #[serde(default)]
     nodes: Vec<String>,
     genesis: Option<PathBuf>,
+    authorities: Option<PathBuf>,
+    #[serde(default)]
+    plain_http_beyond_loopback: bool,
     keys: Option<PathBuf>,
     account: Option<Id>,
 }
@@ -141,10 +161,13 @@ impl Profile {
         let text = fs::read_to_string(path).map_err(Failure::during(operation()))?;
         let mut profile: Self = toml::from_str(&text).map_err(Failure::during(operation()))?;
         let base = path.parent().unwrap_or(Path::new("."));
-        for file in [&mut profile.genesis, &mut profile.keys]
-            .into_iter()
-            .flatten()
-        {
+        let Self {
+            genesis,
+            authorities,
+            keys,
+            ..
+        } = &mut profile;
+        for file in [genesis, authorities, keys].into_iter().flatten() {
             *file = base.join(&*file);
         }
         Ok(profile)
@@ -227,6 +250,12 @@ impl SessionArguments {
             (None, _) => None,
         };
         let mut config = ClientConfig::new(nodes);
+        config.plain_http_beyond_loopback =
+            self.plain_http_beyond_loopback || profile.plain_http_beyond_loopback;
+        if let Some(file) = self.authorities.as_ref().or(profile.authorities.as_ref()) {
+            let operation = format!("reading {}", file.display());
+            config.authorities = Some(fs::read(file).map_err(Failure::during(operation))?);
+        }
         config.deadline = Duration::from_secs(self.timeout);
         if let Some(genesis) = genesis.clone() {
             let anchor = self.trust_anchor(&genesis)?;
@@ -272,7 +301,15 @@ impl Session {
     /// record.
     pub async fn perform(&self, action: Action) -> Result<Submitted, Failure> {
         self.account()?;
-        self.outcome(self.client.submit(action, Wait::Committed).await)
+        self.outcome(self.client.submit(action, self.wait()).await)
+    }
+
+    /// With the genesis file a receipt is proven, so that no node can invent one.
+    pub fn wait(&self) -> Wait {
+        match self.genesis {
+            Some(_) => Wait::Certified,
+            None => Wait::Committed,
+        }
     }
 
     /// Prints the outcome of a transaction; a refusal is a failure of the command.

@@ -211,3 +211,46 @@ fn logs_have_colours_on_terminals_only() {
     assert!(log.contains("the node is up"), "{log}");
     assert!(!log.contains('\u{1b}'), "{log:?}");
 }
+
+/// What a description leaves out of the policies is as by default, and `genesis new` shows all.
+#[test]
+fn policies_may_be_described_in_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (admin, node) = (
+        done(folder, &["key", "new", "admin.key"]),
+        done(folder, &["key", "new", "node.key"]),
+    );
+    describe(folder, &node, &admin, "administrator");
+    let described = std::fs::read_to_string(folder.join("city.toml")).unwrap();
+    let with = |policies: &str| {
+        let text = format!("{described}\n[policies]\n{policies}\n");
+        std::fs::write(folder.join("city.toml"), text).unwrap();
+    };
+    with(
+        "newcomer_wait_ms = 1000\nretention.open_plan_ms = 7200000\napprovals.power.approvals = 1",
+    );
+    let new = [
+        "genesis",
+        "new",
+        "city.toml",
+        "--out",
+        "genesis.json",
+        "--json",
+    ];
+    let made: serde_json::Value = serde_json::from_str(&done(folder, &new)).unwrap();
+    let mut wanted = lamplighter_types::Policies::default();
+    wanted.newcomer_wait_ms = 1_000;
+    wanted.retention.open_plan_ms = 7_200_000;
+    wanted.approvals.power.approvals = 1;
+    assert_eq!(made["policies"], serde_json::json!(wanted));
+
+    let again = ["genesis", "new", "city.toml", "--out", "other.json"];
+    with("newcomer_wait_s = 1");
+    let refused = failed(folder, &again, 1);
+    assert!(refused.contains("newcomer_wait_s"), "{refused}");
+    with("approvals.power = 2");
+    let refused = failed(folder, &again, 1);
+    assert!(refused.contains("power"), "{refused}");
+    assert!(!folder.join("other.json").exists());
+}

@@ -67,6 +67,7 @@ fn set_up(dir: &Path) -> [NodeConfig; 2] {
             data_dir: dir.join(format!("data-{node}")),
             peer_listen,
             http_listen: free_address(),
+            http: Default::default(),
             admin_listen: any,
             mqtt_listen: any,
             mqtts_listen: None,
@@ -111,7 +112,7 @@ impl Ledger<'_> {
         for node in &self.nodes {
             command
                 .arg("--node-url")
-                .arg(format!("http://{}", node.http_listen));
+                .arg(format!("https://{}", node.http_listen));
         }
         command.args(words);
         let output = tokio::task::spawn_blocking(move || command.output());
@@ -152,7 +153,7 @@ async fn a_transaction_without_quorum_is_reported_pending_and_can_be_sent_again(
     let output = ledger.run("admin", &register).await;
     let printed = text(&output.stderr);
     assert_eq!(output.status.code(), Some(4), "{printed}");
-    let url = format!("http://{}", ledger.nodes[0].http_listen);
+    let url = format!("https://{}", ledger.nodes[0].http_listen);
     for part in [&format!("taken by {url}"), "It may still happen, until "] {
         assert!(printed.contains(part), "{printed}");
     }
@@ -190,9 +191,11 @@ async fn a_transaction_without_quorum_is_reported_pending_and_can_be_sent_again(
 
 /// A watching command warns once when no node answers, and keeps waiting.
 async fn watching_warns_when_no_node_answers(ledger: &Ledger<'_>) {
-    let url = format!("http://{}", ledger.nodes[0].http_listen);
+    let url = format!("https://{}", ledger.nodes[0].http_listen);
     let mut watch = tokio::process::Command::new(env!("CARGO_BIN_EXE_lamplighter"))
-        .args(["--node-url", &url, "event", "watch"])
+        .args(["--node-url", &url, "--genesis", "genesis.json"])
+        .args(["event", "watch"])
+        .current_dir(ledger.dir)
         .stderr(std::process::Stdio::piped())
         .kill_on_drop(true)
         .spawn()

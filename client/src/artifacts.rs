@@ -20,8 +20,9 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use crate::Client;
-use crate::calls::{Call, NodeResponse};
+use crate::calls::{Call, NodeResponse, Patience};
 use crate::error::ClientError;
+use crate::standing::Fault;
 
 /// Bytes of one piece of an upload.
 const PIECE_BYTES: usize = 1024 * 1024;
@@ -129,8 +130,11 @@ impl Client {
     }
 
     async fn call_node(&self, index: usize, call: Call) -> Result<NodeResponse, ClientError> {
-        let until = Instant::now() + self.inner.config.deadline;
-        let answer = self.attempt(index, &call, until).await;
+        let patience = Patience {
+            silence_max: self.silence_max(),
+            until: Instant::now() + self.inner.config.deadline,
+        };
+        let answer = self.attempt(index, &call, patience).await;
         answer.map_err(|(error, _)| error)
     }
 
@@ -226,7 +230,7 @@ impl Client {
             progress(file.offset(), file.groups.size_bytes());
             match fetched {
                 Ok(()) => {
-                    self.inner.nodes.prefer(index);
+                    self.inner.nodes.standings.served(index);
                     return Ok(None);
                 }
                 Err(error @ ClientError::File { .. }) => return Err(error),
@@ -235,7 +239,8 @@ impl Client {
                     if matches!(error, ClientError::Artifact { .. }) {
                         dishonest.insert(index);
                     }
-                    self.inner.nodes.prefer_next(index);
+                    let fault = error.fault().unwrap_or(Fault::Unserved);
+                    self.inner.nodes.standings.failed(index, fault);
                     failed = Some(error);
                 }
             }
@@ -256,7 +261,10 @@ impl Client {
         let call = Call::get(format!("/v1/artifacts/{digest}"))
             .header("range", format!("bytes={begin}-{}", end - 1));
         let until = Instant::now() + self.inner.config.deadline;
-        let response = self.open_stream(index, &call, until, Some(until)).await?;
+        let begin_until = Instant::now() + self.silence_max();
+        let response = self
+            .open_stream(index, &call, begin_until, Some(until))
+            .await?;
         if begin > 0 && response.status() != StatusCode::PARTIAL_CONTENT {
             return Err(ClientError::Missing {
                 node,
@@ -268,9 +276,15 @@ impl Client {
             node: node.clone(),
             source,
         };
+        let silence_max = self.silence_max();
+        let silent = |_| ClientError::Silent {
+            node: node.clone(),
+            waited: silence_max,
+        };
         let mut pending = Vec::with_capacity(2 * GROUP_BYTES);
         while file.offset() < end {
-            let Some(chunk) = response.chunk().await.map_err(broken)? else {
+            let chunk = tokio::time::timeout(silence_max, response.chunk()).await;
+            let Some(chunk) = chunk.map_err(silent)?.map_err(broken)? else {
                 return Err(ClientError::Missing {
                     node,
                     what: "the rest of a range",

@@ -3,7 +3,8 @@
 //! The report of a single node is not enough to give a transaction up. A node that accepted it may
 //! claim that it did not, and a client that believes that signs again and performs the action
 //! twice. So a refusal counts when a second node refuses too, and a transaction that was sent
-//! without an answer is reported as [`Pending`].
+//! without an answer is reported as [`Pending`]. If a certificate is waited for and the genesis
+//! file is there, a receipt counts only when it is proven.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,8 +15,9 @@ use lamplighter_types::{Hash, SignedTransaction, codec};
 use reqwest::Method;
 use tokio::time::Instant;
 
-use crate::calls::{Call, RoundBackoff};
+use crate::calls::{Call, Patience, RoundBackoff};
 use crate::error::{ClientError, Pending};
+use crate::standing::Fault;
 use crate::{Client, submit};
 
 /// Longest call to one node before the next one is called: longer than an election takes.
@@ -108,10 +110,10 @@ impl<'a> Submission<'a> {
         until: Instant,
         round: &mut Round,
     ) -> Option<Submitted> {
-        let nodes = &self.client.inner.nodes;
+        let standings = &self.client.inner.nodes.standings;
         match self.call_node(index, until).await {
             NodeReport::Done(submitted) => {
-                nodes.prefer(index);
+                standings.served(index);
                 return Some(submitted);
             }
             NodeReport::Accepted => {
@@ -124,6 +126,7 @@ impl<'a> Submission<'a> {
                 self.sent_to.remove(&index);
                 round.refusals += 1;
                 round.first_refusal.get_or_insert(error);
+                return None;
             }
             NodeReport::Failed(error, retry_after) => {
                 tracing::debug!(%error, "a node did not report the outcome of a transaction");
@@ -133,10 +136,14 @@ impl<'a> Submission<'a> {
                     self.sent_to.insert(index);
                 }
                 round.retry_after = round.retry_after.max(retry_after);
+                let fault = error.fault().unwrap_or(Fault::Unserved);
+                standings.failed(index, fault);
                 round.last_error = Some(error);
+                return None;
             }
         }
-        nodes.prefer_next(index);
+        // It may be cut off: what it accepts gets into no block.
+        standings.failed(index, Fault::Unserved);
         None
     }
 
@@ -148,7 +155,8 @@ impl<'a> Submission<'a> {
         let wait = self.wait;
         let path = format!("/v1/transactions?wait={wait}&timeout_ms={timeout_ms}");
         let call = Call::new(Method::POST, path).bytes(self.body.clone());
-        let answer = self.client.attempt(index, &call, Instant::now() + timeout);
+        let patience = Patience::until(Instant::now() + timeout);
+        let answer = self.client.attempt(index, &call, patience);
         let submitted = match answer.await {
             Ok(answer) => answer.json().and_then(|submitted| self.checked(submitted)),
             Err((error, retry_after)) if error.is_transient() => {
@@ -157,11 +165,32 @@ impl<'a> Submission<'a> {
             Err((error, _)) => Err(error),
         };
         match submitted {
-            Ok(done) if done.receipt.is_some() || self.wait == Wait::None => NodeReport::Done(done),
+            Ok(done) if self.wait == Wait::None => NodeReport::Done(done),
+            Ok(done) if done.receipt.is_some() => match self.proven(done).await {
+                Ok(done) => NodeReport::Done(done),
+                Err(error) => NodeReport::Failed(error, Duration::ZERO),
+            },
             Ok(_) => NodeReport::Accepted,
             Err(error) if error.problem().is_some() => NodeReport::Refused(error),
             Err(error) => NodeReport::Failed(error, Duration::ZERO),
         }
+    }
+
+    /// Replaces the receipt that a node reports by the proven one. Without the genesis file, and
+    /// without a certificate, the node is believed.
+    async fn proven(&self, submitted: Submitted) -> Result<Submitted, ClientError> {
+        if self.wait != Wait::Certified || self.client.trust_anchor().is_err() {
+            return Ok(submitted);
+        }
+        let (receipt, proven) = self.client.proven_receipt(&self.hash).await?;
+        let is_same = submitted.receipt.as_ref() == Some(&receipt);
+        Ok(Submitted {
+            height: Some(proven.height),
+            certified: true,
+            message: submitted.message.filter(|_| is_same),
+            receipt: Some(receipt),
+            ..submitted
+        })
     }
 
     /// True if a node accepted the transaction or may have received it.
@@ -242,6 +271,8 @@ fn is_uncertified(error: &ClientError) -> bool {
 fn may_have_received(error: &ClientError) -> bool {
     match error {
         ClientError::Transport { source, .. } => !source.is_connect(),
+        // Nothing is sent before the handshake is complete.
+        ClientError::NodeKey { .. } | ClientError::NotTls { .. } => false,
         // The node reported that it did nothing.
         ClientError::Problem { problem, .. } => !matches!(problem.status, 429 | 503),
         _ => true,

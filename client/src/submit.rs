@@ -3,12 +3,17 @@
 use std::time::Duration;
 
 use lamplighter_system::unix_ms;
-use lamplighter_types::wire::{Submitted, Wait, problem};
+use lamplighter_types::wire::{KeyInfo, Submitted, Wait, problem};
 use lamplighter_types::{
-    Action, Encoding, KeyPurpose, SecretKey, Signature, SignedTransaction, Transaction, UsersAction,
+    Action, Encoding, KeyPurpose, PublicKey, SecretKey, Signature, SignedTransaction, Transaction,
+    UsersAction,
 };
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
+use crate::calls::Patience;
 use crate::error::ClientError;
+use crate::read::key_call;
 use crate::submission::Submission;
 use crate::{Client, Signer};
 
@@ -17,6 +22,9 @@ const EXPIRES_AFTER: Duration = Duration::from_secs(600);
 /// A sequence number that the ledger has seen already is replaced this many times: another process
 /// may use the same key.
 const RENUMBERINGS_MAX: u32 = 3;
+/// Nodes whose word about the highest sequence number is waited for, where there are so many: the
+/// second highest of three is not the lie of one.
+const SEQUENCE_ANSWERS: usize = 3;
 
 impl Client {
     /// Signs an action with the next sequence number.
@@ -71,11 +79,42 @@ impl Client {
         Ok(new.prove(KeyPurpose::Account, &chain_id, account))
     }
 
+    /// The highest sequence number that the ledger has seen of this client's key. One node could
+    /// lead the client astray, so of three answers the second highest is taken.
     async fn highest_sequence(&self) -> Result<u64, ClientError> {
-        match self.key(&self.signer()?.secret.public()).await {
+        let key = self.signer()?.secret.public();
+        let nodes = self.inner.nodes.list.len();
+        if nodes >= SEQUENCE_ANSWERS {
+            let until = Instant::now() + self.silence_max();
+            let mut answers = JoinSet::new();
+            for index in self.inner.nodes.in_turn() {
+                let client = self.clone();
+                answers.spawn(async move { client.sequence_at(index, &key, until).await });
+            }
+            let mut known = Vec::new();
+            while let Some(answer) = answers.join_next().await {
+                known.extend(answer.ok().flatten());
+                if known.len() == SEQUENCE_ANSWERS {
+                    known.sort_unstable();
+                    return Ok(known[SEQUENCE_ANSWERS - 2]);
+                }
+            }
+        }
+        match self.key(&key).await {
             Ok(info) => Ok(info.value.highest_sequence),
             Err(error) if error.is_not_found() => Ok(0),
             Err(error) => Err(error),
+        }
+    }
+
+    /// The highest sequence number of the key at one node, if it answers.
+    async fn sequence_at(&self, index: usize, key: &PublicKey, until: Instant) -> Option<u64> {
+        let answer = self
+            .attempt(index, &key_call(key), Patience::until(until))
+            .await;
+        match answer.map(|answer| answer.json::<KeyInfo>()) {
+            Ok(info) => Some(info.ok()?.highest_sequence),
+            Err((error, _)) => error.is_not_found().then_some(0),
         }
     }
 

@@ -137,6 +137,7 @@ impl Consensus {
             last_contact: last_contact.clone(),
             throttle: throttle.clone(),
             elections: elections.clone(),
+            signed: Arc::default(),
         };
         let state_machine =
             OpenraftStateMachine::new(machine.clone(), log.clone(), snapshots.clone(), io);
@@ -167,7 +168,13 @@ impl Consensus {
             machine: machine.clone(),
             voters: elections.voters.clone(),
         };
-        let recovery = Arc::new(Recovery::new(raft.clone(), log.clone(), kv, io)?);
+        let recovery = Arc::new(Recovery::new(
+            raft.clone(),
+            log.clone(),
+            kv,
+            io,
+            elections.voters.electorate.clone(),
+        )?);
         let peers = ControlClient::new(transport, config.timers.heartbeat * 2);
         let comparison = LogComparison::new(&elections, log, peers.clone(), recovery);
         let source = SnapshotSource {
@@ -383,7 +390,7 @@ impl Consensus {
     /// # Errors
     /// [`ConsensusError::DivergedAgain`]: the node goes on as it is.
     pub async fn diverge(&self, reason: &str) -> Result<(), ConsensusError> {
-        self.0.recovery.diverge(reason).await
+        self.0.recovery.diverge(reason, None).await
     }
 
     /// Requests a snapshot, and with it a purge of the log. It is made in the background.

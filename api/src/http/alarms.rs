@@ -30,7 +30,9 @@ async fn open_alarms(
 ) -> Result<AtHeight<Page<Alarm>>, ApiError> {
     let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let after = query.after.as_deref().map(parse_alarm_id).transpose()?;
-    let items = events::open_alarms(&state, after.as_ref(), query.limit())?;
+    let limit = query.limit();
+    let list = move || events::open_alarms(&state, after.as_ref(), limit);
+    let items = read::off_thread(&app, list).await?;
     let cursor = |a: &Alarm| format!("{}:{}", a.alarm.device, a.alarm.sequence);
     Ok(AtHeight {
         height: head.height,
@@ -59,7 +61,7 @@ async fn device_alarms(
     read::page(
         &app,
         &query,
-        |state, after, limit| events::alarms(state, &device, after.copied(), limit),
+        move |state, after, limit| events::alarms(state, &device, after.copied(), limit),
         |alarm| alarm.alarm.sequence.to_string(),
     )
     .await

@@ -17,6 +17,8 @@ use utoipa_axum::routes;
 use super::App;
 use super::error::{ApiError, Problem, code};
 use super::extract::JsonBody;
+use super::feed::websocket;
+use super::reader;
 use crate::token::{Bearer, TOKEN_MS};
 
 /// Interval at which a stream checks its token.
@@ -87,6 +89,7 @@ pub async fn require_token(
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
+    let mut account = None;
     if app.read_needs_token {
         let value = request
             .headers()
@@ -94,6 +97,7 @@ pub async fn require_token(
             .and_then(|v| v.to_str().ok());
         let token = value
             .and_then(|v| v.strip_prefix("Bearer "))
+            .or_else(|| websocket::offered_token(request.headers()))
             .ok_or_else(|| {
                 let detail = "reading needs a token: POST /v1/auth/challenge, then /v1/auth/token";
                 ApiError::new(StatusCode::UNAUTHORIZED, code::AUTH_MISSING, detail)
@@ -105,9 +109,10 @@ pub async fn require_token(
         if !is_key_of(&app, &bearer.account, &bearer.key)? {
             return Err(refused("the key of this token is no longer registered"));
         }
+        account = Some(bearer.account.clone());
         request.extensions_mut().insert(bearer);
     }
-    Ok(next.run(request).await)
+    Ok(reader::scope(account, next.run(request)).await)
 }
 
 /// Resolves when an endless answer has to end: its token has expired, or the key is not the

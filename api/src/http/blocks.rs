@@ -23,7 +23,12 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(certificate))
         .routes(routes!(transaction_proof))
         .routes(routes!(event_proof))
-        .routes(routes!(validators_proof))
+}
+
+/// Routes without a token: the changes of the validators prove themselves, and a client that knows
+/// no node's key learns them here before it sends anything.
+pub fn open_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(validators_proof))
 }
 
 fn parse_height(app: &App, text: &str) -> Result<u64, ApiError> {
@@ -42,6 +47,16 @@ async fn block(
     Path(height): Path<String>,
 ) -> Result<AtHeight<FullBlock>, ApiError> {
     let height = parse_height(&app, &height)?;
+    let reader = app.clone();
+    let read = move || read_block(&reader, height);
+    let body = read::off_thread(&app, read).await?;
+    Ok(AtHeight {
+        height: app.handle.head().height,
+        body,
+    })
+}
+
+fn read_block(app: &App, height: u64) -> Result<FullBlock, ApiError> {
     let block = app.handle.block(height)?;
     let block = block.ok_or_else(|| ApiError::not_found(format!("block {height}")))?;
     let (receipts, certificate) = (
@@ -49,18 +64,14 @@ async fn block(
         app.handle.certificate(height)?,
     );
     let hash = block.header.hash();
-    let decoded = block.transactions.iter().map(|signed| decode(&app, signed));
+    let decoded = block.transactions.iter().map(|signed| decode(app, signed));
     let transactions = decoded.collect::<Result<Vec<DecodedTransaction>, _>>()?;
-    let body = FullBlock {
+    Ok(FullBlock {
         block,
         hash,
         transactions,
         receipts,
         certificate,
-    };
-    Ok(AtHeight {
-        height: app.handle.head().height,
-        body,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use lamplighter_contracts::{config, devices, events};
+use lamplighter_state::StateError;
 use lamplighter_state::tables::{self, Subject};
 use lamplighter_store::Direction;
 use lamplighter_types::wire::{
@@ -75,7 +76,7 @@ async fn devices_list(
         after,
         limit,
     };
-    let list = |state: &_, after: Option<&Id>, limit| match (&gateway, &district, &owner) {
+    let list = move |state: &_, after: Option<&Id>, limit| match (&gateway, &district, &owner) {
         (Some(gateway), ..) => devices::by_gateway(state, gateway, after, limit),
         (_, Some(district), _) => devices::in_district(state, district, after, limit),
         (.., Some(owner)) => devices::by_owner(state, owner, after, limit),
@@ -135,8 +136,12 @@ async fn device_events(
 ) -> Result<AtHeight<DeviceEvents>, ApiError> {
     let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let (after, limit) = (query.after::<u64>()?, query.limit());
-    let store = &**state.store();
-    let entries = tables::device_events(store, &id, after, Direction::Backward, limit)?;
+    let read = move || {
+        let store = &**state.store();
+        let entries = tables::device_events(store, &id, after, Direction::Backward, limit)?;
+        Ok::<_, StateError>((entries, events::cursor(&state, &id)?))
+    };
+    let (entries, newest) = read::off_thread(&app, read).await?;
     let items = entries.into_iter().map(|entry| EventEntry {
         height: entry.height,
         index: entry.index,
@@ -145,7 +150,7 @@ async fn device_events(
     let cursor = |e: &EventEntry| e.record.event.sequence.to_string();
     let Page { items, next } = Page::new(items.collect(), limit, cursor);
     let body = DeviceEvents {
-        cursor: events::cursor(&state, &id)?,
+        cursor: newest,
         items,
         next,
     };
@@ -165,10 +170,16 @@ async fn device_config(
     Query(query): Query<PageQuery>,
 ) -> Result<AtHeight<DeviceConfig>, ApiError> {
     let (state, head) = view(&app, query.min_height, query.linearizable).await?;
-    let device =
-        devices::device(&state, &id)?.ok_or_else(|| ApiError::not_found(format!("device {id}")))?;
-    let (effective, hash) = config::effective(&state, &device)?;
-    let reported = config::reported(&state, &id)?;
+    let missing = format!("device {id}");
+    let read = move || {
+        let Some(device) = devices::device(&state, &id)? else {
+            return Ok(None);
+        };
+        let effective = config::effective(&state, &device)?;
+        Ok::<_, StateError>(Some((effective, config::reported(&state, &id)?)))
+    };
+    let found = read::off_thread(&app, read).await?;
+    let ((effective, hash), reported) = found.ok_or_else(|| ApiError::not_found(missing))?;
     let in_sync = reported
         .as_ref()
         .is_some_and(|r| r.applied && r.document == hash);

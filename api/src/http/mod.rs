@@ -6,6 +6,7 @@ mod artifacts;
 mod auth;
 mod blocks;
 mod config;
+mod cors;
 mod devices;
 mod document;
 mod error;
@@ -14,6 +15,7 @@ mod feed;
 mod firmware;
 mod iotregistry;
 mod read;
+mod reader;
 mod rollouts;
 mod status;
 mod transactions;
@@ -33,10 +35,13 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower::load_shed::LoadShedLayer;
+use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::settings::HttpSettings;
 use crate::token::Tokens;
-use error::{ApiError, code};
+use error::ApiError;
+pub(crate) use error::code;
 use extract::BodyBudget;
 use iotregistry::RelayLimit;
 
@@ -54,6 +59,7 @@ pub struct App {
     pub subscribers: Arc<Semaphore>,
     pub bodies: BodyBudget,
     pub relay_limit: Arc<RelayLimit>,
+    pub settings: Arc<HttpSettings>,
     pub stop: CancellationToken,
 }
 
@@ -62,6 +68,7 @@ impl App {
         handle: Handle,
         tokens: Tokens,
         read_needs_token: bool,
+        settings: HttpSettings,
         stop: CancellationToken,
     ) -> Self {
         Self {
@@ -71,6 +78,7 @@ impl App {
             subscribers: Arc::new(Semaphore::new(SUBSCRIBERS_MAX)),
             bodies: BodyBudget::new(),
             relay_limit: Arc::new(RelayLimit::new()),
+            settings: Arc::new(settings),
             stop,
         }
     }
@@ -104,6 +112,7 @@ pub fn router(app: App) -> Router {
                 .layer(LoadShedLayer::new())
                 .layer(GlobalConcurrencyLimitLayer::new(REQUESTS_MAX)),
         )
+        .layer(option_layer(cors::layer(&app.settings.cors_origins)))
         .with_state(app)
 }
 

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::App;
 use super::error::{ApiError, code};
+use super::reader;
 
 /// The height of the state that an answer shows.
 pub const LEDGER_HEIGHT: HeaderName = HeaderName::from_static(header::LEDGER_HEIGHT);
@@ -48,6 +49,17 @@ pub struct ReadQuery {
     /// absent.
     #[serde(default)]
     pub trusted: u64,
+}
+
+/// Parameters of a read of what is computed from records, and can't be proven.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct ViewQuery {
+    /// Waits until this node has reached the height.
+    pub min_height: Option<u64>,
+    /// Asks the leader first: the answer shows everything that was acknowledged before the request.
+    #[serde(default)]
+    pub linearizable: bool,
 }
 
 /// Parameters of a read of many records.
@@ -125,16 +137,25 @@ pub async fn add_ledger_height(State(app): State<App>, request: Request, next: N
     response
 }
 
+/// Does a read of one record or page, off the async threads: a slow disk delays nothing else.
+pub async fn off_thread<T: Send + 'static>(
+    app: &App,
+    read: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    app.handle.read_page(reader::account().as_ref(), read).await
+}
+
 /// Reads a page of a list. `list` gets the state, the `after` of the query and the limit; `cursor`
 /// is the `after` that follows an item.
-pub async fn page<T, A: FromStr>(
+pub async fn page<T: Send + 'static, A: FromStr + Send + 'static>(
     app: &App,
     query: &PageQuery,
-    list: impl FnOnce(&View, Option<&A>, usize) -> Result<Vec<T>, StateError>,
+    list: impl FnOnce(&View, Option<&A>, usize) -> Result<Vec<T>, StateError> + Send + 'static,
     cursor: impl Fn(&T) -> String,
 ) -> Result<AtHeight<Page<T>>, ApiError> {
     let (state, head) = view(app, query.min_height, query.linearizable).await?;
-    let items = list(&state, query.after()?.as_ref(), query.limit())?;
+    let (after, limit) = (query.after::<A>()?, query.limit());
+    let items = off_thread(app, move || list(&state, after.as_ref(), limit)).await?;
     Ok(AtHeight {
         height: head.height,
         body: Page::new(items, query.limit(), cursor),
@@ -143,7 +164,7 @@ pub async fn page<T, A: FromStr>(
 
 /// Reads one record of the state. `what` names it in the error when there is none. The last change
 /// is that of `subject`, if there is one and the request asks for no proof.
-pub async fn record<T: DeserializeOwned>(
+pub async fn record<T: DeserializeOwned + Send + 'static>(
     app: &App,
     query: &ReadQuery,
     key: &Key<T>,
@@ -152,15 +173,18 @@ pub async fn record<T: DeserializeOwned>(
 ) -> Result<AtHeight<RecordResponse<T>>, ApiError> {
     let (state, head) = view(app, query.min_height, query.linearizable).await?;
     let missing = || ApiError::not_found(&what);
-    let record = state.get(key)?.ok_or_else(missing)?;
+    let (wanted, subject) = (key.clone(), subject.filter(|_| !query.proof));
+    let read = move || {
+        let record = state.get(&wanted)?;
+        let changed = subject.map(|subject| last_change(&state, &subject));
+        Ok::<_, StateError>((record, changed.transpose()?.flatten()))
+    };
+    let (record, changed) = off_thread(app, read).await?;
+    let record = record.ok_or_else(missing)?;
     if query.proof {
         let proven = proven_record(app, key, query.trusted).await?;
         return proven.ok_or_else(missing);
     }
-    let changed = match subject {
-        Some(subject) => last_change(&state, &subject)?,
-        None => None,
-    };
     Ok(AtHeight {
         height: head.height,
         body: RecordResponse {
@@ -246,7 +270,10 @@ pub async fn history(
         let store = &**state.store();
         tables::history(store, &subject, after, Direction::Backward, limit)
     };
-    let entries = app.handle.read_in_turn(read).await?;
+    let entries = app
+        .handle
+        .read_in_turn(reader::account().as_ref(), read)
+        .await?;
     let items = entries.into_iter().map(history_entry).collect();
     Ok(AtHeight {
         height: head.height,

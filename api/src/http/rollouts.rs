@@ -74,7 +74,7 @@ async fn deployments(
     read::page(
         &app,
         &query,
-        |state, after, limit| rollouts::deployments(state, &id, after, limit),
+        move |state, after, limit| rollouts::deployments(state, &id, after, limit),
         |deployment| deployment.device.to_string(),
     )
     .await
@@ -106,7 +106,7 @@ async fn of_device(
     read::page(
         &app,
         &query,
-        |state, after, limit| rollouts::deployments_of_device(state, &id, after, limit),
+        move |state, after, limit| rollouts::deployments_of_device(state, &id, after, limit),
         |deployment| deployment.rollout.to_string(),
     )
     .await

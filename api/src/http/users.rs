@@ -5,7 +5,9 @@ use lamplighter_contracts::{governance, users};
 use lamplighter_state::View;
 use lamplighter_state::tables::Subject;
 use lamplighter_types::record::{Observer, Organization, Policies, Proposal};
-use lamplighter_types::wire::{HistoryEntry, KeyInfo, NodeList, Page, RecordResponse};
+use lamplighter_types::wire::{
+    HistoryEntry, KeyInfo, NodeList, Page, ProposalStanding, RecordResponse,
+};
 use lamplighter_types::{Account, Id, PublicKey, Validator};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -13,7 +15,7 @@ use utoipa_axum::routes;
 use super::App;
 use super::error::{ApiError, Problem};
 use super::extract::{Path, Query};
-use super::read::{self, AtHeight, PageQuery, ReadQuery, view};
+use super::read::{self, AtHeight, PageQuery, ReadQuery, ViewQuery, off_thread, view};
 
 /// Routes for clients that have no token yet.
 pub fn open_routes() -> OpenApiRouter<App> {
@@ -32,6 +34,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(organization_history))
         .routes(routes!(policies))
         .routes(routes!(proposals))
+        .routes(routes!(proposal))
         .routes(routes!(proposal_history))
         .routes(routes!(governance_history))
 }
@@ -161,20 +164,24 @@ fn next_node(
     Ok(next)
 }
 
+fn node_list(state: &View) -> Result<NodeList, ApiError> {
+    let set = governance::validator_set(state)?;
+    let observers = governance::observers(state)?;
+    Ok(NodeList {
+        quorum: set.quorum(),
+        next_node: next_node(state, &set.validators, &observers)?,
+        validators: set.validators,
+        observers,
+    })
+}
+
 /// Validators and observers, and the id for the next one. Open to everybody: a node that is about
 /// to join asks here.
 #[utoipa::path(get, path = "/v1/nodes", tag = "governance",
     responses((status = 200, body = NodeList)))]
 async fn nodes(State(app): State<App>) -> Result<AtHeight<NodeList>, ApiError> {
     let (state, head) = view(&app, None, false).await?;
-    let set = governance::validator_set(&state)?;
-    let observers = governance::observers(&state)?;
-    let body = NodeList {
-        quorum: set.quorum(),
-        next_node: next_node(&state, &set.validators, &observers)?,
-        validators: set.validators,
-        observers,
-    };
+    let body = off_thread(&app, move || node_list(&state)).await?;
     Ok(AtHeight {
         height: head.height,
         body,
@@ -190,6 +197,25 @@ async fn proposals(
 ) -> Result<AtHeight<Page<Proposal>>, ApiError> {
     let cursor = |proposal: &Proposal| proposal.proposal.to_string();
     read::page(&app, &query, governance::proposals, cursor).await
+}
+
+/// An open proposal with what it still lacks: how many approvals, from whom they may come, and
+/// which do not count, or not yet.
+#[utoipa::path(get, path = "/v1/proposals/{proposal}", tag = "governance",
+    params(("proposal" = Id, Path), ViewQuery),
+    responses((status = 200, body = ProposalStanding), (status = 404, body = Problem)))]
+async fn proposal(
+    State(app): State<App>,
+    Path(id): Path<Id>,
+    Query(query): Query<ViewQuery>,
+) -> Result<AtHeight<ProposalStanding>, ApiError> {
+    let (state, head) = view(&app, query.min_height, query.linearizable).await?;
+    let found = governance::proposal(&state, &id)?;
+    let found = found.ok_or_else(|| ApiError::not_found(format!("proposal {id}")))?;
+    Ok(AtHeight {
+        height: head.height,
+        body: governance::standing(&state, found, head.timestamp_ms)?,
+    })
 }
 
 /// The history of a proposal, newest first: who made it and who approved it, and when. At most 100

@@ -3,10 +3,12 @@
 
 mod actions;
 mod artifacts;
+mod cors;
 mod described;
 mod edge;
 mod feed;
 mod history;
+mod https;
 mod messages;
 mod node;
 mod proxy;
@@ -17,3 +19,4 @@ mod schemas;
 mod schemathesis;
 mod submit;
 mod tokens;
+mod websocket;

@@ -11,11 +11,12 @@ use serde_json::Value;
 use crate::node::{Answer, Node, STEP_TIMEOUT, admin, id};
 
 /// Paths that need no token.
-const OPEN: [&str; 6] = [
+const OPEN: [&str; 7] = [
     "/v1/status",
     "/v1/genesis",
     "/v1/keys/{key}",
     "/v1/nodes",
+    "/v1/proofs/validators",
     "/v1/artifacts/{digest}",
     "/v1/artifacts/{digest}/groups",
 ];

@@ -62,6 +62,7 @@ impl City {
             data_dir: dir.path().join("data"),
             peer_listen: any,
             http_listen: any,
+            http: Default::default(),
             admin_listen: any,
             mqtt_listen: any,
             mqtts_listen: None,
@@ -74,7 +75,7 @@ impl City {
         let node = Node::start(config).await.unwrap();
         node.handle.wait_certified(1, TIMEOUT).await.unwrap();
         let profile = format!(
-            "nodes = [\"http://{}\"]\ngenesis = \"genesis.json\"\nkeys = \"keys\"\n\
+            "nodes = [\"https://{}\"]\ngenesis = \"genesis.json\"\nkeys = \"keys\"\n\
              account = \"nobody\"\n",
             node.edges.http
         );
@@ -215,7 +216,7 @@ impl City {
     /// A client for what is no command of people.
     pub fn client(&self, account: &str) -> Client {
         let secret = key::read(&self.path("keys").join(format!("{account}.key"))).unwrap();
-        let config = ClientConfig::new(vec![format!("http://{}", self.node.edges.http)])
+        let config = ClientConfig::new(vec![format!("https://{}", self.node.edges.http)])
             .with_genesis(self.genesis.clone())
             .with_key(id(account), secret);
         Client::new(config).unwrap()

@@ -8,17 +8,20 @@ use lamplighter_client::HistoryOf;
 use lamplighter_system::unix_ms;
 use lamplighter_types::{
     Action, AlarmChange, ConfigAction, DeviceEvent, DevicesAction, EventsAction, FirmwareAction,
-    GovernanceAction, GovernanceChange, Hash, Policies, RolloutsAction, Severity, UsersAction,
+    GovernanceAction, GovernanceChange, Hash, Policies, Retention, RolloutsAction, Severity,
+    UsersAction,
 };
 
 use super::city::{City, id};
 use crate::Arguments;
 
 /// All options that are meant for every command, with what they are called.
-const GLOBAL: [&str; 9] = [
+const GLOBAL: [&str; 11] = [
     "profile",
     "node-url",
     "genesis",
+    "cacert",
+    "plain-http-beyond-loopback",
     "trusted",
     "update-trusted",
     "as",
@@ -28,9 +31,10 @@ const GLOBAL: [&str; 9] = [
 ];
 
 /// Commands that talk to no ledger, or are nodes, gateways and Things themselves.
-const WITHOUT_LEDGER: [&str; 13] = [
+const WITHOUT_LEDGER: [&str; 14] = [
     "node init",
     "node run",
+    "node certificate",
     "node join",
     "gateway run",
     "things run",
@@ -577,7 +581,9 @@ impl Day {
             format!("add-validator --node 1 {new}"),
             "remove-observer 5".to_owned(),
             "remove-validator 5".to_owned(),
-            "set-policies --rollouts 2".to_owned(),
+            "set-policies --rollouts 2 --expires-ms power=86400000 --expires-ms releases=3600000 \
+             --open-release-ms 7200000 --open-plan-ms 7300000 --ended-release-ms 7400000"
+                .to_owned(),
             "set-protocol --version 1 --from-height 1000000".to_owned(),
         ] {
             self.propose("admin-1", &change).await;
@@ -598,6 +604,13 @@ impl Day {
         let mut policies = Policies::default();
         policies.approvals.releases.approvals = 1;
         policies.approvals.rollouts.approvals = 2;
+        policies.approvals.power.expires_ms = 86_400_000;
+        policies.approvals.releases.expires_ms = 3_600_000;
+        policies.retention = Retention {
+            open_release_ms: 7_200_000,
+            open_plan_ms: 7_300_000,
+            ended_release_ms: 7_400_000,
+        };
         let digest = GovernanceChange::digest(&[GovernanceChange::SetPolicies { policies }]);
         self.reads("auditor", "governance show my-set-policies")
             .await;

@@ -7,7 +7,7 @@ use lamplighter_client::TrustAnchor;
 use lamplighter_system::{error_chain, unix_ms};
 use lamplighter_types::proof::{CertifiedHeader, verify_head};
 use lamplighter_types::wire::work::{WorkItem, WorkMessage};
-use lamplighter_types::{DeploymentState, Device, Id, codec};
+use lamplighter_types::{DeploymentState, Device, Header, Id, codec};
 use tokio::time::Instant;
 
 use super::device_sync::DeviceSync;
@@ -61,12 +61,12 @@ impl WorkReceiver {
         }
     }
 
-    /// The height of a head that is certified by the validators that are trusted. New validators
+    /// The header of a head that is certified by the validators that are trusted. New validators
     /// come with the next work, or are fetched.
-    pub fn certified_height(&self, payload: &[u8], tasks: &mut BackgroundTasks) -> Option<u64> {
+    pub fn certified_head(&self, payload: &[u8], tasks: &mut BackgroundTasks) -> Option<Header> {
         let head = codec::decode_json::<CertifiedHeader>(payload).ok()?;
         match verify_head(&head, &[], &self.anchor.current()) {
-            Ok(_) => Some(head.header.height),
+            Ok(_) => Some(head.header),
             Err(error) => {
                 if error.lacks_changes() {
                     tasks.follow_validators(Instant::now());

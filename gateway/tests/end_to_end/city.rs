@@ -132,6 +132,7 @@ impl City {
             data_dir: dir.path().join("node"),
             peer_listen: peer,
             http_listen: any,
+            http: Default::default(),
             admin_listen: any,
             mqtt_listen: any,
             mqtts_listen: Some(any),
@@ -156,7 +157,7 @@ impl City {
     }
 
     pub fn client(&self, name: &str) -> Client {
-        let url = format!("http://{}", self.node.edges.http);
+        let url = format!("https://{}", self.node.edges.http);
         let config = ClientConfig::new(vec![url]).with_genesis(self.genesis.clone());
         Client::new(config.with_key(id(name), secret(name))).unwrap()
     }
@@ -230,13 +231,13 @@ impl City {
         let nodes = vec![
             // Nothing listens there: the gateway tries the next one.
             NodeAddress {
-                http: format!("http://{}", free_address()),
+                http: format!("https://{}", free_address()),
                 mqtt: free_address().to_string(),
                 tls,
                 key: None,
             },
             NodeAddress {
-                http: format!("http://{}", edges.http),
+                http: format!("https://{}", edges.http),
                 mqtt: edges.mqtt[usize::from(tls)].to_string(),
                 tls,
                 key: None,
@@ -257,6 +258,7 @@ impl City {
             poll_s: 1,
             szx: 6,
             nodes,
+            plain_http_beyond_loopback: false,
             endpoints: Default::default(),
         }
     }

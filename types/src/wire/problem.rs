@@ -92,12 +92,20 @@ pub mod code {
     pub const FEED_AHEAD: &str = "feed.ahead";
     /// The account may not do this.
     pub const FORBIDDEN: &str = "forbidden";
+    /// The node has halted: another node has to be asked.
+    pub const HALTED: &str = "halted";
     /// The node failed; its log has the cause.
     pub const INTERNAL: &str = "internal";
     /// The path has other methods.
     pub const METHOD: &str = "method";
+    /// Plain HTTP was spoken to a port that speaks HTTPS.
+    pub const NEEDS_TLS: &str = "needs_tls";
     /// The record does not exist.
     pub const NOT_FOUND: &str = "not_found";
+    /// The node has known no leader for long: another node has to be asked.
+    pub const NO_LEADER: &str = "no_leader";
+    /// The page of a browser is of an origin that the node does not serve.
+    pub const ORIGIN: &str = "origin";
     /// A part of the path or query is not understood.
     pub const PARAMETER: &str = "parameter";
     /// The node's newest certificate is below the validators that the verifier trusts.
@@ -114,6 +122,8 @@ pub mod code {
     pub const TRANSACTION_MALFORMED: &str = "transaction.malformed";
     /// The transaction is signed by a key of another account.
     pub const TRANSACTION_UNAUTHORIZED: &str = "transaction.unauthorized";
+    /// The request asks for no WebSocket.
+    pub const WEBSOCKET: &str = "websocket";
 }
 
 /// Beginning of the codes that say that a sequence number can't be used.

@@ -52,6 +52,7 @@ pub fn describe(app: &App) -> (Router<App>, Value) {
         .merge(transactions::open_routes())
         .merge(status::routes())
         .merge(auth::routes())
+        .merge(blocks::open_routes())
         .merge(users::open_routes())
         .merge(artifacts::open_routes());
     let mut guarded = OpenApiRouter::new()

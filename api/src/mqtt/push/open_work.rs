@@ -234,7 +234,7 @@ pub async fn message(
     let wanted: Vec<_> = wanted.into_iter().collect();
     let changes = WORK_SET_CHANGES_MAX;
     let bundles = handle
-        .prove_states(&wanted, changes, CERTIFICATE_TIMEOUT)
+        .prove_states(wanted, changes, CERTIFICATE_TIMEOUT)
         .await?;
     let proofs = ProofSet::from_bundles(bundles);
     let cursor = Cursor::end_of(head.height);

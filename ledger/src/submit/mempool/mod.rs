@@ -39,6 +39,17 @@ pub enum Busy {
     Verifier,
     #[error("this node is read-only, its disk is nearly full; later, or another node")]
     ReadOnly,
+    #[error("this node has known no leader for {seconds} s; send the same bytes to another node")]
+    NoLeader { seconds: u64 },
+    #[error("this node has halted; send the same bytes to another node")]
+    Halted,
+}
+
+impl Busy {
+    /// True if this node can't get anything into a block now, while another may.
+    pub fn is_cut_off(&self) -> bool {
+        matches!(self, Self::NoLeader { .. } | Self::Halted)
+    }
 }
 
 /// The fate of a submitted transaction.

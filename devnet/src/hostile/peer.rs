@@ -14,21 +14,31 @@ use lamplighter_ledger::{Acceptance, PeerAnswer, PeerGossip, PeerRequest};
 use lamplighter_net::{AllowList, AllowedPeer, Lane, NodeKey, Service, ServiceError};
 use lamplighter_types::proof::CertifiedHeader;
 use lamplighter_types::{Attestation, Genesis, Hash, SecretKey, codec};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use super::{Attack, HostileOptions};
+use super::{Attack, AttackSummary, HostileOptions};
 
 /// Attestations that it keeps to repeat them.
 const ATTESTATIONS_MAX: usize = 64;
 /// Reasons of refusals that it reports.
 const REASONS_MAX: usize = 3;
 
-/// The greeting of a node, with an id of its own store.
-#[derive(Serialize)]
-struct Greeting {
+/// The greeting of a node: the id of its store, and the highest block that it signed there.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub struct StoreGreeting {
     store: [u8; 16],
     signed: Option<u64>,
+}
+
+impl StoreGreeting {
+    /// The same store, later: it signed whatever anybody can have seen of it.
+    pub fn advanced(self) -> Self {
+        Self {
+            signed: Some(u64::MAX),
+            ..self
+        }
+    }
 }
 
 /// What it learned.
@@ -43,7 +53,11 @@ pub struct Learned {
     pub certified: Option<CertifiedHeader>,
     pub sent: u64,
     pub refused: u64,
+    /// Requests whose answer is the one that an honest leader or candidate gets.
+    pub obeyed: u64,
     pub reasons: Vec<String>,
+    /// The greetings of its peers, by their keys.
+    pub greetings: BTreeMap<[u8; 32], StoreGreeting>,
     /// Votes that it got for its last candidacy.
     pub votes: Vec<SignedVote>,
 }
@@ -55,6 +69,7 @@ pub struct HostilePeer {
     pub secret: SecretKey,
     pub keys: BTreeMap<u64, NodeKey>,
     attack: Attack,
+    greeting: StoreGreeting,
     learned: Mutex<Learned>,
     /// Notified at each append.
     pub appended: Notify,
@@ -64,12 +79,19 @@ impl HostilePeer {
     pub fn new(options: &HostileOptions, genesis: &Genesis, secret: SecretKey) -> Arc<Self> {
         let validators = genesis.validators.validators.iter();
         let others = validators.filter(|v| v.node != options.node);
+        let mut store = [0; 16];
+        store.copy_from_slice(&secret.public().0[..16]);
+        let separate = StoreGreeting {
+            store,
+            signed: None,
+        };
         Arc::new(Self {
             node: options.node,
             chain_id: genesis.chain_id(),
             secret,
             keys: others.map(|v| (v.node, NodeKey(v.key.0))).collect(),
             attack: options.attack,
+            greeting: options.greeting.unwrap_or(separate),
             learned: Mutex::default(),
             appended: Notify::new(),
         })
@@ -94,20 +116,38 @@ impl HostilePeer {
     }
 
     /// Records the answer to one of its messages.
-    pub fn record(&self, answer: Result<Bytes, lamplighter_net::NetError>) {
-        let Err(error) = answer else { return };
+    pub fn record(&self, lane: Lane, answer: &Result<Bytes, lamplighter_net::NetError>) {
+        let refusal = match answer {
+            Ok(bytes) => refusal(lane, bytes),
+            Err(error) => Some(lamplighter_system::error_chain(error)),
+        };
         let mut learned = self.learned();
+        let Some(reason) = refusal else {
+            learned.obeyed += 1;
+            return;
+        };
         learned.refused += 1;
-        let reason = error.to_string();
         if learned.reasons.len() < REASONS_MAX && !learned.reasons.contains(&reason) {
             learned.reasons.push(reason);
         }
     }
 
-    pub fn summary(&self) -> String {
+    pub fn summary(&self, reached: usize) -> AttackSummary {
         let learned = self.learned();
-        let Learned { sent, refused, .. } = &*learned;
-        format!("{sent} messages, {refused} refused: {:?}", learned.reasons)
+        let Learned {
+            sent,
+            refused,
+            obeyed,
+            ..
+        } = *learned;
+        AttackSummary {
+            reached,
+            sent,
+            refused,
+            obeyed,
+            reasons: learned.reasons.clone(),
+            greetings: learned.greetings.clone(),
+        }
     }
 
     fn observe(&self, vote: &Vote, last: Option<LogId>, commit: Option<LogId>) {
@@ -193,6 +233,44 @@ impl HostilePeer {
 type VoteRequest = openraft::raft::VoteRequest<u64>;
 type VoteResponse = openraft::raft::VoteResponse<u64>;
 
+/// The refusal in the answer to a request; `None` if the other node does what it was told.
+fn refusal(lane: Lane, answer: &[u8]) -> Option<String> {
+    let unreadable = || Some("an answer that can't be read".to_owned());
+    match lane {
+        Lane::Control => match wire::decode("answer", answer) {
+            Ok(ControlResponse::Heartbeat(answer)) => append_refusal(&answer),
+            Ok(ControlResponse::Vote { response, .. }) => {
+                let refused = !response.vote_granted;
+                refused.then(|| format!("no vote, the newest one is {}", response.vote))
+            }
+            Ok(_) => None,
+            Err(_) => unreadable(),
+        },
+        Lane::Append => match wire::decode("answer", answer) {
+            Ok(answer) => append_refusal(&answer),
+            Err(_) => unreadable(),
+        },
+        Lane::Snapshot => match wire::decode("answer", answer) {
+            Ok(SnapshotResponse::Unproven) => Some("the leadership is not proven".to_owned()),
+            Ok(SnapshotResponse::Done { vote }) => Some(format!("not wanted, the vote is {vote}")),
+            Ok(_) => None,
+            Err(_) => unreadable(),
+        },
+        Lane::Transactions | Lane::Sync | Lane::Attestation => None,
+    }
+}
+
+fn append_refusal(answer: &AppendAnswer) -> Option<String> {
+    match answer {
+        AppendAnswer::Unproven => Some("the leadership is not proven".to_owned()),
+        AppendAnswer::Response { response, .. } => match response {
+            AppendResponse::Success | AppendResponse::PartialSuccess(_) => None,
+            AppendResponse::HigherVote(vote) => Some(format!("a newer vote is known, {vote}")),
+            AppendResponse::Conflict => Some("the entry before is another one".to_owned()),
+        },
+    }
+}
+
 fn failed(error: impl std::fmt::Display) -> ServiceError {
     ServiceError::Failed(error.to_string())
 }
@@ -237,12 +315,13 @@ impl Service for HostilePeer {
     }
 
     fn greeting(&self) -> Bytes {
-        let mut store = [0; 16];
-        store.copy_from_slice(&self.secret.public().0[..16]);
-        codec::encode(&Greeting {
-            store,
-            signed: None,
-        })
-        .into()
+        codec::encode(&self.greeting).into()
+    }
+
+    /// It lets everybody in, and remembers the store of each.
+    async fn verify_greeting(&self, from: NodeKey, greeting: Bytes) -> Result<(), String> {
+        let greeting = codec::decode(&greeting).map_err(|error| error.to_string())?;
+        self.learned().greetings.insert(from.0, greeting);
+        Ok(())
     }
 }

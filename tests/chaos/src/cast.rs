@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lamplighter_devnet::Process;
+use lamplighter_devnet::hostile::Attack;
 use lamplighter_node::key;
 use lamplighter_types::{
     Action, GovernanceAction, GovernanceChange, Id, KeyPurpose, Observer, SecretKey, Validator,
 };
 use rand::rngs::StdRng;
 
-use super::Attack;
 use crate::client::ChaosClient;
 use crate::cluster::{PEER_PORT, account};
 use crate::error::ChaosError;

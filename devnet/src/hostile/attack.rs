@@ -78,9 +78,8 @@ impl Attacker<'_> {
     async fn send(&mut self, to: NodeKey, lane: Lane, body: Bytes) -> Option<Bytes> {
         self.peer.learned().sent += 1;
         let answer = self.network.request(to, lane, body, REQUEST_TIMEOUT).await;
-        let answered = answer.as_ref().ok().cloned();
-        self.peer.record(answer);
-        answered
+        self.peer.record(lane, &answer);
+        answer.ok()
     }
 
     async fn send_all(&mut self, lane: Lane, body: Bytes) {

@@ -1,11 +1,15 @@
 //! The configuration file of a node (TOML). Every key is described in `docs/configuration.md`.
 
+#[cfg(test)]
+mod tests;
+
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lamplighter_api::{HttpSettings, SettingsError};
 use lamplighter_types::Genesis;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +31,9 @@ pub struct NodeConfig {
     pub peer_listen: SocketAddr,
     /// The address of the HTTP interface for the CMS and gateways.
     pub http_listen: SocketAddr,
+    /// How the HTTP interface is encrypted.
+    #[serde(default)]
+    pub http: HttpConfig,
     /// The address of `/healthz`, `/readyz` and `/metrics`; not for the public.
     pub admin_listen: SocketAddr,
     /// The address of MQTT for gateways.
@@ -50,6 +57,62 @@ pub struct NodeConfig {
     /// The limits of the disk.
     #[serde(default)]
     pub disk: DiskConfig,
+}
+
+/// How the HTTP interface is encrypted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    pub tls: HttpTls,
+    /// More DNS names and addresses in the node's certificate, for clients that compare them.
+    pub names: Vec<String>,
+    /// Seconds that a client may take for the TLS handshake.
+    pub handshake_s: u64,
+    /// Lets `tls = "off"` stand with an address that other machines reach.
+    pub plain_text_beyond_loopback: bool,
+    #[serde(flatten)]
+    pub settings: HttpSettings,
+}
+
+/// The certificate of the HTTP interface.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "tls is \"ledger\", \"off\" or { certificate = \"..\", key = \"..\" }"
+)]
+pub enum HttpTls {
+    Named(NamedTls),
+    Files(CertificateFiles),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NamedTls {
+    /// The certificate of the node's ledger key.
+    Ledger,
+    /// Plain HTTP.
+    Off,
+}
+
+/// A certificate chain and its key (PEM) beside that of the ledger key; read again when they
+/// change.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            tls: HttpTls::Named(NamedTls::Ledger),
+            names: Vec::new(),
+            handshake_s: 30,
+            plain_text_beyond_loopback: false,
+            settings: HttpSettings::default(),
+        }
+    }
 }
 
 fn yes() -> bool {
@@ -87,6 +150,16 @@ pub enum ConfigError {
     Heartbeat,
     #[error("mqtt_connect_s must be between 1 and 300")]
     MqttConnect,
+    #[error("a setting is not usable")]
+    Http(#[from] SettingsError),
+    #[error("http.handshake_s must be between 1 and 300")]
+    Handshake,
+    #[error(
+        "http.tls is \"off\" and {0} is not a loopback address: tokens and transactions would be \
+         readable on the network. If a proxy or a tunnel encrypts them, say so with \
+         http.plain_text_beyond_loopback = true"
+    )]
+    PlainHttp(SocketAddr),
 }
 
 impl NodeConfig {
@@ -109,11 +182,39 @@ impl NodeConfig {
         if !(1..=300).contains(&config.mqtt_connect_s) {
             return Err(ConfigError::MqttConnect);
         }
+        config.http.settings.check()?;
+        config.check_http()?;
         let base = path.parent().unwrap_or(Path::new("."));
         for file in [&mut config.genesis, &mut config.key, &mut config.data_dir] {
             *file = base.join(&*file);
         }
+        if let HttpTls::Files(CertificateFiles { certificate, key }) = &mut config.http.tls {
+            *certificate = base.join(&*certificate);
+            *key = base.join(&*key);
+        }
         Ok(config)
+    }
+
+    fn check_http(&self) -> Result<(), ConfigError> {
+        let http = &self.http;
+        if !(1..=300).contains(&http.handshake_s) {
+            return Err(ConfigError::Handshake);
+        }
+        let plain = matches!(http.tls, HttpTls::Named(NamedTls::Off));
+        let allowed = self.http_listen.ip().is_loopback() || http.plain_text_beyond_loopback;
+        if plain && !allowed {
+            return Err(ConfigError::PlainHttp(self.http_listen));
+        }
+        Ok(())
+    }
+
+    /// The base address of the HTTP interface, with the port of the configuration.
+    pub fn url(&self) -> String {
+        let scheme = match self.http.tls {
+            HttpTls::Named(NamedTls::Off) => "http",
+            HttpTls::Named(NamedTls::Ledger) | HttpTls::Files(_) => "https",
+        };
+        format!("{scheme}://{}", self.http_listen)
     }
 
     /// Reads the genesis file.

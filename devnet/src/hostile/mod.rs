@@ -1,25 +1,27 @@
 //! A node of the ledger that is an attacker: it has a node's key, speaks the protocol of the nodes,
 //! and does one thing after the other that no honest node does.
 //!
-//! `cast` starts it in a run, `peer` is its side of the network, with what it learns there;
-//! `attack` has what it sends.
+//! `peer` is its side of the network, with what it learns there; `attack` has what it sends. The
+//! attacks of `devnet up` and the program `hostile` of the chaos tests run it.
 
 mod attack;
-pub mod cast;
 mod peer;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use lamplighter_net::NetConfig;
 use lamplighter_node::{PEER_PROTOCOL, key};
+use lamplighter_system::error_chain;
 use lamplighter_types::Genesis;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::error::ChaosError;
+use crate::DevnetError;
 use peer::HostilePeer;
+pub use peer::StoreGreeting;
 
 /// The time in which it connects.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
@@ -100,18 +102,36 @@ pub struct HostileOptions {
     pub attack: Attack,
     #[arg(long, default_value_t = 5)]
     pub seconds: u64,
+    /// The greeting of the node whose machine it has; otherwise it has a store of its own.
+    #[arg(skip)]
+    pub greeting: Option<StoreGreeting>,
 }
 
-/// Connects to the validators and attacks them; returns a line about what it did.
+/// What came of an attack.
+#[derive(Clone, Debug)]
+pub struct AttackSummary {
+    /// Nodes that were connected.
+    pub reached: usize,
+    /// Messages of the attack, requests that were refused, and those that were not.
+    pub sent: u64,
+    pub refused: u64,
+    pub obeyed: u64,
+    /// The first reasons of refusals.
+    pub reasons: Vec<String>,
+    /// The greetings of its peers, by their keys.
+    pub greetings: BTreeMap<[u8; 32], StoreGreeting>,
+}
+
+/// Connects to the validators and attacks them.
 ///
 /// # Errors
 /// Genesis or key cannot be read, or the address is in use.
-pub async fn run(options: &HostileOptions) -> Result<String, ChaosError> {
+pub async fn run(options: &HostileOptions) -> Result<AttackSummary, DevnetError> {
     let bytes = std::fs::read(&options.genesis);
-    let bytes = bytes.map_err(ChaosError::file("reading", &options.genesis))?;
-    let setup = |error: &dyn std::fmt::Display| ChaosError::Setup(error.to_string());
-    let genesis: Genesis = serde_json::from_slice(&bytes).map_err(|e| setup(&e))?;
-    let secret = key::read(&options.key).map_err(|e| setup(&e))?;
+    let bytes = bytes.map_err(DevnetError::file("reading", &options.genesis))?;
+    let genesis: Genesis = serde_json::from_slice(&bytes)
+        .map_err(|error| DevnetError::Unexpected(format!("no genesis document: {error}")))?;
+    let secret = key::read(&options.key)?;
     let chain_id = genesis.chain_id();
     let peer = HostilePeer::new(options, &genesis, secret.clone());
     let (_list, allowed) = watch::channel(peer.allow_list(&genesis));
@@ -124,10 +144,12 @@ pub async fn run(options: &HostileOptions) -> Result<String, ChaosError> {
         limits: Default::default(),
     };
     let network = lamplighter_net::Network::start(config, allowed, peer.clone()).await;
-    let network = network.map_err(|e| setup(&e))?;
+    let network = network.map_err(|error| {
+        DevnetError::Unexpected(format!("a hostile node: {}", error_chain(&error)))
+    })?;
     let mut connected = network.connected();
-    let validators = genesis.validators.validators.len();
-    let all = connected.wait_for(|connected| connected.len() + 1 >= validators);
+    let validators = peer.keys.len();
+    let all = connected.wait_for(|connected| connected.len() >= validators);
     // With fewer of them it attacks those.
     let _ = tokio::time::timeout(CONNECTED_WITHIN, all).await;
     let until = Instant::now() + Duration::from_secs(options.seconds);
@@ -136,10 +158,5 @@ pub async fn run(options: &HostileOptions) -> Result<String, ChaosError> {
     // A request may still wait for its answer.
     let _ = tokio::time::timeout_at(until, attack).await;
     let _ = tokio::time::timeout(SHUTDOWN_WITHIN, network.shutdown()).await;
-    Ok(format!(
-        "{:?} by node {}: {reached} nodes reached, {}",
-        options.attack,
-        options.node,
-        peer.summary()
-    ))
+    Ok(peer.summary(reached))
 }
