@@ -75,10 +75,9 @@ impl Metrics {
 async fn ready(State(metrics): State<Arc<Metrics>>) -> Response {
     let status = metrics.handle.status();
     let alarms = status.alarms.iter().map(|raised| &raised.alarm);
-    let reasons: Vec<_> = alarms
-        .filter(|alarm| alarm.is_unready())
-        .map(ToString::to_string)
-        .collect();
+    let alarms = alarms.filter(|alarm| alarm.is_unready());
+    let mut reasons: Vec<_> = alarms.map(ToString::to_string).collect();
+    reasons.extend(status.cut_off.map(|cut_off| cut_off.to_string()));
     let ready = status.consensus.leader.is_some() && status.halted.is_none() && reasons.is_empty();
     let code = if ready {
         StatusCode::OK

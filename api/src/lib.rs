@@ -1,13 +1,18 @@
 //! The edge of a node: HTTP for the CMS, MQTT for gateways, and the operator's listener.
 
+mod address_shares;
 mod admin;
+mod deadline;
 mod http;
+mod https;
 mod listen;
 pub mod mqtt;
+mod rights;
+mod settings;
 mod token;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use lamplighter_ledger::Handle;
@@ -18,8 +23,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::http::App;
+use crate::https::HttpsAcceptor;
+pub use crate::https::{CertificateFileError, HttpTls};
 use crate::listen::listen;
-use crate::mqtt::{Edge, Listen};
+use crate::mqtt::{Edge, EdgeMetrics, Listen};
+pub use crate::settings::{HttpSettings, MqttSettings, QuotaSettings, SettingsError};
 pub use crate::token::Tokens;
 
 /// Settings of the edge.
@@ -29,6 +37,11 @@ pub struct EdgeConfig {
     /// The node's key: for the TLS certificate and the tokens.
     pub secret: SecretKey,
     pub http_listen: SocketAddr,
+    pub http_tls: HttpTls,
+    /// Longest time from the TCP connection to the end of the TLS handshake.
+    pub http_handshake_time: Duration,
+    /// More names and addresses for the node's certificate.
+    pub names: Vec<String>,
     pub admin_listen: SocketAddr,
     /// Plain MQTT, on loopback only.
     pub mqtt_listen: SocketAddr,
@@ -37,6 +50,9 @@ pub struct EdgeConfig {
     /// Longest time from the TCP connection to the complete CONNECT.
     pub mqtt_connect_time: Duration,
     pub read_needs_token: bool,
+    pub http: HttpSettings,
+    pub quotas: QuotaSettings,
+    pub mqtt: MqttSettings,
 }
 
 /// The addresses of the listeners, with the ports that the system chose.
@@ -60,6 +76,20 @@ pub enum ServeError {
     Mqtt(#[from] mqtt::StartError),
     #[error("the TLS certificate")]
     Tls(#[from] lamplighter_tls::SetupError),
+    #[error("the certificate of the HTTP interface")]
+    Certificate(#[from] CertificateFileError),
+}
+
+impl EdgeConfig {
+    /// The node's certificate, which both edges show.
+    ///
+    /// # Errors
+    /// One of `names` is neither a DNS name nor an address.
+    pub fn identity(&self) -> Result<Identity, lamplighter_tls::SetupError> {
+        let listened = [Some(self.http_listen), self.mqtts_listen];
+        let addresses: Vec<IpAddr> = listened.iter().flatten().map(SocketAddr::ip).collect();
+        Identity::of_node(&self.secret, self.node, &addresses, &self.names)
+    }
 }
 
 /// Starts all listeners. They end with `stop`, and their tasks are in `tasks`. `/metrics` has the
@@ -67,7 +97,7 @@ pub enum ServeError {
 pub async fn serve(
     config: EdgeConfig,
     handle: Handle,
-    collectors: Vec<Box<dyn Collector>>,
+    mut collectors: Vec<Box<dyn Collector>>,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<EdgeAddresses, ServeError> {
@@ -76,27 +106,37 @@ pub async fn serve(
         handle.clone(),
         tokens.clone(),
         config.read_needs_token,
+        config.http.clone(),
+        config.quotas.clone(),
         stop.clone(),
     );
-    let http = listen(config.http_listen, http::router(app), tasks, stop).await?;
+    let identity = config.identity()?;
+    let handshake_time = config.http_handshake_time;
+    let tls = HttpsAcceptor::start(&config.http_tls, &identity, handshake_time, stop).await?;
+    let router = http::router(app);
+    let http = listen(config.http_listen, tls, router, &config.http, tasks, stop).await?;
+    let (mqtt, metrics) = serve_mqtt(&config, identity, handle.clone(), tokens, tasks, stop)?;
+    collectors.push(Box::new(metrics));
     let admin = listen(
         config.admin_listen,
-        admin::router(handle.clone(), collectors),
+        None,
+        admin::router(handle, collectors),
+        &config.http,
         tasks,
         stop,
     )
     .await?;
-    let mqtt = serve_mqtt(&config, handle, tokens, tasks, stop)?;
     Ok(EdgeAddresses { http, admin, mqtt })
 }
 
 fn serve_mqtt(
     config: &EdgeConfig,
+    identity: Identity,
     handle: Handle,
     tokens: Tokens,
     tasks: &TaskTracker,
     stop: &CancellationToken,
-) -> Result<Vec<SocketAddr>, ServeError> {
+) -> Result<(Vec<SocketAddr>, EdgeMetrics), ServeError> {
     let plain = Listen {
         address: config.mqtt_listen,
         tls: false,
@@ -104,22 +144,27 @@ fn serve_mqtt(
     let tls = config
         .mqtts_listen
         .map(|address| Listen { address, tls: true });
-    let identity = match tls {
-        Some(_) => Some(Identity::new(&config.secret, "localhost")?),
-        None => None,
-    };
     let settings = mqtt::MqttConfig {
         listen: std::iter::once(plain).chain(tls).collect(),
-        identity,
+        identity: tls.map(|_| identity),
         connect_time: config.mqtt_connect_time,
+        busy_connect_time: Duration::from_secs(config.mqtt.busy_connect_s),
+        pending_per_address: config.mqtt.pending_per_address as usize,
+        write_time: Duration::from_secs(config.mqtt.write_s),
+        packet_time: Duration::from_secs(config.mqtt.packet_s),
+        keepalive_default: config.mqtt.keepalive_default_s,
+        keepalive_max: config.mqtt.keepalive_max_s,
+        packets_per_second: config.quotas.mqtt_packets_per_second,
+        bytes_per_second: config.quotas.mqtt_bytes_per_second,
+        subscriptions_max: config.quotas.subscriptions as usize,
         ..mqtt::MqttConfig::default()
     };
     let edge = Edge::start(settings, handle, tokens)?;
-    let addresses = edge.addresses().to_vec();
+    let (addresses, metrics) = (edge.addresses().to_vec(), EdgeMetrics(edge.counters()));
     let stop = stop.clone();
     tasks.spawn(async move {
         stop.cancelled().await;
         edge.stop().await;
     });
-    Ok(addresses)
+    Ok((addresses, metrics))
 }

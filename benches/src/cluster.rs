@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use lamplighter_node::{DiskConfig, NodeConfig, key};
+use lamplighter_node::{DiskConfig, HttpConfig, HttpTls, NamedTls, NodeConfig, key};
 use lamplighter_system::unix_ms;
 use lamplighter_types::{
     Allowances, GENESIS_VERSION, Genesis, GenesisAccount, Grant, Hash, Policies, PublicKey, Role,
@@ -188,6 +188,11 @@ fn config(
         data_dir: home.join("data"),
         peer_listen: addresses[0],
         http_listen: addresses[1],
+        // The load generator speaks plain HTTP.
+        http: HttpConfig {
+            tls: HttpTls::Named(NamedTls::Off),
+            ..HttpConfig::default()
+        },
         admin_listen: addresses[2],
         mqtt_listen: addresses[3],
         mqtts_listen: None,
@@ -196,6 +201,8 @@ fn config(
         heartbeat_ms: 60_000,
         clock_offset_max_ms: 30_000,
         disk: disk.clone(),
+        quotas: Default::default(),
+        mqtt: Default::default(),
     }
 }
 

@@ -1,9 +1,11 @@
 //! The changes that `governance propose` proposes.
 
+use std::str::FromStr;
+
 use clap::{Args, Subcommand};
 use lamplighter_types::{
-    Allowances, DeviceCounters, GovernanceChange, Id, Observer, Policies, PublicKey, Role, Scope,
-    Signature, Validator,
+    Allowances, ApprovalPolicies, DeviceCounters, GovernanceChange, Id, Observer, Policies,
+    PublicKey, Role, Scope, Signature, Validator,
 };
 
 use crate::failure::Failure;
@@ -23,7 +25,8 @@ pub enum ChangeCommand {
     RemoveValidator {
         node: u64,
     },
-    /// The number of approvals; an omitted one stays as it is when the proposal is made.
+    /// Numbers of approvals, times and allowances; an omitted one stays as it is when the proposal
+    /// is made.
     SetPolicies(NewPolicies),
     /// Other rules of execution from a block on, which every node must know by then.
     SetProtocol {
@@ -126,6 +129,43 @@ pub struct NewPolicies {
     /// Bytes that a node may add to the state in a day.
     #[arg(long)]
     node_bytes: Option<u64>,
+    /// Milliseconds after which an approval no longer counts, e.g. `releases=2592000000`; the kinds
+    /// are those above. May be given several times.
+    #[arg(long = "expires-ms", value_name = "KIND=MS")]
+    expires_ms: Vec<Expiry>,
+    /// Milliseconds after which a release lapses that nobody approves.
+    #[arg(long)]
+    open_release_ms: Option<u64>,
+    /// Milliseconds after which a plan lapses that nobody starts.
+    #[arg(long)]
+    open_plan_ms: Option<u64>,
+    /// Milliseconds from the end of a release to the collection of its bytes.
+    #[arg(long)]
+    ended_release_ms: Option<u64>,
+}
+
+/// The expiry of the approvals of one kind.
+#[derive(Clone, Debug)]
+pub struct Expiry {
+    kind: String,
+    ms: u64,
+}
+
+impl FromStr for Expiry {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let kinds = ApprovalPolicies::default().named().map(|(name, _)| name);
+        let (kind, ms) = text
+            .split_once('=')
+            .ok_or("write KIND=MS, e.g. releases=2592000000")?;
+        if !kinds.contains(&kind) {
+            return Err(format!("the kinds are {}", kinds.join(", ")));
+        }
+        let ms = ms.parse().map_err(|_| "MS is a whole number")?;
+        let kind = kind.to_owned();
+        Ok(Self { kind, ms })
+    }
 }
 
 impl NewPolicies {
@@ -145,18 +185,32 @@ impl NewPolicies {
             gateway_bytes,
             node_records,
             node_bytes,
+            expires_ms,
+            open_release_ms,
+            open_plan_ms,
+            ended_release_ms,
         } = self;
         let kinds = &mut now.approvals;
-        for (policy, approvals) in [
-            (&mut kinds.releases, releases),
-            (&mut kinds.rollouts, rollouts),
-            (&mut kinds.power, power),
-            (&mut kinds.recovery, recovery),
-            (&mut kinds.validators, validators),
-            (&mut kinds.policies, policies),
-            (&mut kinds.devices, devices),
+        for (name, policy, approvals) in [
+            ("releases", &mut kinds.releases, releases),
+            ("rollouts", &mut kinds.rollouts, rollouts),
+            ("power", &mut kinds.power, power),
+            ("recovery", &mut kinds.recovery, recovery),
+            ("validators", &mut kinds.validators, validators),
+            ("policies", &mut kinds.policies, policies),
+            ("devices", &mut kinds.devices, devices),
         ] {
             policy.approvals = approvals.unwrap_or(policy.approvals);
+            let expiry = expires_ms.iter().rfind(|expiry| expiry.kind == name);
+            policy.expires_ms = expiry.map_or(policy.expires_ms, |expiry| expiry.ms);
+        }
+        let kept = &mut now.retention;
+        for (time_ms, wanted) in [
+            (&mut kept.open_release_ms, open_release_ms),
+            (&mut kept.open_plan_ms, open_plan_ms),
+            (&mut kept.ended_release_ms, ended_release_ms),
+        ] {
+            *time_ms = wanted.unwrap_or(*time_ms);
         }
         now.newcomer_wait_ms = newcomer_wait_ms.unwrap_or(now.newcomer_wait_ms);
         let Allowances {

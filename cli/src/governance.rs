@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use lamplighter_client::HistoryOf;
+use lamplighter_types::wire::{ApprovalCounts, ApprovalStanding, Candidate, ProposalStanding};
 use lamplighter_types::{
-    Action, Approval, GovernanceAction, GovernanceChange, Hash, Id, Policies, Proposal,
+    Action, Approval, GovernanceAction, GovernanceChange, Hash, Id, Policies, Proposal, Scope,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -162,19 +163,22 @@ async fn proposals(session: &Session) -> Result<Vec<Proposal>, Failure> {
     paging::all(read).await
 }
 
-/// One proposal; no route returns a single one, so it is searched in the list.
-pub async fn proposal(session: &Session, proposal: &Id) -> Result<Proposal, Failure> {
-    let all = proposals(session).await?;
-    let missing = format!("refused: there is no proposal {proposal} (not_found)");
-    let found = all.into_iter().find(|found| found.proposal == *proposal);
-    found.ok_or_else(|| Failure::refused(missing))
+/// One open proposal, with what it lacks.
+pub async fn proposal(session: &Session, proposal: &Id) -> Result<ProposalStanding, Failure> {
+    match session.client.proposal(proposal).await {
+        Ok(read) => Ok(read.value),
+        Err(error) if error.is_not_found() => Err(Failure::refused(format!(
+            "refused: there is no open proposal {proposal} (not_found)"
+        ))),
+        Err(error) => Err(asking(error)),
+    }
 }
 
 async fn show(session: &Session, proposal: &Id) -> Result<(), Failure> {
     let found = self::proposal(session, proposal).await?;
     let changes = changes(session, &HistoryOf::Proposal(proposal.clone())).await?;
     if session.output.json {
-        let mut printed = json!(found);
+        let mut printed = document(&found);
         printed["history"] = json!(changes.items);
         print(&printed);
         return Ok(());
@@ -184,22 +188,94 @@ async fn show(session: &Session, proposal: &Id) -> Result<(), Failure> {
         changes: proposed,
         digest,
         author,
-        approvals,
+        approvals: _,
         proposed_height,
         expires_ms,
-    } = &found;
-    emit_members(&[
+    } = &found.proposal;
+    let mut members = vec![
         ("proposal", proposal.to_string()),
         ("to", describe::changes(proposed)),
         ("digest", digest.to_string()),
         ("author", author.to_string()),
-        ("approved by", joined(&approvers(approvals))),
         ("proposed", format!("block {proposed_height}")),
         ("expires", time::local(*expires_ms)),
-    ]);
+        ("lacks", lacks(&found)),
+    ];
+    let approved = found.approvals.iter().map(approval);
+    members.extend(approved.map(|line| ("approved by", line)));
+    members.push(("may approve", joined(&candidates(&found))));
+    emit_members(&members);
     emit("");
     emit_changes(&changes);
     Ok(())
+}
+
+/// The JSON of a proposal: its record, with what it lacks.
+fn document(standing: &ProposalStanding) -> Value {
+    let mut document = json!(standing.proposal);
+    let mut added = json!(standing);
+    if let Some(members) = added.as_object_mut() {
+        members.remove("proposal");
+    }
+    document["standing"] = added;
+    document
+}
+
+/// What a proposal waits for.
+fn lacks(standing: &ProposalStanding) -> String {
+    let ProposalStanding {
+        needed, counted, ..
+    } = standing;
+    match needed.saturating_sub(*counted) {
+        // The policies or the roles have changed since the last approval.
+        0 => format!("nothing: {counted} of {needed} approvals count, the next one carries it out"),
+        1 => format!("1 approval: {counted} of {needed} count"),
+        missing => format!("{missing} approvals: {counted} of {needed} count"),
+    }
+}
+
+/// An approval, and whether it counts.
+fn approval(standing: &ApprovalStanding) -> String {
+    let ApprovalStanding {
+        account,
+        counts,
+        at_ms: _,
+        expires_ms,
+    } = standing;
+    let until = time::local(*expires_ms);
+    let words = match counts {
+        ApprovalCounts::Counts => format!("counts until {until}"),
+        ApprovalCounts::From { time_ms } => {
+            let from = time::local(*time_ms);
+            format!("does not count before {from}: the role is too new")
+        }
+        ApprovalCounts::Expired => format!("has not counted since {until}: it has expired"),
+        ApprovalCounts::KeyRevoked => "does not count: its key is revoked".to_owned(),
+        ApprovalCounts::RoleLost => "does not count: the role is lost".to_owned(),
+        ApprovalCounts::Interested => {
+            "does not count: the account gets power by the proposal".to_owned()
+        }
+    };
+    format!("{account}, {words}")
+}
+
+/// The accounts that may still approve, with the time from which on they may.
+fn candidates(standing: &ProposalStanding) -> Vec<String> {
+    let now_ms = lamplighter_system::unix_ms();
+    let each = standing.candidates.iter().map(|candidate| {
+        let Candidate { account, from_ms } = candidate;
+        match *from_ms > now_ms {
+            true => format!("{account} from {}", time::local(*from_ms)),
+            false => account.to_string(),
+        }
+    });
+    let city = each.collect();
+    let places = standing
+        .scopes
+        .iter()
+        .filter(|scope| **scope != Scope::city());
+    let places = places.map(|scope| format!("administrators of {scope}"));
+    [city, places.collect::<Vec<_>>()].concat()
 }
 
 /// The accounts that have approved.
@@ -208,13 +284,41 @@ pub fn approvers(approvals: &[Approval]) -> Vec<&Id> {
 }
 
 async fn list(session: &Session) -> Result<(), Failure> {
-    let all = proposals(session).await?;
-    let heads = ["proposal", "author", "approvals", "expires", "changes"];
-    session.output.list(&all, &heads, |proposal| {
+    let mut all = Vec::new();
+    for Proposal { proposal, .. } in proposals(session).await? {
+        match session.client.proposal(&proposal).await {
+            Ok(read) => all.push(read.value),
+            // It has ended meanwhile.
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(asking(error)),
+        }
+    }
+    if session.output.json {
+        print(&all.iter().map(document).collect());
+        return Ok(());
+    }
+    let heads = [
+        "proposal",
+        "author",
+        "approvals",
+        "lacks",
+        "may approve",
+        "expires",
+        "changes",
+    ];
+    session.output.list(&all, &heads, |standing| {
+        let ProposalStanding {
+            proposal,
+            needed,
+            counted,
+            ..
+        } = standing;
         vec![
             proposal.proposal.to_string(),
             proposal.author.to_string(),
             joined(&approvers(&proposal.approvals)),
+            format!("{} of {needed}", needed.saturating_sub(*counted)),
+            joined(&candidates(standing)),
             time::local(proposal.expires_ms),
             describe::changes(&proposal.changes),
         ]

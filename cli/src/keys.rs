@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use lamplighter_node::{NodeConfig, key};
-use lamplighter_system::unix_ms;
+use lamplighter_system::{files, unix_ms};
 use lamplighter_types::{
     GENESIS_VERSION, Genesis, GenesisAccount, Grant, Id, KeyPurpose, Policies, PublicKey, Role,
     Scope, Signature, Validator, ValidatorSet,
@@ -93,7 +93,8 @@ pub enum GenesisCommand {
 #[derive(Debug, Args)]
 pub struct NewGenesis {
     /// `name`, `organization`, `[[validators]]` (node, account, key, address), `[[accounts]]`
-    /// (account, name, key, grants = ["operator@north/harbour"]), and, if wanted, `[policies]`.
+    /// (account, name, key, grants = ["operator@north/harbour"]), and, if
+    /// wanted, a part of `[policies]`: what it leaves out is as by default.
     description: PathBuf,
     /// The genesis file to write; it must not exist.
     #[arg(long)]
@@ -107,8 +108,9 @@ struct Description {
     organization: Id,
     validators: Vec<Validator>,
     accounts: Vec<First>,
+    /// The part of the policies that is not as by default.
     #[serde(default)]
-    policies: Policies,
+    policies: toml::Table,
 }
 
 #[derive(Debug, Deserialize)]
@@ -132,7 +134,7 @@ pub fn grant(text: &str) -> Result<Grant, Failure> {
 
 fn read_toml<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, Failure> {
     let operation = || format!("reading {}", path.display());
-    let text = fs::read_to_string(path).map_err(Failure::during(operation()))?;
+    let text = files::read_text(path).map_err(Failure::during(operation()))?;
     toml::from_str(&text).map_err(Failure::during(operation()))
 }
 
@@ -170,8 +172,32 @@ pub fn genesis(command: GenesisCommand, output: Output) -> Result<ExitCode, Fail
         "chain_id": genesis.chain_id(), "name": genesis.name,
         "validators": set.validators.len(), "quorum": set.quorum(),
         "accounts": genesis.accounts.len(), "warnings": warnings.len(),
+        "policies": genesis.policies,
     }));
     Ok(ExitCode::SUCCESS)
+}
+
+/// The policies of a description: what it leaves out is as by default.
+fn policies_of(described: toml::Table) -> Result<Policies, Failure> {
+    let toml::Value::Table(mut all) =
+        toml::Value::try_from(Policies::default()).expect("policies have TOML forms")
+    else {
+        unreachable!("policies are a table")
+    };
+    overlay(&mut all, described);
+    all.try_into().map_err(Failure::during("[policies]"))
+}
+
+/// Puts the values of `over` in place of those of `under`, table by table.
+fn overlay(under: &mut toml::Table, over: toml::Table) {
+    for (name, value) in over {
+        match (under.get_mut(&name), value) {
+            (Some(toml::Value::Table(under)), toml::Value::Table(over)) => overlay(under, over),
+            (_, value) => {
+                under.insert(name, value);
+            }
+        }
+    }
 }
 
 fn from_description(description: Description) -> Result<Genesis, Failure> {
@@ -207,7 +233,7 @@ fn from_description(description: Description) -> Result<Genesis, Failure> {
         validators: ValidatorSet { validators },
         organization,
         accounts: accounts.collect::<Result<_, Failure>>()?,
-        policies,
+        policies: policies_of(policies)?,
     })
 }
 
@@ -269,6 +295,7 @@ pub fn make_node(
         data_dir: "data".into(),
         peer_listen: port(0),
         http_listen: port(1),
+        http: Default::default(),
         // Neither is for the public: metrics, and MQTT without TLS.
         admin_listen: (local, first_port.saturating_add(2)).into(),
         mqtt_listen: (local, first_port.saturating_add(3)).into(),
@@ -278,6 +305,8 @@ pub fn make_node(
         heartbeat_ms: 60_000,
         clock_offset_max_ms: 30_000,
         disk: Default::default(),
+        quotas: Default::default(),
+        mqtt: Default::default(),
     };
     let text = toml::to_string_pretty(&config).expect("configurations have TOML forms");
     let path = dir.join("node.toml");

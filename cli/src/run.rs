@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::failure::Failure;
 use crate::join::{Join, join};
 use crate::keys::{NodeInit, node_init};
+use crate::output::emit;
 use crate::session::SessionArguments;
 
 #[derive(Debug, Subcommand)]
@@ -21,6 +22,9 @@ pub enum NodeCommand {
     Init(NodeInit),
     /// Runs a node until it is stopped, stops by itself, or `until` ends.
     Run(Run),
+    /// Prints the TLS certificate of a node (PEM), for programs that do not pin its key, e.g. as
+    /// the file of `curl --cacert`.
+    Certificate(Certificate),
     /// Joins an existing ledger: makes key and configuration, prints the proposal for the
     /// administrators, and runs the node, which catches up as soon as they have approved it.
     Join(Join),
@@ -37,6 +41,24 @@ pub enum ThingsCommand {
     /// Runs the Things of a mesh until standard input ends, and takes orders there, a line of JSON
     /// each.
     Run(Run),
+}
+
+#[derive(Debug, Args)]
+pub struct Certificate {
+    /// The configuration file (TOML).
+    #[arg(long)]
+    config: PathBuf,
+}
+
+impl Certificate {
+    fn print(&self) -> Result<ExitCode, Failure> {
+        let config = NodeConfig::read(&self.config);
+        let config = config.map_err(Failure::during("reading the configuration"))?;
+        let pem = lamplighter_node::certificate(&config);
+        let pem = pem.map_err(Failure::during("making the certificate"))?;
+        emit(pem.trim_end());
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -82,6 +104,7 @@ pub fn begin(run: &Run) -> Result<CancellationToken, Failure> {
 pub async fn node(command: NodeCommand, session: &SessionArguments) -> Result<ExitCode, Failure> {
     let run = match command {
         NodeCommand::Init(init) => return node_init(init, session),
+        NodeCommand::Certificate(certificate) => return certificate.print(),
         NodeCommand::Join(command) => return join(command, session).await,
         NodeCommand::Run(run) => run,
     };

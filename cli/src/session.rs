@@ -1,6 +1,5 @@
 //! The nodes, genesis file, account and key of a command, from the command line or a profile.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +9,13 @@ use lamplighter_client::{
     Client, ClientConfig, ClientError, Cursor, Feed, FeedFilter, Submitted, TrustAnchor, Wait,
 };
 use lamplighter_node::key;
-use lamplighter_system::error_chain;
-use lamplighter_types::{Action, Genesis, Id, Outcome, SecretKey, codec};
+use lamplighter_system::{error_chain, files, unix_ms};
+use lamplighter_types::{Action, Genesis, Hash, Id, Outcome, SecretKey, SignedTransaction, codec};
 use serde::Deserialize;
 
 use crate::describe;
 use crate::failure::Failure;
+use crate::kept::{self, KeptTransactions};
 use crate::output::{Output, warn};
 use crate::pending;
 
@@ -35,7 +35,8 @@ pub struct SessionArguments {
         env = "LAMPLIGHTER_PROFILE"
     )]
     profile: Option<PathBuf>,
-    /// Base address of a node, e.g. http://10.0.0.1:8080; may be repeated.
+    /// Base address of a node, e.g. https://10.0.0.1:8080; may be repeated. A node that is no
+    /// validator needs its public key behind it: https://10.0.0.9:8080#KEY.
     #[arg(
         id = "session_nodes",
         long = "node-url",
@@ -54,6 +55,22 @@ pub struct SessionArguments {
         env = "LAMPLIGHTER_GENESIS"
     )]
     genesis: Option<PathBuf>,
+    /// A file of certificates (PEM) of authorities, if nodes show certificates of theirs.
+    #[arg(
+        id = "session_authorities",
+        long = "cacert",
+        value_name = "FILE",
+        global = true,
+        env = "LAMPLIGHTER_CACERT"
+    )]
+    authorities: Option<PathBuf>,
+    /// Lets addresses of other machines begin with http://, where a tunnel encrypts.
+    #[arg(
+        id = "session_plain_http",
+        long = "plain-http-beyond-loopback",
+        global = true
+    )]
+    plain_http_beyond_loopback: bool,
     /// A file with the newest validators that were proven (JSON): older ones are not believed.
     /// Without it proofs are checked from the validators of the genesis file.
     #[arg(
@@ -85,6 +102,16 @@ pub struct SessionArguments {
         env = "LAMPLIGHTER_KEY"
     )]
     key: Option<PathBuf>,
+    /// The folder in which commands keep the transactions that they sent until they know the
+    /// outcome; by default ~/.local/state/lamplighter.
+    #[arg(
+        id = "session_state",
+        long = "state",
+        value_name = "FOLDER",
+        global = true,
+        env = "LAMPLIGHTER_STATE"
+    )]
+    state: Option<PathBuf>,
     /// The deadline for all nodes together, in seconds.
     #[arg(
         id = "session_timeout",
@@ -107,6 +134,9 @@ struct Profile {
     #[serde(default)]
     nodes: Vec<String>,
     genesis: Option<PathBuf>,
+    authorities: Option<PathBuf>,
+    #[serde(default)]
+    plain_http_beyond_loopback: bool,
     keys: Option<PathBuf>,
     account: Option<Id>,
 }
@@ -119,13 +149,16 @@ pub struct Session {
     pub signer: Option<(Id, SecretKey)>,
     /// The file to which newer validators that are proven are written.
     pub updated_file: Option<PathBuf>,
+    /// The folder for transactions whose outcome is not known; none if the user has none.
+    pub state_folder: Option<PathBuf>,
     pub output: Output,
 }
 
 pub fn read_genesis(path: &Path) -> Result<Genesis, Failure> {
-    let bytes = fs::read(path).map_err(Failure::during(format!("reading {}", path.display())))?;
-    let genesis: Genesis =
-        codec::decode_json(&bytes).map_err(Failure::during("the genesis file is not usable"))?;
+    let operation = format!("reading {}", path.display());
+    let text = files::read_text(path).map_err(Failure::during(operation))?;
+    let genesis: Genesis = codec::decode_json(text.as_bytes())
+        .map_err(Failure::during("the genesis file is not usable"))?;
     genesis
         .check()
         .map_err(Failure::during("the genesis file contradicts itself"))?;
@@ -138,13 +171,16 @@ impl Profile {
             return Ok(Self::default());
         };
         let operation = || format!("reading the profile {}", path.display());
-        let text = fs::read_to_string(path).map_err(Failure::during(operation()))?;
+        let text = files::read_text(path).map_err(Failure::during(operation()))?;
         let mut profile: Self = toml::from_str(&text).map_err(Failure::during(operation()))?;
         let base = path.parent().unwrap_or(Path::new("."));
-        for file in [&mut profile.genesis, &mut profile.keys]
-            .into_iter()
-            .flatten()
-        {
+        let Self {
+            genesis,
+            authorities,
+            keys,
+            ..
+        } = &mut profile;
+        for file in [genesis, authorities, keys].into_iter().flatten() {
             *file = base.join(&*file);
         }
         Ok(profile)
@@ -227,6 +263,12 @@ impl SessionArguments {
             (None, _) => None,
         };
         let mut config = ClientConfig::new(nodes);
+        config.plain_http_beyond_loopback =
+            self.plain_http_beyond_loopback || profile.plain_http_beyond_loopback;
+        if let Some(file) = self.authorities.as_ref().or(profile.authorities.as_ref()) {
+            let operation = format!("reading {}", file.display());
+            config.authorities = Some(std::fs::read(file).map_err(Failure::during(operation))?);
+        }
         config.deadline = Duration::from_secs(self.timeout);
         if let Some(genesis) = genesis.clone() {
             let anchor = self.trust_anchor(&genesis)?;
@@ -241,6 +283,7 @@ impl SessionArguments {
             genesis,
             signer,
             updated_file: self.updated_file().map(Path::to_owned),
+            state_folder: self.state.clone().or_else(kept::state_folder),
             output: self.output(),
         })
     }
@@ -272,22 +315,70 @@ impl Session {
     /// record.
     pub async fn perform(&self, action: Action) -> Result<Submitted, Failure> {
         self.account()?;
-        self.outcome(self.client.submit(action, Wait::Committed).await)
+        let kept = self.kept().await?;
+        let mut noted = Vec::new();
+        let note = |signed: &SignedTransaction, hash| {
+            noted.push(hash);
+            keep(kept.as_ref(), &hash, signed);
+        };
+        let submitted = self.client.submit_noted(action, self.wait(), note).await;
+        self.resolve(kept.as_ref(), &noted, submitted)
     }
 
-    /// Prints the outcome of a transaction; a refusal is a failure of the command.
-    pub fn report(&self, submitted: Result<Submitted, ClientError>) -> Result<(), Failure> {
-        self.output.submitted(&self.outcome(submitted)?);
-        Ok(())
+    /// Submits a signed transaction, as [`perform`](Self::perform) does.
+    pub async fn send(&self, signed: &SignedTransaction) -> Result<Submitted, Failure> {
+        let kept = self.kept().await?;
+        let hash = signed.hash(&self.client.chain_id().await.map_err(asking)?);
+        keep(kept.as_ref(), &hash, signed);
+        let submitted = self.client.submit_signed(signed, self.wait()).await;
+        self.resolve(kept.as_ref(), &[hash], submitted)
+    }
+
+    /// The transactions of this ledger that are kept; `None` without a folder for them.
+    pub async fn kept(&self) -> Result<Option<KeptTransactions>, Failure> {
+        let Some(folder) = &self.state_folder else {
+            return Ok(None);
+        };
+        let chain_id = self.client.chain_id().await.map_err(asking)?;
+        Ok(Some(KeptTransactions::new(folder, chain_id)))
+    }
+
+    /// Forgets the transactions whose outcome is known.
+    fn resolve(
+        &self,
+        kept: Option<&KeptTransactions>,
+        sent: &[Hash],
+        submitted: Result<Submitted, ClientError>,
+    ) -> Result<Submitted, Failure> {
+        let pending = match &submitted {
+            Err(ClientError::Pending(pending)) => Some(pending.transaction),
+            _ => None,
+        };
+        for hash in sent.iter().filter(|hash| Some(**hash) != pending) {
+            if let Some(Err(error)) = kept.map(|kept| kept.forget(hash)) {
+                warn(&format!(
+                    "the transaction {hash} stays in the list of pending ones: {error}"
+                ));
+            }
+        }
+        match submitted {
+            Err(ClientError::Pending(pending)) => {
+                Err(pending::failure(&pending, kept, self.output))
+            }
+            submitted => self.outcome(submitted),
+        }
+    }
+
+    /// With the genesis file a receipt is proven, so that no node can invent one.
+    pub fn wait(&self) -> Wait {
+        match self.genesis {
+            Some(_) => Wait::Certified,
+            None => Wait::Committed,
+        }
     }
 
     fn outcome(&self, submitted: Result<Submitted, ClientError>) -> Result<Submitted, Failure> {
-        let submitted = match submitted {
-            Err(ClientError::Pending(pending)) => {
-                return Err(pending::failure(&pending, self.output));
-            }
-            submitted => submitted.map_err(asking)?,
-        };
+        let submitted = submitted.map_err(asking)?;
         if let Some(Outcome::Failed { code, fields }) =
             submitted.receipt.as_ref().map(|receipt| &receipt.outcome)
         {
@@ -303,6 +394,13 @@ impl Session {
             return Err(Failure::refused(words));
         }
         Ok(submitted)
+    }
+}
+
+/// Keeps a transaction before it is sent. Without that it is sent all the same.
+fn keep(kept: Option<&KeptTransactions>, hash: &Hash, signed: &SignedTransaction) {
+    if let Some(Err(error)) = kept.map(|kept| kept.keep(hash, signed, unix_ms())) {
+        warn(&format!("the transaction {hash} can't be kept: {error}"));
     }
 }
 

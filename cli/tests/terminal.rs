@@ -8,6 +8,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use lamplighter_types::wire::{ApprovalCounts, ApprovalStanding, Candidate, ProposalStanding};
 use lamplighter_types::*;
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -246,6 +247,39 @@ fn proposal() -> Proposal {
     }
 }
 
+/// A proposal with one of three approvals that it needs: one counts, others not, or not yet.
+fn standing() -> ProposalStanding {
+    let (at_ms, expires_ms) = (1_796_074_200_000, 1_796_160_600_000);
+    let approval = |account, counts| ApprovalStanding {
+        account: id(account),
+        counts,
+        at_ms,
+        expires_ms,
+    };
+    let candidate = |account, from_ms| Candidate {
+        account: id(account),
+        from_ms,
+    };
+    ProposalStanding {
+        proposal: proposal(),
+        needed: 3,
+        counted: 1,
+        approvals: vec![
+            approval("anna", ApprovalCounts::Counts),
+            approval(
+                "bert",
+                ApprovalCounts::From {
+                    time_ms: expires_ms,
+                },
+            ),
+            approval("carl", ApprovalCounts::KeyRevoked),
+        ],
+        scopes: vec![Scope::city()],
+        // One may at once, the other from the year 2100 on.
+        candidates: vec![candidate("dora", 0), candidate("emil", 4_102_444_800_000)],
+    }
+}
+
 fn receipt() -> Receipt {
     let facts = [
         Fact::RolloutPaused {
@@ -339,6 +373,7 @@ fn answer(path: &str) -> Option<Value> {
         "/v1/users" => page(json!(account())),
         "/v1/users/anna" => json!({ "record": account() }),
         "/v1/proposals" => page(json!(proposal())),
+        "/v1/proposals/join-5" => json!(standing()),
         "/v1/nodes" => json!({ "validators": [validator()], "observers": [], "quorum": 1,
             "next_node": 6 }),
         path if path.starts_with("/v1/transactions/") => transaction(),
@@ -488,4 +523,31 @@ async fn who_did_what_and_when_is_read_in_words() {
     let events = lamplighter(&node, &["event", "list", "lamp-1"]).await;
     let events = String::from_utf8(events.stdout).unwrap();
     assert!(events.contains("2026-11-30T22:30:00+01:00  1"), "{events}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proposal_shows_what_it_lacks_and_who_may_approve() {
+    let node = serve().await;
+    let shown = lamplighter(&node, &["governance", "show", "join-5"]).await;
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    for part in [
+        "2 approvals: 1 of 3 count",
+        "anna, counts until 2026-12-01T22:30:00+01:00",
+        "bert, does not count before 2026-12-01T22:30:00+01:00: the role is too new",
+        "carl, does not count: its key is revoked",
+        "dora emil from 2100-01-01T01:00:00+01:00",
+    ] {
+        assert!(shown.contains(part), "{part:?} in\n{shown}");
+    }
+    let list = lamplighter(&node, &["governance", "list"]).await;
+    let list = String::from_utf8(list.stdout).unwrap();
+    assert!(list.contains("2 of 3  dora emil from 2100-01-01"), "{list}");
+    let json = lamplighter(&node, &["governance", "show", "join-5", "--json"]).await;
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json["proposal"], "join-5");
+    assert_eq!(json["standing"]["needed"], 3);
+    assert_eq!(
+        json["standing"]["approvals"][1]["counts"]["from"]["time_ms"],
+        1_796_160_600_000_u64
+    );
 }

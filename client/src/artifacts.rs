@@ -13,15 +13,16 @@ use lamplighter_types::artifact::{
     ArtifactMismatch, GROUP_BYTES, Groups, GroupsBuilder, group_count,
 };
 use lamplighter_types::limits::ARTIFACT_BYTES_MAX;
-use lamplighter_types::wire::{NewArtifact, Upload, header};
+use lamplighter_types::wire::{NewArtifact, UnfinishedUpload, UnfinishedUploads, Upload, header};
 use reqwest::{Method, StatusCode};
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use crate::Client;
-use crate::calls::{Call, NodeResponse};
+use crate::calls::{AttemptTimeouts, Call, NodeResponse};
 use crate::error::ClientError;
+use crate::standing::Fault;
 
 /// Bytes of one piece of an upload.
 const PIECE_BYTES: usize = 1024 * 1024;
@@ -71,6 +72,48 @@ impl Client {
             }
         }
         Err(last)
+    }
+
+    /// The unfinished uploads of this account, at each node that answers: uploads belong to a node.
+    ///
+    /// # Errors
+    /// A node refused the question, or none answered.
+    pub async fn uploads(&self) -> Result<Vec<(String, UnfinishedUpload)>, ClientError> {
+        let (mut found, mut answered) = (Vec::new(), false);
+        let mut last = ClientError::NoAddress;
+        for index in self.inner.nodes.in_turn() {
+            match self.call_node(index, Call::get("/v1/uploads")).await {
+                Ok(answer) => {
+                    let UnfinishedUploads { items } = answer.json()?;
+                    found.extend(items.into_iter().map(|item| (answer.node.clone(), item)));
+                    answered = true;
+                }
+                Err(error) if error.is_transient() => last = error,
+                Err(error) => return Err(error),
+            }
+        }
+        if answered { Ok(found) } else { Err(last) }
+    }
+
+    /// Drops an unfinished upload of this account at each node that has it. Returns how many had.
+    ///
+    /// # Errors
+    /// A node refused it, or none that has it answered and another did not answer.
+    pub async fn drop_upload(&self, digest: &Hash) -> Result<usize, ClientError> {
+        let (mut dropped, mut last) = (0, None);
+        for index in self.inner.nodes.in_turn() {
+            let call = Call::new(Method::DELETE, format!("/v1/artifacts/{digest}/upload"));
+            match self.call_node(index, call).await {
+                Ok(_) => dropped += 1,
+                Err(error) if error.is_not_found() => {}
+                Err(error) if error.is_transient() => last = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        match last {
+            Some(error) if dropped == 0 => Err(error),
+            _ => Ok(dropped),
+        }
     }
 
     async fn upload_to(
@@ -129,8 +172,11 @@ impl Client {
     }
 
     async fn call_node(&self, index: usize, call: Call) -> Result<NodeResponse, ClientError> {
-        let until = Instant::now() + self.inner.config.deadline;
-        let answer = self.attempt(index, &call, until).await;
+        let timeouts = AttemptTimeouts {
+            silence_max: self.silence_max(),
+            until: Instant::now() + self.inner.config.deadline,
+        };
+        let answer = self.attempt(index, &call, timeouts).await;
         answer.map_err(|(error, _)| error)
     }
 
@@ -226,7 +272,7 @@ impl Client {
             progress(file.offset(), file.groups.size_bytes());
             match fetched {
                 Ok(()) => {
-                    self.inner.nodes.prefer(index);
+                    self.inner.nodes.standings.served(index);
                     return Ok(None);
                 }
                 Err(error @ ClientError::File { .. }) => return Err(error),
@@ -235,7 +281,8 @@ impl Client {
                     if matches!(error, ClientError::Artifact { .. }) {
                         dishonest.insert(index);
                     }
-                    self.inner.nodes.prefer_next(index);
+                    let fault = error.fault().unwrap_or(Fault::Unserved);
+                    self.inner.nodes.standings.failed(index, fault);
                     failed = Some(error);
                 }
             }
@@ -256,7 +303,10 @@ impl Client {
         let call = Call::get(format!("/v1/artifacts/{digest}"))
             .header("range", format!("bytes={begin}-{}", end - 1));
         let until = Instant::now() + self.inner.config.deadline;
-        let response = self.open_stream(index, &call, until, Some(until)).await?;
+        let begin_until = Instant::now() + self.silence_max();
+        let response = self
+            .open_stream(index, &call, begin_until, Some(until))
+            .await?;
         if begin > 0 && response.status() != StatusCode::PARTIAL_CONTENT {
             return Err(ClientError::Missing {
                 node,
@@ -268,9 +318,15 @@ impl Client {
             node: node.clone(),
             source,
         };
+        let silence_max = self.silence_max();
+        let silent = |_| ClientError::Silent {
+            node: node.clone(),
+            waited: silence_max,
+        };
         let mut pending = Vec::with_capacity(2 * GROUP_BYTES);
         while file.offset() < end {
-            let Some(chunk) = response.chunk().await.map_err(broken)? else {
+            let chunk = tokio::time::timeout(silence_max, response.chunk()).await;
+            let Some(chunk) = chunk.map_err(silent)?.map_err(broken)? else {
                 return Err(ClientError::Missing {
                     node,
                     what: "the rest of a range",

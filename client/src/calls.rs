@@ -1,6 +1,5 @@
 //! Calls to one of several nodes: the choice of the node, retries and deadlines.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,13 +8,16 @@ use lamplighter_system::Backoff;
 use lamplighter_types::codec;
 use lamplighter_types::login::Token;
 use lamplighter_types::proof::PROOF_FILE_BYTES_MAX;
-use lamplighter_types::wire::{Problem, content_type};
+use lamplighter_types::wire::{Problem, content_type, header};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::error::ClientError;
+use crate::node_keys::{self, NodeKeys};
+use crate::round::Round;
+use crate::standing::Standings;
 use crate::{Client, ClientConfig};
 
 /// Largest answer that is read: a proof bundle with its record. A bad node can't make the client
@@ -27,6 +29,8 @@ const PROBLEM_BYTES_MAX: usize = 64 * 1024;
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// Longest pause between two rounds.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Bytes a second at which a request is assumed to be sent: a slow field link.
+const UPLOAD_RATE_MIN: u64 = 2_000;
 /// A pause that a node asks for is obeyed up to this length.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 
@@ -46,16 +50,16 @@ impl RoundBackoff {
 /// The nodes of a ledger.
 #[derive(Debug)]
 pub(crate) struct Nodes {
-    pub(crate) http: reqwest::Client,
     pub(crate) list: Vec<Node>,
-    /// The node that answered last.
-    preferred: AtomicUsize,
+    pub(crate) standings: Standings,
 }
 
 #[derive(Debug)]
 pub(crate) struct Node {
     /// Without a slash at the end.
     pub(crate) url: String,
+    pub(crate) keys: NodeKeys,
+    http: reqwest::Client,
     token: Mutex<Option<Token>>,
 }
 
@@ -69,6 +73,26 @@ pub(crate) struct Call {
     pub body: Option<(&'static str, Bytes)>,
     /// Largest answer that is read.
     pub answer_bytes_max: usize,
+    /// A refusal of one node, e.g. that it has no such record, is not believed: the others are
+    /// asked too.
+    pub confirms_refusals: bool,
+}
+
+/// The times of one attempt at one node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AttemptTimeouts {
+    /// Longest wait for the beginning of the answer, and for each further part of it.
+    pub silence_max: Duration,
+    /// End of the answer.
+    pub until: Instant,
+}
+
+impl AttemptTimeouts {
+    /// One deadline for everything.
+    pub fn until(until: Instant) -> Self {
+        let silence_max = until.saturating_duration_since(Instant::now());
+        Self { silence_max, until }
+    }
 }
 
 impl Call {
@@ -79,6 +103,7 @@ impl Call {
             headers: HeaderMap::new(),
             body: None,
             answer_bytes_max: ANSWER_BYTES_MAX,
+            confirms_refusals: false,
         }
     }
 
@@ -89,6 +114,12 @@ impl Call {
     /// Sets the largest answer that is read.
     pub fn answer_bytes_max(mut self, bytes: usize) -> Self {
         self.answer_bytes_max = bytes;
+        self
+    }
+
+    /// Believes no refusal of a single node.
+    pub fn confirming_refusals(mut self) -> Self {
+        self.confirms_refusals = true;
         self
     }
 
@@ -117,6 +148,8 @@ impl Call {
 #[derive(Clone, Debug)]
 pub(crate) struct NodeResponse {
     pub node: String,
+    /// The position of the node in the configuration.
+    pub index: usize,
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
@@ -142,51 +175,28 @@ impl Nodes {
         if config.urls.is_empty() {
             return Err(ClientError::NoAddress);
         }
-        let http = reqwest::Client::builder()
-            .connect_timeout(config.connect_timeout)
-            .build()
-            .map_err(ClientError::Setup)?;
         let list = config
             .urls
             .iter()
-            .map(|url| Node::new(url))
+            .map(|url| Node::new(url, config))
             .collect::<Result<_, _>>()?;
-        Ok(Self {
-            http,
-            list,
-            preferred: AtomicUsize::new(0),
-        })
+        let standings = Standings::new(config.urls.len());
+        Ok(Self { list, standings })
     }
 
-    /// The nodes, beginning with the one that answered last.
+    /// The nodes, in the order in which they are called.
     pub fn in_turn(&self) -> impl Iterator<Item = usize> + use<> {
-        let (first, count) = (self.preferred.load(Ordering::Relaxed), self.list.len());
-        (0..count).map(move |step| (first + step) % count)
-    }
-
-    pub fn prefer(&self, node: usize) {
-        self.preferred.store(node, Ordering::Relaxed);
-    }
-
-    /// Prefers the next node, if `node` is still the preferred one.
-    pub fn prefer_next(&self, node: usize) {
-        let next = (node + 1) % self.list.len();
-        // The choice of another task stands.
-        self.preferred
-            .compare_exchange(node, next, Ordering::Relaxed, Ordering::Relaxed)
-            .ok();
+        self.standings.in_turn().into_iter()
     }
 }
 
 impl Node {
-    fn new(url: &str) -> Result<Self, ClientError> {
-        let wrong = || ClientError::Address(url.to_owned());
-        let parsed = reqwest::Url::parse(url).map_err(|_| wrong())?;
-        if parsed.scheme() != "http" || parsed.host().is_none() {
-            return Err(wrong());
-        }
+    fn new(url: &str, config: &ClientConfig) -> Result<Self, ClientError> {
+        let (url, keys) = node_keys::parse_address(url, config)?;
         Ok(Self {
-            url: url.trim_end_matches('/').to_owned(),
+            url,
+            http: node_keys::http_client(keys.clone(), config)?,
+            keys,
             token: Mutex::default(),
         })
     }
@@ -202,37 +212,78 @@ impl Node {
 }
 
 impl Client {
-    /// Calls nodes until one answers with success, or with a refusal that other nodes would repeat.
-    pub(crate) async fn call(&self, call: Call) -> Result<NodeResponse, ClientError> {
-        let begun = Instant::now();
-        let until = begun + self.inner.config.deadline;
+    /// Calls nodes until the answer of one passes the check, or is a refusal that other nodes would
+    /// repeat. A node that does not answer is left for the next one after the configured time,
+    /// which doubles with each round, so that nodes behind a slow link are heard too.
+    pub(crate) async fn call_checked<T, F>(
+        &self,
+        call: Call,
+        check: impl Fn(NodeResponse) -> F,
+    ) -> Result<T, ClientError>
+    where
+        F: Future<Output = Result<T, ClientError>>,
+    {
+        let (begun, config) = (Instant::now(), &self.inner.config);
+        let until = begun + config.deadline;
+        let mut silence_max = self.silence_max();
         let mut backoff = RoundBackoff::new();
         loop {
-            let mut retry_after = Duration::ZERO;
-            let mut last = None;
+            let mut round = Round::new(call.confirms_refusals);
             for index in self.inner.nodes.in_turn() {
-                match self.attempt(index, &call, until).await {
+                let timeouts = AttemptTimeouts { silence_max, until };
+                let answer = Box::pin(self.attempt(index, &call, timeouts)).await;
+                let result = match answer {
                     Ok(answer) => {
-                        self.inner.nodes.prefer(index);
-                        return Ok(answer);
+                        let height = answer.number(header::LEDGER_HEIGHT);
+                        let checked = Box::pin(check(answer)).await;
+                        checked
+                            .map(|value| (value, height))
+                            .map_err(|error| (error, Duration::ZERO))
                     }
-                    Err((error, _)) if !error.is_transient() => return Err(error),
+                    Err(failed) => Err(failed),
+                };
+                match result {
+                    Ok((value, height)) => {
+                        round.succeeded(&self.inner.nodes.standings, index, height);
+                        return Ok(value);
+                    }
                     Err((error, pause)) => {
                         tracing::debug!(%error, "a node did not serve a call");
-                        retry_after = retry_after.max(pause);
-                        last = Some(Box::new(error));
+                        if let Some(fault) = error.fault() {
+                            self.inner.nodes.standings.failed(index, fault);
+                        }
+                        if let Some(verdict) = round.failed(index, error, pause) {
+                            return Err(verdict);
+                        }
                     }
                 }
+                if Instant::now() >= until {
+                    break;
+                }
             }
-            let pause = backoff.next_pause(retry_after);
-            if Instant::now() + pause >= until {
-                let last = last.unwrap_or_else(|| Box::new(ClientError::NoAddress));
-                return Err(ClientError::Deadline {
-                    waited: begun.elapsed(),
-                    last,
-                });
+            let pause = backoff.next_pause(round.retry_after());
+            let over = Instant::now() + pause >= until;
+            match round.verdict() {
+                Ok(verdict) => return Err(verdict),
+                Err(last) if over => {
+                    return Err(ClientError::Deadline {
+                        waited: begun.elapsed(),
+                        last: Box::new(last),
+                    });
+                }
+                Err(_) => {}
             }
             tokio::time::sleep(pause).await;
+            silence_max = silence_max.saturating_mul(2);
+        }
+    }
+
+    /// Longest silence of a node before the next one is called; there may be no other.
+    pub(crate) fn silence_max(&self) -> Duration {
+        let config = &self.inner.config;
+        match self.inner.nodes.list.len() {
+            1 => config.deadline,
+            _ => config.silence_max.min(config.deadline),
         }
     }
 
@@ -242,30 +293,56 @@ impl Client {
         &self,
         index: usize,
         call: &Call,
-        until: Instant,
+        timeouts: AttemptTimeouts,
     ) -> Result<NodeResponse, (ClientError, Duration)> {
         let node = &self.inner.nodes.list[index];
         let mut logged_in = false;
+        let at_once = |error| (error, Duration::ZERO);
         loop {
-            let response = self.open(index, call, Some(until)).await;
-            let response = response.map_err(|error| (error, Duration::ZERO))?;
+            let response = self.open_within(index, call, timeouts).await;
+            let response = response.map_err(at_once)?;
             let status = response.status();
             let pause = retry_after(response.headers());
-            let answer = read_body(&node.url, response, call.answer_bytes_max).await;
-            let answer = answer.map_err(|error| (error, Duration::ZERO))?;
+            let read = read_body(
+                &node.url,
+                response,
+                call.answer_bytes_max,
+                timeouts.silence_max,
+            );
+            let mut answer = read.await.map_err(at_once)?;
+            answer.index = index;
             if status.is_success() {
                 return Ok(answer);
             }
             if status == StatusCode::UNAUTHORIZED && !logged_in && self.signer().is_ok() {
                 node.set_token(None);
-                self.log_in(index, until)
-                    .await
-                    .map_err(|error| (error, Duration::ZERO))?;
+                let until = (Instant::now() + timeouts.silence_max).min(timeouts.until);
+                self.log_in(index, until).await.map_err(at_once)?;
                 logged_in = true;
                 continue;
             }
             return Err((problem(&answer), pause));
         }
+    }
+
+    /// Sends a call and returns the answer as it begins, if it does in time.
+    async fn open_within(
+        &self,
+        index: usize,
+        call: &Call,
+        timeouts: AttemptTimeouts,
+    ) -> Result<Response, ClientError> {
+        let body_bytes = call.body.as_ref().map_or(0, |(_, body)| body.len() as u64);
+        let limit = timeouts.silence_max + Duration::from_secs(body_bytes / UPLOAD_RATE_MIN);
+        let opened = self.open(index, call, Some(timeouts.until));
+        let opened = tokio::time::timeout(limit, opened).await;
+        opened.unwrap_or_else(|_| {
+            let node = self.inner.nodes.list[index].url.clone();
+            Err(ClientError::Silent {
+                node,
+                waited: limit,
+            })
+        })
     }
 
     /// Begins a call whose answer is read as it arrives, with a login if the node wants one. The
@@ -297,13 +374,34 @@ impl Client {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(response),
             _ => {
                 let url = &self.inner.nodes.list[index].url;
-                Err(problem(&read_body(url, response, PROBLEM_BYTES_MAX).await?))
+                let silence_max = begin_until.saturating_duration_since(Instant::now());
+                let read = read_body(url, response, PROBLEM_BYTES_MAX, silence_max);
+                Err(problem(&read.await?))
             }
         }
     }
 
-    /// Sends a call and returns the answer as it begins.
+    /// Sends a call and returns the answer as it begins. If the node's key is unknown, the newest
+    /// validators are learned first.
     pub(crate) async fn open(
+        &self,
+        index: usize,
+        call: &Call,
+        until: Option<Instant>,
+    ) -> Result<Response, ClientError> {
+        let opened = self.send(index, call, until).await;
+        if !matches!(opened, Err(ClientError::NodeKey { .. })) {
+            return opened;
+        }
+        let learn_until = until.unwrap_or_else(|| Instant::now() + self.inner.config.deadline);
+        if self.learn_node_keys(index, learn_until).await {
+            self.send(index, call, until).await
+        } else {
+            opened
+        }
+    }
+
+    async fn send(
         &self,
         index: usize,
         call: &Call,
@@ -311,7 +409,7 @@ impl Client {
     ) -> Result<Response, ClientError> {
         let node = &self.inner.nodes.list[index];
         let url = format!("{}{}", node.url, call.path);
-        let mut request = self.inner.nodes.http.request(call.method.clone(), url);
+        let mut request = node.http.request(call.method.clone(), url);
         request = request.headers(call.headers.clone());
         if let Some(until) = until {
             request = request.timeout(until.saturating_duration_since(Instant::now()));
@@ -323,10 +421,7 @@ impl Client {
             request = request.header(CONTENT_TYPE, *kind).body(body.clone());
         }
         let sent = request.send().await;
-        sent.map_err(|source| ClientError::Transport {
-            node: node.url.clone(),
-            source,
-        })
+        sent.map_err(|source| Self::transport_error(node, source))
     }
 }
 
@@ -337,19 +432,28 @@ fn retry_after(headers: &HeaderMap) -> Duration {
     seconds.map_or(Duration::ZERO, Duration::from_secs)
 }
 
-/// Reads an answer of at most `limit` bytes.
+/// Reads an answer of at most `limit` bytes, no part of which may take longer than `silence_max`.
 pub(crate) async fn read_body(
     node: &str,
     mut response: Response,
     limit: usize,
+    silence_max: Duration,
 ) -> Result<NodeResponse, ClientError> {
     let (status, headers) = (response.status(), response.headers().clone());
     let transport = |source| ClientError::Transport {
         node: node.to_owned(),
         source,
     };
+    let silent = |_| ClientError::Silent {
+        node: node.to_owned(),
+        waited: silence_max,
+    };
     let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(transport)? {
+    loop {
+        let chunk = tokio::time::timeout(silence_max, response.chunk()).await;
+        let Some(chunk) = chunk.map_err(silent)?.map_err(transport)? else {
+            break;
+        };
         if body.len() + chunk.len() > limit {
             return Err(ClientError::TooLong {
                 node: node.to_owned(),
@@ -360,6 +464,7 @@ pub(crate) async fn read_body(
     }
     Ok(NodeResponse {
         node: node.to_owned(),
+        index: 0,
         status,
         headers,
         body: body.freeze(),

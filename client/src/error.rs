@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lamplighter_tls::SetupError;
 use lamplighter_types::artifact::ArtifactMismatch;
 use lamplighter_types::codec::CodecError;
 use lamplighter_types::proof::{ProofError, ProofFileError};
@@ -11,13 +12,24 @@ use lamplighter_types::wire::Problem;
 use lamplighter_types::wire::problem::code;
 use lamplighter_types::{Hash, SignedTransaction};
 
+use crate::standing::Fault;
 use crate::trust::TrustAnchorError;
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    #[error("the address {0:?} is not of the form http://host:port")]
+    #[error("the address {0:?} is not of the form https://host:port or https://host:port#KEY")]
     Address(String),
+    #[error(
+        "{0} would be readable on the network: plain http:// is for this machine alone. Use \
+         https://, or allow it in so many words where a tunnel encrypts"
+    )]
+    PlainAddress(String),
+    #[error(
+        "no key of {0} is known: this needs the genesis file, the node's key behind a # in the \
+         address, or the certificate of an authority"
+    )]
+    NoNodeKeys(String),
     #[error("no node's address is known")]
     NoAddress,
     #[error("this needs an account and its key")]
@@ -26,6 +38,26 @@ pub enum ClientError {
     NoGenesis,
     #[error("setting up the HTTP client")]
     Setup(#[source] reqwest::Error),
+    #[error("setting up TLS to the nodes")]
+    Tls(#[source] SetupError),
+    #[error(
+        "{node} is not a node of this ledger, or no validator any more: its TLS key is none that \
+         is trusted. Put its key behind a # in the address if it follows as an observer"
+    )]
+    NodeKey {
+        node: String,
+        #[source]
+        source: reqwest::Error,
+    },
+    #[error(
+        "{node} does not speak TLS: its configuration has http.tls = \"off\", or the port is \
+         another one; plain http:// works on its own machine"
+    )]
+    NotTls {
+        node: String,
+        #[source]
+        source: reqwest::Error,
+    },
     #[error("no node did what was asked within {:.1} s", waited.as_secs_f64())]
     Deadline {
         waited: Duration,
@@ -39,6 +71,8 @@ pub enum ClientError {
         #[source]
         source: reqwest::Error,
     },
+    #[error("{node} did not answer for {:.1} s", waited.as_secs_f64())]
+    Silent { node: String, waited: Duration },
     #[error("{node} answered {}: {} ({})", problem.status, problem.detail, problem.code)]
     Problem { node: String, problem: Box<Problem> },
     #[error("{node} answered more than {limit} bytes")]
@@ -103,10 +137,31 @@ impl ClientError {
     /// True if another node may do better, or the same one later.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Transport { .. } | Self::Deadline { .. } | Self::Pending(_) => true,
+            Self::Transport { .. }
+            | Self::Silent { .. }
+            | Self::NodeKey { .. }
+            | Self::NotTls { .. }
+            | Self::Deadline { .. }
+            | Self::Pending(_) => true,
             // 500: that node is damaged, the others may not be.
             Self::Problem { problem, .. } => matches!(problem.status, 429 | 500 | 502..=504),
             _ => false,
+        }
+    }
+
+    /// The fault of the node that answered so; `None` if it may be as good as the others.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::TooLong { .. }
+            | Self::Answer { .. }
+            | Self::Missing { .. }
+            | Self::Proof { .. }
+            | Self::Validators { .. }
+            | Self::WrongRecord { .. }
+            | Self::WrongTransaction { .. }
+            | Self::Artifact { .. }
+            | Self::Stream { .. } => Some(Fault::Untrue),
+            _ => self.is_transient().then_some(Fault::Unserved),
         }
     }
 
@@ -135,6 +190,12 @@ impl ClientError {
     /// True if the node has no such record.
     pub fn is_not_found(&self) -> bool {
         self.problem().is_some_and(|problem| problem.status == 404)
+    }
+
+    /// True if the account may not read the record.
+    pub fn is_outside_rights(&self) -> bool {
+        self.problem()
+            .is_some_and(|problem| problem.code == code::READ_SCOPE)
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::Client;
 use crate::calls::Call;
 use crate::error::ClientError;
+use crate::standing::Fault;
 
 /// Longest event that is read; a notification is far below.
 const EVENT_BYTES_MAX: usize = 256 * 1024;
@@ -129,7 +130,15 @@ impl Feed {
                 self.connect().await?;
                 continue;
             };
-            match stream.next(&self.client).await {
+            let node = stream.node;
+            let next = tokio::select! {
+                next = stream.next(&self.client) => next,
+                () = self.client.falls_behind(node) => Err(ClientError::Stream {
+                    node: self.client.inner.nodes.list[node].url.clone(),
+                    what: "other nodes have newer certified blocks",
+                }),
+            };
+            match next {
                 // After a reconnection a node may begin a little earlier.
                 Ok(item) if self.cursor.is_some_and(|cursor| item.cursor() <= cursor) => {}
                 Ok(item) => {
@@ -141,8 +150,8 @@ impl Feed {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the event stream broke off");
-                    let node = stream.node;
-                    self.client.inner.nodes.prefer_next(node);
+                    let standings = &self.client.inner.nodes.standings;
+                    standings.failed(node, Fault::Unserved);
                     self.stream = None;
                 }
             }
@@ -187,7 +196,7 @@ impl Feed {
         if let Some(cursor) = self.cursor {
             call = call.header(header::LAST_EVENT_ID, cursor);
         }
-        let deadline = self.client.inner.config.deadline;
+        let deadline = self.client.silence_max();
         // The beginning of the answer has a deadline, the stream itself none.
         let begin_until = Instant::now() + deadline;
         let opened = self.client.open_stream(node, &call, begin_until, None);

@@ -1,9 +1,10 @@
 //! The Rust SDK: signs and submits transactions, reads, follows the feed, moves artifacts and
 //! checks proofs, over the HTTP interface of several nodes of one ledger.
 //!
-//! Every call goes to the node that answered last and, when that one is unreachable or busy, to the
-//! others in turn until the deadline. All calls may be repeated: a transaction sent again is the
-//! same bytes and gets the same receipt.
+//! Every call goes to the node that answered last and, when that one does not serve it within
+//! seconds, to the others in turn until the deadline. Nodes whose answers do not verify, or that
+//! are behind, are called last. All calls may be repeated: a transaction sent again is the same
+//! bytes and gets the same receipt.
 //!
 //! Plain reads trust the node. [`Client::proof`] and [`Client::proven_receipt`] do not: they check
 //! proof bundles from the validators of the genesis file, or from newer ones that were proven, and
@@ -15,9 +16,12 @@ mod error;
 mod feed;
 mod history;
 mod login;
+mod node_keys;
 mod proof;
 mod read;
+mod round;
 mod sequences;
+mod standing;
 mod submission;
 mod submit;
 mod trust;
@@ -35,6 +39,7 @@ pub use lamplighter_types::wire::{
     Cursor, CursorError, DecodedTransaction, DeviceConfig, DeviceEvents, EventEntry, FeedEvent,
     FullBlock, HistoryEntry, KeyInfo, Page, Problem, Status, Submitted, TransactionRecord, Wait,
 };
+pub use node_keys::http_client_of;
 pub use proof::Subject;
 pub use read::{DeviceFilter, Read};
 pub use sequences::Sequences;
@@ -53,8 +58,14 @@ pub struct Signer {
 /// Settings of a client.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
-    /// Base addresses of nodes, e.g. `http://10.0.0.1:8080`; one at least.
+    /// Base addresses of nodes, e.g. `https://10.0.0.1:8080`; one at least. A fragment is the
+    /// node's public key, for a node that is no validator: `https://10.0.0.9:8080#3dec..`.
     pub urls: Vec<String>,
+    /// Certificates of authorities (PEM), whose certificates nodes may show in place of their
+    /// ledger keys.
+    pub authorities: Option<Vec<u8>>,
+    /// Lets addresses of other machines begin with `http://`, where something else encrypts.
+    pub plain_http_beyond_loopback: bool,
     /// The trust root; needed to check proofs.
     pub genesis: Option<Genesis>,
     /// The newest validators that were proven; needed to check proofs.
@@ -68,6 +79,8 @@ pub struct ClientConfig {
     pub deadline: Duration,
     /// Longest duration of one attempt to connect.
     pub connect_timeout: Duration,
+    /// Longest silence of a node before the next one is called.
+    pub silence_max: Duration,
 }
 
 impl ClientConfig {
@@ -75,12 +88,15 @@ impl ClientConfig {
     pub fn new(urls: Vec<String>) -> Self {
         Self {
             urls,
+            authorities: None,
+            plain_http_beyond_loopback: false,
             genesis: None,
             trust: None,
             chain_id: None,
             signer: None,
             deadline: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(3),
+            silence_max: Duration::from_secs(4),
         }
     }
 
@@ -136,7 +152,8 @@ impl Client {
     /// Sets up a client. Nothing is sent yet.
     ///
     /// # Errors
-    /// No address, or one that is not an HTTP address.
+    /// No address, one that is not usable, or an HTTPS address without genesis file, authorities or
+    /// key: no node could be recognized.
     pub fn new(config: ClientConfig) -> Result<Self, ClientError> {
         let nodes = Nodes::new(&config)?;
         let genesis_id = config.genesis.as_ref().map(Genesis::chain_id);
@@ -166,7 +183,7 @@ impl Client {
     /// it.
     pub fn prefer(&self, index: usize) {
         if index < self.inner.nodes.list.len() {
-            self.inner.nodes.prefer(index);
+            self.inner.nodes.standings.prefer(index);
         }
     }
 

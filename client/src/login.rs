@@ -71,7 +71,8 @@ impl Client {
     ) -> Result<NodeResponse, ClientError> {
         let response = self.open(index, call, Some(until)).await?;
         let node = &self.inner.nodes.list[index].url;
-        let answer = read_body(node, response, ANSWER_BYTES_MAX).await?;
+        let silence_max = until.saturating_duration_since(Instant::now());
+        let answer = read_body(node, response, ANSWER_BYTES_MAX, silence_max).await?;
         if answer.status.is_success() {
             Ok(answer)
         } else {

@@ -1,6 +1,8 @@
 //! Proofs: fetched, checked from the trusted validators, and compared with the record that the node
 //! sends beside them.
 
+use std::sync::Arc;
+
 use lamplighter_types::proof::{
     BlockPart, ProofBundle, ProofFile, Proven, ProvenRecord, ProvenSubject, Statement,
 };
@@ -10,7 +12,7 @@ use crate::Client;
 use crate::calls::{Call, NodeResponse};
 use crate::error::ClientError;
 use crate::read::config_query;
-use crate::trust::off_the_async_threads;
+use crate::trust::{TrustAnchor, off_the_async_threads};
 
 /// The subject of a proof.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,26 +136,22 @@ impl Client {
     async fn fetch_proof(&self, subject: &Subject) -> Result<(ProofBundle, Proven), ClientError> {
         let anchor = self.trust_anchor()?.clone();
         let call = Call::get(subject.path_from(anchor.current().height));
-        let NodeResponse { node, body, .. } = self.call(call).await?;
-        let subject = subject.clone();
-        off_the_async_threads(move || {
-            let failed = |source| ClientError::Proof {
-                node: node.clone(),
-                source,
-            };
-            let file = ProofFile::from_json(&body).map_err(failed)?;
-            let proven = anchor.verify(|trusted| {
-                let (proven, statement) = file.verify(trusted).map_err(failed)?;
-                if subject.matches(&statement) {
-                    let reached = proven.trusted.clone();
-                    Ok((proven, reached))
-                } else {
-                    Err(ClientError::WrongRecord { node: node.clone() })
+        let verify = async |answer: NodeResponse| {
+            let (client, index) = (self.clone(), answer.index);
+            let verified = match verify(&anchor, subject, &answer).await {
+                // The validators may have changed since the call.
+                Err(error) if error.lacks_changes() => {
+                    client.follow_validators().await?;
+                    verify(&anchor, subject, &answer).await
                 }
-            })?;
-            Ok((file.into_proof(), proven))
-        })
-        .await
+                verified => verified,
+            };
+            if let Ok((_, proven)) = &verified {
+                client.inner.nodes.standings.proved(index, proven.height);
+            }
+            verified
+        };
+        Box::pin(self.call_checked(call.confirming_refusals(), verify)).await
     }
 
     /// The receipt of a transaction, proven under a certificate.
@@ -166,4 +164,32 @@ impl Client {
             }),
         }
     }
+}
+
+/// Checks a proof and that it is about the subject.
+async fn verify(
+    anchor: &Arc<TrustAnchor>,
+    subject: &Subject,
+    answer: &NodeResponse,
+) -> Result<(ProofBundle, Proven), ClientError> {
+    let (anchor, subject) = (anchor.clone(), subject.clone());
+    let (node, body) = (answer.node.clone(), answer.body.clone());
+    off_the_async_threads(move || {
+        let failed = |source| ClientError::Proof {
+            node: node.clone(),
+            source,
+        };
+        let file = ProofFile::from_json(&body).map_err(failed)?;
+        let proven = anchor.verify(|trusted| {
+            let (proven, statement) = file.verify(trusted).map_err(failed)?;
+            if subject.matches(&statement) {
+                let reached = proven.trusted.clone();
+                Ok((proven, reached))
+            } else {
+                Err(ClientError::WrongRecord { node: node.clone() })
+            }
+        })?;
+        Ok((file.into_proof(), proven))
+    })
+    .await
 }

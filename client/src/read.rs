@@ -2,7 +2,8 @@
 
 use lamplighter_types::proof::CertifiedHeader;
 use lamplighter_types::wire::{
-    DeviceConfig, DeviceEvents, FullBlock, KeyInfo, Page, RecordResponse, Status, header,
+    DeviceConfig, DeviceEvents, FullBlock, KeyInfo, Page, ProposalStanding, RecordResponse, Status,
+    header,
 };
 use lamplighter_types::{
     Account, Alarm, Certificate, ConfigTarget, Deployment, DesiredConfig, Device, DeviceState,
@@ -11,7 +12,7 @@ use lamplighter_types::{
 use serde::de::DeserializeOwned;
 
 use crate::Client;
-use crate::calls::Call;
+use crate::calls::{Call, NodeResponse};
 use crate::error::ClientError;
 
 /// Largest block that is read: a full batch (2 MiB) in hexadecimal, its receipts, and its actions
@@ -36,12 +37,17 @@ pub struct DeviceFilter {
 impl Client {
     /// Any resource, by its path from `/v1` on.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Read<T>, ClientError> {
-        let answer = self.call(Call::get(path)).await?;
-        let height = answer.number(header::LEDGER_HEIGHT).unwrap_or(0);
-        Ok(Read {
-            value: answer.json()?,
-            height,
-        })
+        self.read_call(Call::get(path)).await
+    }
+
+    async fn read_call<T: DeserializeOwned>(&self, call: Call) -> Result<Read<T>, ClientError> {
+        let read = async |answer: NodeResponse| {
+            Ok(Read {
+                value: answer.json()?,
+                height: answer.number(header::LEDGER_HEIGHT).unwrap_or(0),
+            })
+        };
+        Box::pin(self.call_checked(call, read)).await
     }
 
     /// One record. Nodes put its last change beside it.
@@ -78,7 +84,8 @@ impl Client {
 
     pub async fn block(&self, height: u64) -> Result<FullBlock, ClientError> {
         let call = Call::get(format!("/v1/blocks/{height}")).answer_bytes_max(BLOCK_BYTES_MAX);
-        self.call(call).await?.json()
+        let read = async |answer: NodeResponse| answer.json();
+        self.call_checked(call, read).await
     }
 
     /// A header; the newest one without a height.
@@ -108,7 +115,7 @@ impl Client {
     }
 
     pub async fn key(&self, key: &PublicKey) -> Result<Read<KeyInfo>, ClientError> {
-        self.get(&format!("/v1/keys/{key}")).await
+        self.read_call(key_call(key)).await
     }
 
     pub async fn user(&self, account: &Id) -> Result<Read<Account>, ClientError> {
@@ -203,6 +210,11 @@ impl Client {
             .await
     }
 
+    /// An open proposal, with what it still lacks.
+    pub async fn proposal(&self, proposal: &Id) -> Result<Read<ProposalStanding>, ClientError> {
+        self.get(&format!("/v1/proposals/{proposal}")).await
+    }
+
     pub async fn alarms(&self, after: Option<&str>) -> Result<Read<Page<Alarm>>, ClientError> {
         self.page("/v1/alarms", &[("after", after)]).await
     }
@@ -218,6 +230,11 @@ impl Client {
         self.page(&format!("/v1/devices/{device}/deployments"), &[])
             .await
     }
+}
+
+/// The call for a key. A node that has no such key may hide it, or be behind.
+pub(crate) fn key_call(key: &PublicKey) -> Call {
+    Call::get(format!("/v1/keys/{key}")).confirming_refusals()
 }
 
 /// A target as the query of `/v1/config`; empty for the whole fleet.

@@ -3,7 +3,9 @@
 //! The report of a single node is not enough to give a transaction up. A node that accepted it may
 //! claim that it did not, and a client that believes that signs again and performs the action
 //! twice. So a refusal counts when a second node refuses too, and a transaction that was sent
-//! without an answer is reported as [`Pending`].
+//! without an answer is reported as [`Pending`]. If a certificate is waited for and the genesis
+//! file is there, a receipt counts only when it is proven, or, where the transaction has ended the
+//! client's own right to read, when two nodes report the same.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,8 +16,9 @@ use lamplighter_types::{Hash, SignedTransaction, codec};
 use reqwest::Method;
 use tokio::time::Instant;
 
-use crate::calls::{Call, RoundBackoff};
+use crate::calls::{AttemptTimeouts, Call, RoundBackoff};
 use crate::error::{ClientError, Pending};
+use crate::standing::Fault;
 use crate::{Client, submit};
 
 /// Longest call to one node before the next one is called: longer than an election takes.
@@ -36,6 +39,8 @@ pub(crate) struct Submission<'a> {
     accepted_by: BTreeSet<usize>,
     /// Nodes that may have received it.
     sent_to: BTreeSet<usize>,
+    /// Reports of receipts whose proof this client may not read.
+    claims: Vec<Submitted>,
     started: Instant,
 }
 
@@ -69,6 +74,7 @@ impl<'a> Submission<'a> {
             wait,
             accepted_by: BTreeSet::new(),
             sent_to: BTreeSet::new(),
+            claims: Vec::new(),
             started: Instant::now(),
         }
     }
@@ -108,10 +114,10 @@ impl<'a> Submission<'a> {
         until: Instant,
         round: &mut Round,
     ) -> Option<Submitted> {
-        let nodes = &self.client.inner.nodes;
+        let standings = &self.client.inner.nodes.standings;
         match self.call_node(index, until).await {
             NodeReport::Done(submitted) => {
-                nodes.prefer(index);
+                standings.served(index);
                 return Some(submitted);
             }
             NodeReport::Accepted => {
@@ -124,6 +130,7 @@ impl<'a> Submission<'a> {
                 self.sent_to.remove(&index);
                 round.refusals += 1;
                 round.first_refusal.get_or_insert(error);
+                return None;
             }
             NodeReport::Failed(error, retry_after) => {
                 tracing::debug!(%error, "a node did not report the outcome of a transaction");
@@ -133,14 +140,18 @@ impl<'a> Submission<'a> {
                     self.sent_to.insert(index);
                 }
                 round.retry_after = round.retry_after.max(retry_after);
+                let fault = error.fault().unwrap_or(Fault::Unserved);
+                standings.failed(index, fault);
                 round.last_error = Some(error);
+                return None;
             }
         }
-        nodes.prefer_next(index);
+        // It may be cut off: what it accepts gets into no block.
+        standings.failed(index, Fault::Unserved);
         None
     }
 
-    async fn call_node(&self, index: usize, until: Instant) -> NodeReport {
+    async fn call_node(&mut self, index: usize, until: Instant) -> NodeReport {
         let timeout = until
             .saturating_duration_since(Instant::now())
             .min(CALL_TIMEOUT);
@@ -148,7 +159,8 @@ impl<'a> Submission<'a> {
         let wait = self.wait;
         let path = format!("/v1/transactions?wait={wait}&timeout_ms={timeout_ms}");
         let call = Call::new(Method::POST, path).bytes(self.body.clone());
-        let answer = self.client.attempt(index, &call, Instant::now() + timeout);
+        let timeouts = AttemptTimeouts::until(Instant::now() + timeout);
+        let answer = self.client.attempt(index, &call, timeouts);
         let submitted = match answer.await {
             Ok(answer) => answer.json().and_then(|submitted| self.checked(submitted)),
             Err((error, retry_after)) if error.is_transient() => {
@@ -157,16 +169,50 @@ impl<'a> Submission<'a> {
             Err((error, _)) => Err(error),
         };
         match submitted {
-            Ok(done) if done.receipt.is_some() || self.wait == Wait::None => NodeReport::Done(done),
+            Ok(done) if self.wait == Wait::None => NodeReport::Done(done),
+            Ok(done) if done.receipt.is_some() => match self.proven(done.clone()).await {
+                Ok(done) => NodeReport::Done(done),
+                Err(error) if is_barred(&error) && self.is_confirmed(&done) => {
+                    NodeReport::Done(done)
+                }
+                Err(error) => {
+                    self.claims.push(done);
+                    NodeReport::Failed(error, Duration::ZERO)
+                }
+            },
             Ok(_) => NodeReport::Accepted,
             Err(error) if error.problem().is_some() => NodeReport::Refused(error),
             Err(error) => NodeReport::Failed(error, Duration::ZERO),
         }
     }
 
+    /// Replaces the receipt that a node reports by the proven one. Without the genesis file, and
+    /// without a certificate, the node is believed.
+    async fn proven(&self, submitted: Submitted) -> Result<Submitted, ClientError> {
+        if self.wait != Wait::Certified || self.client.trust_anchor().is_err() {
+            return Ok(submitted);
+        }
+        let (receipt, proven) = Box::pin(self.client.proven_receipt(&self.hash)).await?;
+        let is_same = submitted.receipt.as_ref() == Some(&receipt);
+        Ok(Submitted {
+            height: Some(proven.height),
+            certified: true,
+            message: submitted.message.filter(|_| is_same),
+            receipt: Some(receipt),
+            ..submitted
+        })
+    }
+
     /// True if a node accepted the transaction or may have received it.
     fn may_be_pending(&self) -> bool {
         !self.accepted_by.is_empty() || !self.sent_to.is_empty()
+    }
+
+    /// True if another node reported the same receipt, or there is no other node.
+    fn is_confirmed(&self, done: &Submitted) -> bool {
+        let is_same =
+            |claim: &Submitted| (claim.height, &claim.receipt) == (done.height, &done.receipt);
+        self.client.inner.nodes.list.len() == 1 || self.claims.iter().any(is_same)
     }
 
     /// Checks that an answer is about this transaction.
@@ -231,6 +277,12 @@ impl<'a> Submission<'a> {
     }
 }
 
+/// True if the client may read nothing: its transaction has replaced or revoked its own key.
+fn is_barred(error: &ClientError) -> bool {
+    let problem = error.problem();
+    problem.is_some_and(|problem| matches!(problem.status, 401 | 403))
+}
+
 /// True for a transaction in a block that was not certified in time.
 fn is_uncertified(error: &ClientError) -> bool {
     error
@@ -242,6 +294,8 @@ fn is_uncertified(error: &ClientError) -> bool {
 fn may_have_received(error: &ClientError) -> bool {
     match error {
         ClientError::Transport { source, .. } => !source.is_connect(),
+        // Nothing is sent before the handshake is complete.
+        ClientError::NodeKey { .. } | ClientError::NotTls { .. } => false,
         // The node reported that it did nothing.
         ClientError::Problem { problem, .. } => !matches!(problem.status, 429 | 503),
         _ => true,

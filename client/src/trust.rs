@@ -4,15 +4,24 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use lamplighter_system::files;
-use lamplighter_types::Genesis;
-use lamplighter_types::proof::{SetPath, TrustedSet, TrustedSetError};
+use lamplighter_types::proof::{
+    CertifiedHeader, SetPath, TrustedSet, TrustedSetError, verify_head,
+};
+use lamplighter_types::{Certificate, Genesis, Header};
+use tokio::time::Instant;
 
 use crate::Client;
-use crate::calls::Call;
+use crate::calls::{AttemptTimeouts, Call, NodeResponse};
 use crate::error::ClientError;
+
+/// A node whose stream is silent for so long is compared with the others, again and again.
+const COMPARED_EVERY: Duration = Duration::from_secs(15);
+/// A node whose newest certified block is older by this than another's is behind.
+const BEHIND_MS: u64 = 10_000;
 
 /// The keeper of the newest trusted set. It only moves to newer sets, and what a proof shows is
 /// returned only once the set that it leads to is on disk: after a crash no proof of an older set
@@ -146,28 +155,94 @@ impl Client {
             let anchor = self.trust_anchor()?.clone();
             let before = anchor.current().height;
             let call = Call::get(format!("/v1/proofs/validators?trusted={before}"));
-            let answer = self.call(call).await?;
-            let node = answer.node.clone();
-            let path = SetPath::from_json(&answer.body).map_err(|source| ClientError::Answer {
-                node: node.clone(),
-                source,
-            })?;
-            let more = path.more;
-            let verify = move || {
-                anchor.verify(|trusted| {
-                    let reached = path.verify(trusted).map_err(|source| {
-                        let node = node.clone();
-                        ClientError::Validators { node, source }
-                    })?;
-                    Ok::<_, ClientError>((reached.clone(), reached))
-                })
-            };
-            let reached = off_the_async_threads(verify).await?;
+            let check = async |answer: NodeResponse| verify_path(anchor.clone(), answer).await;
+            let call = call.confirming_refusals();
+            let (reached, more) = Box::pin(self.call_checked(call, check)).await?;
             if !more || reached.height <= before {
                 return Ok(reached);
             }
         }
     }
+}
+
+impl Client {
+    /// True if another node than `urls[index]` shows a header that was made after this Unix time in
+    /// ms and is certified by the validators that are trusted.
+    pub async fn others_have_head(&self, index: usize, newer_than_ms: u64) -> bool {
+        let others = self.inner.nodes.in_turn().filter(|other| *other != index);
+        for other in others {
+            match self.certified_head_at(other).await {
+                Ok(head) if head.timestamp_ms > newer_than_ms => return true,
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, "a node showed no certified head"),
+            }
+        }
+        false
+    }
+
+    /// Waits until another node has certified blocks that are newer by far than those of
+    /// `urls[index]`: that one is cut off or halted. Waits for ever without the genesis file.
+    pub(crate) async fn falls_behind(&self, index: usize) {
+        if self.trust_anchor().is_err() || self.inner.nodes.list.len() == 1 {
+            return std::future::pending().await;
+        }
+        loop {
+            tokio::time::sleep(COMPARED_EVERY).await;
+            let local = self.certified_head_at(index).await;
+            let local_ms = local.map_or(0, |head| head.timestamp_ms);
+            if self.others_have_head(index, local_ms + BEHIND_MS).await {
+                return;
+            }
+        }
+    }
+
+    /// The newest certified header of one node, verified.
+    async fn certified_head_at(&self, index: usize) -> Result<Header, ClientError> {
+        let until = Instant::now() + self.silence_max();
+        let get = async |path: String| {
+            let call = Call::get(path);
+            let answer = self
+                .attempt(index, &call, AttemptTimeouts::until(until))
+                .await;
+            answer.map_err(|(error, _)| error)
+        };
+        let certificate = get("/v1/certificates/latest".to_owned()).await?;
+        let (node, certificate) = (certificate.node.clone(), certificate.json::<Certificate>()?);
+        let header = get(format!("/v1/headers/{}", certificate.height)).await?;
+        let head = CertifiedHeader {
+            header: header.json()?,
+            certificate,
+        };
+        let trusted = self.trusted()?;
+        verify_head(&head, &[], &trusted)
+            .map_err(|source| ClientError::Validators { node, source })?;
+        Ok(head.header)
+    }
+}
+
+/// Checks a page of changes of the validators and trusts what it leads to; also returns whether
+/// more changes follow.
+pub(crate) async fn verify_path(
+    anchor: Arc<TrustAnchor>,
+    answer: NodeResponse,
+) -> Result<(TrustedSet, bool), ClientError> {
+    let node = answer.node;
+    let path = SetPath::from_json(&answer.body).map_err(|source| ClientError::Answer {
+        node: node.clone(),
+        source,
+    })?;
+    let more = path.more;
+    let verify = move || {
+        anchor.verify(|trusted| {
+            let reached = path.verify(trusted).map_err(|source| {
+                let node = node.clone();
+                ClientError::Validators { node, source }
+            })?;
+            Ok::<_, ClientError>((reached.clone(), reached))
+        })
+    };
+    let reached = off_the_async_threads(verify).await?;
+    Ok((reached, more))
 }
 
 /// Runs work that takes milliseconds of a processor, or of the disk.

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod chain;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,88 +12,12 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Query;
 use axum::routing::get;
+use chain::{alone, certified, change, genesis, id, set};
 use lamplighter_client::{Client, ClientConfig, ClientError, Subject, TrustAnchor};
-use lamplighter_types::merkle::{StateProof, list, sparse};
 use lamplighter_types::proof::*;
 use lamplighter_types::*;
 use serde::Deserialize;
 use serde_json::json;
-
-fn id(name: &str) -> Id {
-    Id::new(name).unwrap()
-}
-
-fn secret(n: u8) -> SecretKey {
-    SecretKey::from_seed([n; 32])
-}
-
-/// The set of one validator.
-fn set(n: u8) -> ValidatorSet {
-    ValidatorSet {
-        validators: vec![Validator {
-            node: n.into(),
-            account: id(&format!("node-{n}")),
-            key: secret(n).public(),
-            address: format!("127.0.0.1:74{n:02}"),
-        }],
-    }
-}
-
-fn genesis() -> Genesis {
-    Genesis {
-        version: GENESIS_VERSION,
-        name: "Test City".to_owned(),
-        created_ms: 1_790_000_000_000,
-        validators: set(1),
-        organization: id("city"),
-        accounts: Vec::new(),
-        policies: Policies::default(),
-    }
-}
-
-/// A header that validator `n` certified, whose state has one record.
-fn certified(height: u64, n: u8, key: &[u8], value: &[u8]) -> CertifiedHeader {
-    let empty = list::block_root(std::iter::empty::<&[u8]>());
-    let header = Header {
-        version: HEADER_VERSION,
-        chain_id: genesis().chain_id(),
-        height,
-        parent: Hash::ZERO,
-        timestamp_ms: 1_790_000_000_000 + height,
-        tx_root: empty,
-        receipt_root: empty,
-        event_root: empty,
-        state_root: sparse::leaf(&Hash::of(key), &Hash::of(value)),
-        history_root: Hash::ZERO,
-        validators_hash: set(n).hash(),
-        batch: Hash::of(b"batch"),
-        position: Hash::of(b"position"),
-    };
-    let attestation = Attestation::sign(height, header.hash(), &secret(n));
-    let certificate = Certificate::from_attestations(height, header.hash(), &[attestation]);
-    CertifiedHeader {
-        header,
-        certificate,
-    }
-}
-
-fn alone() -> StateProof {
-    StateProof {
-        siblings: Vec::new(),
-        other: None,
-    }
-}
-
-/// Validator `n` is replaced by the next one at height `2 n`.
-fn change(n: u8) -> SetChange {
-    let value = codec::encode(&set(n + 1));
-    SetChange {
-        certified: certified(2 * u64::from(n), n, VALIDATOR_SET_KEY, &value),
-        in_force: set(n),
-        next: set(n + 1),
-        path: alone(),
-    }
-}
 
 /// A proof of the organization `city` that validator `n` certified.
 fn bundle(height: u64, n: u8, set_changes: Vec<SetChange>) -> ProofBundle {

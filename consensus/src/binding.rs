@@ -12,7 +12,7 @@ use crate::error::ServeError;
 use crate::evidence::LINKS_MAX;
 use crate::log::{AuthoredEntry, LogDigest, LogStore};
 use crate::message::{AppendBinding, AppendRequest};
-use crate::statement::LeaderStatement;
+use crate::statement::{LeaderStatement, SignedStatements};
 use crate::types::{LeaderId, LogId};
 
 const NO_SIGNATURE: SignatureBytes = SignatureBytes([0; 64]);
@@ -41,7 +41,7 @@ impl AppendBinding {
             });
         }
         bound(leader.node_id, leader.term, prev_digest, &entries, |m| {
-            sign(&m.message(chain_id))
+            SignatureBytes(sign(&m.message(chain_id)))
         })
     }
 }
@@ -52,16 +52,16 @@ fn bound(
     term: u64,
     prev_digest: LogDigest,
     entries: &[AuthoredEntry],
-    sign: impl Fn(&LeaderStatement) -> [u8; 64],
+    sign: impl Fn(&LeaderStatement) -> SignatureBytes,
 ) -> AppendBinding {
     let signature = |term: u64, entry: &AuthoredEntry| {
-        SignatureBytes(sign(&LeaderStatement {
+        sign(&LeaderStatement {
             term,
             leader: node,
             index: entry.log_id.index,
             digest: entry.digest,
             signature: NO_SIGNATURE,
-        }))
+        })
     };
     let author = |entry: &AuthoredEntry| match entry.author {
         Some(author) => author,
@@ -87,6 +87,7 @@ fn bound(
 pub(crate) async fn bind(
     log: &LogStore,
     electorate: &dyn Electorate,
+    signed: &SignedStatements,
     request: &AppendRequest,
     last: LogId,
 ) -> Option<AppendBinding> {
@@ -103,7 +104,13 @@ pub(crate) async fn bind(
     let leader = request.vote.leader_id;
     let chain_id = electorate.chain_id();
     let sign = |statement: &LeaderStatement| electorate.sign(&statement.message(&chain_id));
-    let bound = bound(leader.node_id, leader.term, prev_digest, &entries, sign);
+    let bound = bound(
+        leader.node_id,
+        leader.term,
+        prev_digest,
+        &entries,
+        |statement| signed.sign(statement, sign),
+    );
     Some(bound)
 }
 
@@ -113,7 +120,8 @@ pub(crate) async fn bind(
 ///
 /// A log id that this node does not have, or of which it has another term, is openraft's to decide
 /// about: that is how logs of honest leaders differ. A difference under the same log id means that
-/// a leader sent two contents, and nothing is appended to either.
+/// a leader sent two contents, and nothing is appended to either. Nor is a content taken again that
+/// this node dropped, see `dropped`.
 ///
 /// The caller serializes appends: the log does not change between this check and openraft.
 pub(crate) async fn check(
@@ -229,8 +237,8 @@ async fn compare(
 ) -> Result<bool, ServeError> {
     let local = log.digest(log_id).await;
     let local = local.map_err(|error| ServeError::Failed(error.to_string()))?;
-    if local.is_some_and(|local| local != digest) {
-        let index = log_id.index;
+    let index = log_id.index;
+    if local.is_some_and(|local| local != digest) || log.dropped().is_dead(index, digest) {
         return Err(ServeError::OtherLog { from, index });
     }
     Ok(local.is_some())

@@ -1,13 +1,24 @@
 //! The comparison of logs between voters.
 //!
-//! Once a second each node asks the other voters for the newest statements of leaders that they
-//! have, and compares each with its own log. A leader that sent two contents signed both, so it is
-//! found as soon as two nodes with different ones have talked. The work is bounded: one request to
-//! each voter, a few signatures, and reads of the log only for a statement that a leader really
-//! signed and that does not fit.
+//! Once a second each node asks the other voters for what the last leaderships signed about their
+//! logs, and compares each statement with its own log. A leader that sent two contents signed both,
+//! so it is found as soon as two nodes with different ones have talked. The work is bounded: one
+//! request to each voter, a few signatures, and reads of the log only for a statement that a leader
+//! really signed and that does not fit.
 //!
-//! While leaders are proven to have had two logs, nodes also ask each other what they hold there,
-//! until all hold the same (see `divergence`). Evidence goes the same way.
+//! As soon as a voter is a proven liar, nodes also ask each other what they hold, from the last
+//! index on up to which enough of them held the same, and decide by `divergence` whose log goes.
+//!
+//! # Two honest nodes that differ end with a proof
+//!
+//! Two logs of honest nodes that differ under one log id differ under the last log id that they
+//! share, too. Both nodes have its author's signature for what they hold there, and one of them
+//! shows it in each answer (`log::received` has the argument): the other one has the evidence. So
+//! it is of no importance which statements are the newest, and what later leaders added. What is
+//! not in a log any more is in one of these places: a log that was dropped left its statements
+//! (`dropped`), which are compared with the log that took its place; what was purged is in an
+//! image, so it is certified, and its certificate contradicts the other node. An author whose key a
+//! node did not know is one of long ago: its entries are certified, too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -15,27 +26,34 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use lamplighter_store::StoreError;
-use tokio::time::MissedTickBehavior;
+use tokio::sync::watch;
 
 use crate::NodeId;
 use crate::control_client::ControlClient;
 use crate::divergence::{HOLDING_MAX, HeldDigests, LogHolding, LogVerdict, Voters, decide};
+use crate::dropped::LogContent;
 use crate::election::{Elections, SignatureBytes};
 use crate::electorate::Electorate;
 use crate::evidence::{EVIDENCE_BYTES_MAX, EVIDENCE_MAX, EvidenceArchive, LeaderEvidence};
-use crate::log::LogStore;
+use crate::log::{LogDigest, LogStore};
 use crate::message::{ComparisonAnswer, ComparisonRequest};
 use crate::recovery::Recovery;
 use crate::statement::LeaderStatement;
 
 /// Time between two comparisons.
 const COMPARE_EVERY: Duration = Duration::from_secs(1);
-/// Statements in one answer that are looked at.
-const STATEMENTS_MAX: usize = 8;
-
-/// The digests that this node holds up to a disputed index. A digest covers all before it, so they
-/// stay right as long as the last of them is that of the log.
-type LocalHolding = (u64, HeldDigests);
+/// Time between two comparisons while logs are known to differ.
+const SEARCH_EVERY: Duration = Duration::from_millis(200);
+/// Comparisons in a row that come so soon.
+const SEARCHES_MAX: u32 = 50;
+/// Statements in one answer: the ends and the newest of the last leaderships, and as many of a
+/// dropped log.
+const STATEMENTS_MAX: usize = 64;
+/// Indexes without a gap that a node asks about.
+const DENSE: u64 = 256;
+/// Indexes behind them: a difference far behind is found in a few comparisons, each of which makes
+/// the distance smaller by this factor.
+const SPARSE: u64 = 16;
 
 /// Compares this node's log with those of the other voters.
 pub(crate) struct LogComparison {
@@ -44,15 +62,19 @@ pub(crate) struct LogComparison {
     pub electorate: Arc<dyn Electorate>,
     pub peers: ControlClient,
     pub recovery: Arc<Recovery>,
-    state: Mutex<LogComparisonState>,
+    /// The end up to which enough voters held the same that this node's log can't be dead there.
+    common: Mutex<Option<LogContent>>,
+    /// The first index at which another voter's log is known to differ from this node's.
+    differs_at: watch::Sender<Option<u64>>,
+    /// Held while the log is read for another node: one of them at a time.
+    reading: tokio::sync::Mutex<()>,
 }
 
+/// What this node asks about: its own digests, which have no gap up to `dense`.
 #[derive(Default)]
-struct LogComparisonState {
-    /// Disputed indexes at which all voters were found to hold the same.
-    equal: BTreeSet<u64>,
-    /// The last holding that was read from the log.
-    local: Option<LocalHolding>,
+struct LocalDigests {
+    digests: BTreeMap<u64, LogDigest>,
+    dense: u64,
 }
 
 impl LogComparison {
@@ -68,23 +90,33 @@ impl LogComparison {
             electorate: elections.voters.electorate.clone(),
             peers,
             recovery,
-            state: Mutex::default(),
+            common: Mutex::default(),
+            differs_at: watch::Sender::new(None),
+            reading: tokio::sync::Mutex::default(),
         }
     }
 
     /// Compares until this node stops.
     pub(crate) async fn run(self: Arc<Self>) {
-        let mut tick = tokio::time::interval(COMPARE_EVERY);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tick.tick().await;
-            let Some(archive) = self.electorate.evidence() else {
-                return;
-            };
-            if let Err(error) = self.compare(&*archive).await {
+        let mut searched = 0;
+        while let Some(archive) = self.electorate.evidence() {
+            let searches = self.compare(&*archive).await.unwrap_or_else(|error| {
                 tracing::error!(%error, "the log can't be compared with those of other nodes");
-            }
+                false
+            });
+            self.recovery.allow_elections();
+            searched = if searches { searched + 1 } else { 0 };
+            let pause = match searched {
+                1..=SEARCHES_MAX => SEARCH_EVERY,
+                _ => COMPARE_EVERY,
+            };
+            tokio::time::sleep(pause).await;
         }
+    }
+
+    /// The first index at which another voter's log is known to differ from this node's.
+    pub(crate) fn differs_at(&self) -> Option<u64> {
+        *self.differs_at.borrow()
     }
 
     fn voters(&self) -> BTreeSet<NodeId> {
@@ -95,12 +127,22 @@ impl LogComparison {
             .unwrap_or_default()
     }
 
-    async fn compare(&self, archive: &dyn EvidenceArchive) -> Result<(), StoreError> {
+    fn excluded(&self, voters: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+        let excluded = |node: &NodeId| self.electorate.is_excluded(*node);
+        voters.iter().copied().filter(excluded).collect()
+    }
+
+    /// Compares once; returns whether logs are known to differ.
+    async fn compare(&self, archive: &dyn EvidenceArchive) -> Result<bool, StoreError> {
         let voters = self.voters();
-        let disputed = self.disputed(archive).await?;
+        let accused = archive.accused();
+        let local = match self.excluded(&voters).is_empty() {
+            true => LocalDigests::default(),
+            false => self.local_digests().await?,
+        };
         let request = ComparisonRequest {
-            evidence: archive.hashes(),
-            disputed,
+            accused: accused.clone(),
+            indexes: local.digests.keys().copied().collect(),
         };
         let others = voters.iter().copied().filter(|node| *node != self.node_id);
         let asked = others.map(|node| {
@@ -115,10 +157,13 @@ impl LogComparison {
             let holding = self.receive(archive, node, answer).await?;
             held.extend(holding.map(|holding| (node, holding)));
         }
-        match disputed {
-            Some(index) => self.decide(index, &voters, &held).await,
-            None => Ok(()),
+        for statement in &self.log.dropped().statements {
+            if let Some(evidence) = self.contradiction(statement).await? {
+                archive.add_found(&evidence);
+            }
         }
+        let searches = self.decide(&voters, &local, &held).await?;
+        Ok(searches || archive.accused() != accused)
     }
 
     /// Checks an answer, keeps what is evidence, and returns what the node holds.
@@ -144,7 +189,8 @@ impl LogComparison {
         Ok(holding.and_then(|holding| self.check_holding(node, holding)))
     }
 
-    /// The evidence that a statement makes together with one about this node's log.
+    /// The evidence that a statement makes together with one about this node's log. None of a node
+    /// that is proven to lie already.
     ///
     /// Nothing is evidence but two signatures of one leader in one term, and a chain of digests
     /// between them that only both logs explain. So a replay, a statement about entries that a
@@ -153,12 +199,16 @@ impl LogComparison {
         &self,
         statement: &LeaderStatement,
     ) -> Result<Option<LeaderEvidence>, StoreError> {
-        let local = self.log.end(statement.index).await?;
-        let differs = local.is_some_and(|end| end.digest.is_some_and(|d| d != statement.digest));
-        if !differs || statement.leader == self.node_id {
+        let leader = statement.leader;
+        if leader == self.node_id || self.electorate.is_excluded(leader) {
             return Ok(None);
         }
-        let leadership = (statement.term, statement.leader);
+        let local = self.log.end(statement.index).await?;
+        let differs = local.is_some_and(|end| end.digest.is_some_and(|d| d != statement.digest));
+        if !differs {
+            return Ok(None);
+        }
+        let leadership = (statement.term, leader);
         let linked = self.log.statement_from(statement.index, leadership).await?;
         let Some(linked) = linked else {
             return Ok(None);
@@ -169,7 +219,6 @@ impl LogComparison {
             base: linked.base,
             links: linked.links,
         };
-        let leader = evidence.leader();
         let verify = |message: &[u8], signature: &[u8; 64]| {
             self.electorate.verify(leader, message, signature)
         };
@@ -177,95 +226,110 @@ impl LogComparison {
         Ok(checked.is_ok().then_some(evidence))
     }
 
-    /// The lowest disputed index of this node's log at which the voters are not known to be equal.
-    async fn disputed(&self, archive: &dyn EvidenceArchive) -> Result<Option<u64>, StoreError> {
-        let mut disputed = archive.disputed();
-        disputed.sort_unstable();
-        for index in disputed {
-            let purged = self
-                .log
-                .purged()
-                .is_some_and(|log_id| log_id.index >= index);
-            let equal = self.state().equal.contains(&index);
-            // What is purged is in an image, which is certified.
-            if !purged && !equal && self.log.end(index).await?.is_some() {
-                return Ok(Some(index));
-            }
-        }
-        Ok(None)
+    /// The end up to which this node's log is not asked about: where enough held the same, or the
+    /// last purged entry. What is purged is in an image, which is certified.
+    async fn common(&self) -> Result<Option<u64>, StoreError> {
+        let common = *self.lock();
+        let common = match common {
+            Some(common) => self.log.end(common.index).await?.and_then(|end| {
+                let same = end.digest == Some(common.digest);
+                same.then_some(common.index)
+            }),
+            None => None,
+        };
+        Ok(common.max(self.log.purged().map(|log_id| log_id.index)))
     }
 
+    /// The digests that this node asks about.
+    async fn local_digests(&self) -> Result<LocalDigests, StoreError> {
+        let first = self.common().await?.map_or(0, |common| common + 1);
+        let last = match self.log.last() {
+            Some(last) if last.index >= first => last.index,
+            _ => return Ok(LocalDigests::default()),
+        };
+        let dense = last.min(first + DENSE - 1);
+        let digests = self.log.digests(first, dense).await?;
+        let mut digests: BTreeMap<u64, LogDigest> = digests.into_iter().collect();
+        for part in 1..=SPARSE {
+            let index = dense + (last - dense) * part / SPARSE;
+            if let Some(digest) = self.log.end(index).await?.and_then(|end| end.digest) {
+                digests.insert(index, digest);
+            }
+        }
+        Ok(LocalDigests { digests, dense })
+    }
+
+    /// Decides by the holdings of others; returns whether logs are known to differ.
     async fn decide(
         &self,
-        index: u64,
         voters: &BTreeSet<NodeId>,
+        local: &LocalDigests,
         held: &BTreeMap<NodeId, HeldDigests>,
-    ) -> Result<(), StoreError> {
-        let Some(local) = self.local_holding(index).await? else {
-            return Ok(());
-        };
-        let excluded = voters.iter().copied();
-        let excluded = excluded.filter(|node| self.electorate.is_excluded(*node));
+    ) -> Result<bool, StoreError> {
         let voters = Voters {
             all: voters,
-            excluded: &excluded.collect(),
+            excluded: &self.excluded(voters),
             local: self.node_id,
         };
-        match decide(&voters, &local, held) {
-            LogVerdict::Equal => {
-                self.state().equal.insert(index);
-            }
-            LogVerdict::Keep => {}
-            LogVerdict::Drop { index } => {
-                let reason = format!("other voters hold another entry {index}");
-                if let Err(error) = self.recovery.diverge(&reason).await {
-                    tracing::error!(%error, "this node's log is another than the others'");
+        let verdict = decide(&voters, &local.digests, local.dense, held);
+        let differs_at = match verdict {
+            LogVerdict::Keep { index } | LogVerdict::Drop { index } => Some(index),
+            LogVerdict::Equal { .. } => None,
+        };
+        self.differs_at.send_replace(differs_at);
+        match verdict {
+            LogVerdict::Equal { upto, differs } => {
+                let common = upto.and_then(|index| {
+                    let digest = *local.digests.get(&index)?;
+                    Some(LogContent { index, digest })
+                });
+                if common.is_some() {
+                    *self.lock() = common;
                 }
+                Ok(differs)
             }
+            LogVerdict::Keep { .. } => Ok(true),
+            LogVerdict::Drop { index } => {
+                if let Some(digest) = local.digests.get(&index).copied() {
+                    self.drop_content(LogContent { index, digest }).await?;
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    /// Drops this node's log, which has a content that is dead, if what is there may not be
+    /// replaced as usual: it is applied, or a proven liar made it. How logs of honest leaders end
+    /// differently is openraft's business. It may have replaced the content while the others
+    /// answered: what is there now was not judged.
+    async fn drop_content(&self, dead: LogContent) -> Result<(), StoreError> {
+        let index = dead.index;
+        let end = self.log.end(index).await?;
+        if end.is_none_or(|end| end.digest != Some(dead.digest)) {
+            return Ok(());
+        }
+        let by_liar = end.is_some_and(|end| {
+            let author = end.log_id.leader_id.node_id;
+            self.electorate.is_excluded(author)
+        });
+        if !by_liar && self.recovery.applied() < index {
+            return Ok(());
+        }
+        let reason = format!("other voters hold another entry {index}");
+        if let Err(error) = self.recovery.diverge(&reason, Some(dead)).await {
+            tracing::error!(%error, "this node's log is another than the others'");
         }
         Ok(())
     }
 
-    /// This node's digests up to an index, if its log has it.
-    async fn local_holding(&self, index: u64) -> Result<Option<HeldDigests>, StoreError> {
-        let Some(last) = self.log.end(index).await?.and_then(|end| end.digest) else {
-            return Ok(None);
-        };
-        let kept = self.state().local.clone();
-        if let Some((kept_index, held)) = kept
-            && kept_index == index
-            && held.digests.last() == Some(&last)
-        {
-            return Ok(Some(held));
-        }
-        let start = index.saturating_sub(HOLDING_MAX as u64 - 1);
-        let digests = self.log.digests(start, index).await?;
-        let (Some((first, _)), Some((end, _))) = (digests.first(), digests.last()) else {
-            return Ok(None);
-        };
-        if *end != index {
-            return Ok(None);
-        }
-        let held = HeldDigests {
-            first: *first,
-            digests: digests.iter().map(|(_, digest)| *digest).collect(),
-        };
-        self.state().local = Some((index, held.clone()));
-        Ok(Some(held))
-    }
-
     fn check_holding(&self, node: NodeId, holding: LogHolding) -> Option<HeldDigests> {
-        let LogHolding {
-            first,
-            digests,
-            signature,
-        } = holding;
-        if digests.len() > HOLDING_MAX || first.checked_add(digests.len() as u64).is_none() {
+        if !holding.is_bounded() {
             return None;
         }
-        let message = LogHolding::message(&self.electorate.chain_id(), node, first, &digests);
-        let valid = self.electorate.verify(node, &message, &signature.0);
-        valid.then_some(HeldDigests { first, digests })
+        let chain_id = self.electorate.chain_id();
+        let message = LogHolding::message(&chain_id, node, &holding.held, &holding.dropped);
+        let valid = self.electorate.verify(node, &message, &holding.signature.0);
+        valid.then(|| holding.into())
     }
 
     /// Answers another node.
@@ -276,42 +340,72 @@ impl LogComparison {
         let Some(archive) = self.electorate.evidence() else {
             return Ok(ComparisonAnswer::default());
         };
-        let ComparisonRequest { evidence, disputed } = request;
-        let known: BTreeSet<[u8; 32]> = evidence.into_iter().take(EVIDENCE_MAX).collect();
-        let unknown = archive
-            .hashes()
-            .into_iter()
-            .find(|hash| !known.contains(hash));
-        // Only what evidence disputes is read: other indexes would be work for nothing.
-        let disputed = disputed.filter(|index| archive.disputed().contains(index));
-        let holding = match disputed {
-            Some(index) => self.signed_holding(index).await?,
-            None => None,
+        let ComparisonRequest { accused, indexes } = request;
+        let known: BTreeSet<NodeId> = accused.into_iter().take(EVIDENCE_MAX).collect();
+        let mut unknown = archive.accused().into_iter();
+        let unknown = unknown.find(|accused| !known.contains(accused));
+        // Without a proven liar there is nothing to decide, and to read.
+        let holding = match self.excluded(&self.voters()).is_empty() {
+            true => None,
+            false => Some(self.signed_holding(indexes).await?),
         };
+        let mut statements = self.log.newest_statements();
+        statements.extend(self.log.dropped().statements.iter().rev());
+        statements.truncate(STATEMENTS_MAX);
         Ok(ComparisonAnswer {
-            statements: self.log.newest_statements(),
-            evidence: unknown.and_then(|hash| archive.read(&hash)),
+            statements,
+            evidence: unknown.and_then(|accused| archive.read(accused)),
             holding,
         })
     }
 
-    async fn signed_holding(&self, index: u64) -> Result<Option<LogHolding>, StoreError> {
-        let Some(held) = self.local_holding(index).await? else {
-            return Ok(None);
-        };
-        let HeldDigests { first, digests } = held;
+    /// What this node holds at some indexes, once it is durable: it must not hold another content
+    /// there after a crash.
+    async fn signed_holding(&self, indexes: Vec<u64>) -> Result<LogHolding, StoreError> {
+        let _reading = self.reading.lock().await;
+        let indexes: BTreeSet<u64> = indexes.into_iter().take(HOLDING_MAX).collect();
+        let held = self.held(&indexes).await?;
+        if let Err(error) = self.log.all_durable().await {
+            return Err(StoreError::Failed {
+                what: error.to_string(),
+            });
+        }
+        let dropped = self.log.dropped().dead.clone();
         let chain_id = self.electorate.chain_id();
-        let message = LogHolding::message(&chain_id, self.node_id, first, &digests);
+        let message = LogHolding::message(&chain_id, self.node_id, &held, &dropped);
         let signature = SignatureBytes(self.electorate.sign(&message));
-        Ok(Some(LogHolding {
-            first,
-            digests,
+        Ok(LogHolding {
+            held,
+            dropped,
             signature,
-        }))
+        })
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, LogComparisonState> {
-        self.state
+    /// The digests at some indexes. Those that follow each other are read at once.
+    async fn held(&self, indexes: &BTreeSet<u64>) -> Result<Vec<LogContent>, StoreError> {
+        let mut held = BTreeMap::new();
+        if let Some(first) = indexes.first() {
+            let follows = |(at, index): (usize, &u64)| *index == first + at as u64;
+            let run = indexes
+                .iter()
+                .enumerate()
+                .take_while(|(at, index)| follows((*at, index)));
+            let last = first + run.count() as u64 - 1;
+            held.extend(self.log.digests(*first, last).await?);
+        }
+        for index in indexes {
+            if held.contains_key(index) || self.log.last().is_none_or(|last| last.index < *index) {
+                continue;
+            }
+            let end = self.log.end(*index).await?;
+            held.extend(end.and_then(|end| Some((*index, end.digest?))));
+        }
+        let content = |(index, digest)| LogContent { index, digest };
+        Ok(held.into_iter().map(content).collect())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<LogContent>> {
+        self.common
             .lock()
             .expect("no code panics while it holds this lock")
     }

@@ -2,7 +2,8 @@
 //!
 //! A leader that equivocates leaves honest nodes with different logs under the same log ids.
 //! Neither term nor index can tell which of them another node may hold a certificate for. Each node
-//! signs which digests it holds ([`LogHolding`]), and every node decides by the same rule.
+//! signs which digests it holds, and which it has dropped ([`LogHolding`]), and every node decides
+//! by the same rule.
 //!
 //! # The rule
 //!
@@ -11,10 +12,11 @@
 //!
 //! - A content is **dead** if at least `n - q + 1 + (f - p)` nodes hold another one: of these at
 //!   most `f - p` lie, so at least `n - q + 1` honest ones never acknowledged it, and no `q` nodes
-//!   did, whatever the proven liars sign. It was never certified and never will be.
+//!   did, whatever the proven liars sign. It was never certified and never will be. It is also dead
+//!   if more than `f - p` nodes have dropped it: one of them is honest and found it dead.
 //! - This node's log goes if its content is dead and another one can't be, whatever the unproven
 //!   liars and those that did not answer hold; or if another one with a lower digest is held by
-//!   more than `f - p` nodes, so by an honest one.
+//!   more than `f - p` nodes, so by an honest one, and is not one that an honest node dropped.
 //!
 //! # Why nothing that is certified is lost
 //!
@@ -24,60 +26,88 @@
 //! node that held another content before and dropped it did so by this rule, so it was dead;
 //! a node that replaced an entry because a later leader was elected had not executed it, so it had
 //! signed nothing about it.
+//!
+//! # When it decides
+//!
+//! With all `f` liars proven and an answer of each honest node, always. An alive content has more
+//! than `q - f - 1` honest holders, and two of them would be `2q - 2f > n - f` honest nodes. If one
+//! is alive, the `q - f >= n - q + 1` holders make every other dead; if none is, the lowest stays.
+//!
+//! With an unproven liar (`f = 2`, from seven nodes on) a split can remain: three nodes hold one
+//! content and three the other, and one of the six is the unproven liar. It may be one of the
+//! second three: then it and the proven liar may have signed for the first three, whose certificate
+//! is complete. Or one of the first three: then the same is true of the others. No node can tell
+//! the two cases apart, and the same holds if one of the six is silent. So none may go until the
+//! second liar is proven, a certificate is shown, or people decide (ADR 16); the nodes say so
+//! (`Metrics::differs_at`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::NodeId;
+use crate::dropped::{DEAD_MAX, LogContent};
 use crate::election::{SignatureBytes, quorum};
 use crate::log::LogDigest;
 
-/// Digests in one holding: the entries of several seconds, in which differing logs are noticed.
-pub(crate) const HOLDING_MAX: usize = 1_024;
-const DOMAIN: &[u8] = b"lamplighter/raft-holding/2\0";
+/// Indexes that a node is asked about at once.
+pub(crate) const HOLDING_MAX: usize = 512;
+const DOMAIN: &[u8] = b"lamplighter/raft-holding/3\0";
 
-/// The digests of a node's log at consecutive indexes, signed by the node.
+/// The digests of a node's log at some indexes, and the contents that it dropped, signed by the
+/// node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogHolding {
-    /// The index of the first digest.
-    pub first: u64,
-    pub digests: Vec<LogDigest>,
+    /// In the order of the indexes.
+    pub held: Vec<LogContent>,
+    pub dropped: Vec<LogContent>,
     pub signature: SignatureBytes,
 }
 
 impl LogHolding {
-    /// The signed bytes: domain, chain id, node, first index, blake3 of all digests.
+    /// The signed bytes: domain, chain id, node, the number of contents held, blake3 of all
+    /// contents.
     pub fn message(
         chain_id: &[u8; 32],
         node: NodeId,
-        first: u64,
-        digests: &[LogDigest],
+        held: &[LogContent],
+        dropped: &[LogContent],
     ) -> Vec<u8> {
         let mut hasher = blake3::Hasher::new();
-        for digest in digests {
-            hasher.update(&digest.0);
+        for content in held.iter().chain(dropped) {
+            hasher.update(&content.index.to_le_bytes());
+            hasher.update(&content.digest.0);
         }
         let mut bytes = DOMAIN.to_vec();
         bytes.extend_from_slice(chain_id);
         bytes.extend_from_slice(&node.to_le_bytes());
-        bytes.extend_from_slice(&first.to_le_bytes());
+        bytes.extend_from_slice(&(held.len() as u64).to_le_bytes());
         bytes.extend_from_slice(hasher.finalize().as_bytes());
         bytes
     }
+
+    /// True if there are no more contents than a node is asked for.
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.held.len() <= HOLDING_MAX && self.dropped.len() <= DEAD_MAX
+    }
 }
 
-/// The digests that a node holds at consecutive indexes.
+/// What a node holds, and what it dropped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HeldDigests {
-    pub first: u64,
-    pub digests: Vec<LogDigest>,
+    pub held: BTreeMap<u64, LogDigest>,
+    pub dropped: BTreeSet<LogContent>,
 }
 
-impl HeldDigests {
-    fn at(&self, index: u64) -> Option<LogDigest> {
-        let at = usize::try_from(index.checked_sub(self.first)?).ok()?;
-        self.digests.get(at).copied()
+impl From<LogHolding> for HeldDigests {
+    fn from(holding: LogHolding) -> Self {
+        let held = holding.held.into_iter();
+        Self {
+            held: held
+                .map(|content| (content.index, content.digest))
+                .collect(),
+            dropped: holding.dropped.into_iter().collect(),
+        }
     }
 }
 
@@ -92,10 +122,18 @@ pub(crate) struct Voters<'a> {
 /// What the holdings mean for this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogVerdict {
-    /// Every voter's log is this node's.
-    Equal,
-    /// Some voter's log is not known, or differs: this node's stays.
-    Keep,
+    /// Up to here no other log differs from this node's.
+    Equal {
+        /// The highest index at which so many hold the same that this node's log can't be dead.
+        upto: Option<u64>,
+        /// True if a log differs somewhere behind that.
+        differs: bool,
+    },
+    /// Another log differs: this node's stays, for now at least.
+    Keep {
+        /// The first index at which the logs differ.
+        index: u64,
+    },
     /// This node's log goes.
     Drop {
         /// The first index at which it differs from the others.
@@ -103,68 +141,141 @@ pub(crate) enum LogVerdict {
     },
 }
 
-/// Decides by the rule above. `held` has the holdings of other voters, checked.
-pub(crate) fn decide(
-    voters: &Voters<'_>,
-    local: &HeldDigests,
-    held: &BTreeMap<NodeId, HeldDigests>,
-) -> LogVerdict {
-    let counted = |node: &NodeId| !voters.excluded.contains(node) && *node != voters.local;
-    let others: Vec<NodeId> = voters.all.iter().copied().filter(counted).collect();
-    let indexes = local.first..local.first + local.digests.len() as u64;
-    for index in indexes {
-        let known: Vec<LogDigest> = others
-            .iter()
-            .filter_map(|node| held.get(node)?.at(index))
-            .collect();
-        let local_digest = local.at(index).expect("the index is one of these digests");
-        if known.iter().any(|digest| *digest != local_digest) {
-            let unknown = others.len() - known.len();
-            return if is_dropped(voters, local_digest, &known, unknown) {
-                LogVerdict::Drop { index }
-            } else {
-                LogVerdict::Keep
-            };
+/// What is known about one index.
+struct Known {
+    /// The contents that voters hold, this node's included; not those of proven liars.
+    contents: Vec<LogDigest>,
+    /// The voters that have no entry there, or did not answer.
+    unknown: usize,
+    /// The contents there that voters dropped, once for each of them.
+    dropped: Vec<LogDigest>,
+}
+
+impl std::fmt::Display for Known {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for content in &self.contents {
+            write!(f, "{content} ")?;
         }
-    }
-    let last = local.first + local.digests.len().saturating_sub(1) as u64;
-    let all_known = others
-        .iter()
-        .all(|node| held.get(node).is_some_and(|held| held.at(last).is_some()));
-    if all_known {
-        LogVerdict::Equal
-    } else {
-        LogVerdict::Keep
+        write!(f, "{} unknown", self.unknown)?;
+        self.dropped
+            .iter()
+            .try_for_each(|content| write!(f, ", {content} dropped"))
     }
 }
 
-fn is_dropped(
-    voters: &Voters<'_>,
-    local_digest: LogDigest,
-    known: &[LogDigest],
-    unknown: usize,
-) -> bool {
-    let n = voters.all.len();
-    let proven = voters.all.intersection(voters.excluded).count();
-    let unproven_liars = (n.saturating_sub(1) / 3).saturating_sub(proven);
-    let needed = n + 1 - quorum(n) + unproven_liars;
-    let holders_of_others = |digest: LogDigest| known.iter().filter(|d| **d != digest).count();
-    if holders_of_others(local_digest) < needed {
-        return false;
+/// The rule for one number of voters.
+struct Rule {
+    unproven_liars: usize,
+    /// Holders of others that make a content dead.
+    needed: usize,
+    /// Holders of the same that keep a content from ever being dead.
+    safe: usize,
+}
+
+impl Rule {
+    fn new(voters: &Voters<'_>) -> Self {
+        let n = voters.all.len();
+        let proven = voters.all.intersection(voters.excluded).count();
+        let unproven_liars = (n.saturating_sub(1) / 3).saturating_sub(proven);
+        Self {
+            unproven_liars,
+            needed: n + 1 - quorum(n) + unproven_liars,
+            safe: quorum(n).saturating_sub(proven),
+        }
     }
-    let local_votes = usize::from(voters.all.contains(&voters.local));
-    let contents: BTreeSet<LogDigest> = known
-        .iter()
-        .copied()
-        .filter(|d| *d != local_digest)
-        .collect();
-    contents.into_iter().any(|content| {
-        // Each unproven liar may show this content here and another one elsewhere.
-        let others = holders_of_others(content) + local_votes + unknown + unproven_liars;
-        let alive = others < needed;
-        let holders = known.iter().filter(|digest| **digest == content).count();
-        alive || (content < local_digest && holders > unproven_liars)
-    })
+
+    fn is_dropped_by_honest(&self, known: &Known, content: LogDigest) -> bool {
+        let dropped = known.dropped.iter().filter(|d| **d == content).count();
+        dropped > self.unproven_liars
+    }
+
+    fn is_dead(&self, known: &Known, content: LogDigest) -> bool {
+        let others = known.contents.iter().filter(|d| **d != content).count();
+        others >= self.needed || self.is_dropped_by_honest(known, content)
+    }
+
+    /// True if a content is dead, and another one takes its place.
+    fn is_replaced(&self, known: &Known, content: LogDigest) -> bool {
+        let replaces = |other: LogDigest| {
+            if other == content || self.is_dropped_by_honest(known, other) {
+                return false;
+            }
+            let holders = known.contents.iter().filter(|d| **d == other).count();
+            // Each unproven liar may show this content here and another one elsewhere.
+            let others = known.contents.len() - holders + known.unknown + self.unproven_liars;
+            others < self.needed || (other < content && holders > self.unproven_liars)
+        };
+        let mut contents = known.contents.iter().copied();
+        self.is_dead(known, content) && contents.any(replaces)
+    }
+
+    /// The verdict about the first index at which the logs differ.
+    fn verdict(&self, known: &Known, index: u64, local: LogDigest) -> LogVerdict {
+        if self.is_replaced(known, local) {
+            return LogVerdict::Drop { index };
+        }
+        LogVerdict::Keep { index }
+    }
+}
+
+/// Decides by the rule above. `local` has this node's digests, without a gap from the first to
+/// `dense`. `held` has the holdings of other voters, checked.
+pub(crate) fn decide(
+    voters: &Voters<'_>,
+    local: &BTreeMap<u64, LogDigest>,
+    dense: u64,
+    held: &BTreeMap<NodeId, HeldDigests>,
+) -> LogVerdict {
+    let rule = Rule::new(voters);
+    let mut upto = None;
+    for (index, digest) in local {
+        let known = known_at(voters, held, *index, *digest);
+        let same = known.contents.iter().filter(|d| *d == digest).count();
+        if same < known.contents.len() {
+            // Behind `dense` the difference may be an earlier one: the next comparison asks for
+            // what is between.
+            let node = voters.local;
+            tracing::debug!(node, index, %digest, %known, "the voters' logs differ");
+            return match *index <= dense {
+                true => rule.verdict(&known, *index, *digest),
+                false => LogVerdict::Equal {
+                    upto,
+                    differs: true,
+                },
+            };
+        }
+        if same >= rule.safe {
+            upto = Some(*index);
+        }
+    }
+    LogVerdict::Equal {
+        upto,
+        differs: false,
+    }
+}
+
+fn known_at(
+    voters: &Voters<'_>,
+    held: &BTreeMap<NodeId, HeldDigests>,
+    index: u64,
+    local: LogDigest,
+) -> Known {
+    let counted = |node: &NodeId| !voters.excluded.contains(node) && *node != voters.local;
+    let others: Vec<NodeId> = voters.all.iter().copied().filter(counted).collect();
+    let shown = || others.iter().filter_map(|node| held.get(node));
+    let contents = shown().filter_map(|held| held.held.get(&index).copied());
+    let mut contents: Vec<LogDigest> = contents.collect();
+    let unknown = others.len() - contents.len();
+    if voters.all.contains(&voters.local) {
+        contents.push(local);
+    }
+    let dropped = shown().flat_map(|held| &held.dropped);
+    let dropped = dropped.filter(|content| content.index == index);
+    Known {
+        contents,
+        unknown,
+        dropped: dropped.map(|content| content.digest).collect(),
+    }
 }
 
 #[cfg(test)]

@@ -88,20 +88,17 @@ impl LeaderEvidence {
 /// The evidence that a node keeps. Adding is durable before it returns; what is kept excludes the
 /// node that it is about.
 pub trait EvidenceArchive: Send + Sync + 'static {
-    /// The hashes of all that is kept, at most [`EVIDENCE_MAX`].
-    fn hashes(&self) -> Vec<[u8; 32]>;
+    /// The nodes of which evidence is kept, at most [`EVIDENCE_MAX`].
+    fn accused(&self) -> Vec<NodeId>;
 
-    /// One piece in the form in which it is passed on.
-    fn read(&self, hash: &[u8; 32]) -> Option<Bytes>;
+    /// One piece of evidence of a node, in the form in which it is passed on.
+    fn read(&self, accused: NodeId) -> Option<Bytes>;
 
     /// Keeps evidence that this node found. It is checked again.
     fn add_found(&self, evidence: &LeaderEvidence);
 
     /// Keeps evidence of another node, if it is evidence: nothing in it is believed.
     fn add_received(&self, from: NodeId, evidence: &Bytes);
-
-    /// The log indexes at which leaders are proven to have had two logs.
-    fn disputed(&self) -> Vec<u64>;
 }
 
 /// Pieces of evidence that a node keeps and passes on.

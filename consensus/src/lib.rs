@@ -46,6 +46,7 @@ mod comparison;
 mod config;
 mod control_client;
 mod divergence;
+mod dropped;
 mod election;
 mod electorate;
 mod error;

@@ -214,20 +214,20 @@ pub enum ControlRequest {
 /// A request to compare logs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ComparisonRequest {
-    /// The hashes of the evidence that the asking node has.
-    pub evidence: Vec<[u8; 32]>,
-    /// The index up to which the asking node wants to know what the other one's log holds.
-    pub disputed: Option<u64>,
+    /// The nodes of which the asking node has evidence.
+    pub accused: Vec<NodeId>,
+    /// The indexes at which the asking node wants to know what the other one's log holds.
+    pub indexes: Vec<u64>,
 }
 
 /// What a node knows of leaders, and holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ComparisonAnswer {
-    /// The newest statement of each of the last leaderships.
+    /// What the last leaderships signed about this node's log, and about one that it dropped.
     pub statements: Vec<LeaderStatement>,
-    /// One piece of evidence that the asking node does not have.
+    /// Evidence of a node of which the asking node has none.
     pub evidence: Option<Bytes>,
-    /// The digests up to the disputed index.
+    /// The digests at those indexes, if this node knows of a proven liar.
     pub holding: Option<LogHolding>,
 }
 

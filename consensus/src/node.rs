@@ -137,20 +137,14 @@ impl Consensus {
             last_contact: last_contact.clone(),
             throttle: throttle.clone(),
             elections: elections.clone(),
+            signed: Arc::default(),
         };
         let state_machine =
             OpenraftStateMachine::new(machine.clone(), log.clone(), snapshots.clone(), io);
         let compaction = state_machine.compaction();
-        let raft = Raft::new(
-            config.node_id,
-            raft_config,
-            network,
-            log.clone(),
-            state_machine,
-        );
-        let raft = raft
-            .await
-            .map_err(|error| ConsensusError::Raft(error.into()))?;
+        let id = config.node_id;
+        let raft = Raft::new(id, raft_config, network, log.clone(), state_machine).await;
+        let raft = raft.map_err(|error| ConsensusError::Raft(error.into()))?;
         elections.voters.connect(raft.metrics());
         let (stop, stopped) = watch::channel(false);
         let set = compaction.set(Compaction {
@@ -167,9 +161,10 @@ impl Consensus {
             machine: machine.clone(),
             voters: elections.voters.clone(),
         };
-        let recovery = Arc::new(Recovery::new(raft.clone(), log.clone(), kv, io)?);
+        let electorate = elections.voters.electorate.clone();
+        let recovery = Recovery::new(raft.clone(), log.clone(), kv, io, electorate)?;
         let peers = ControlClient::new(transport, config.timers.heartbeat * 2);
-        let comparison = LogComparison::new(&elections, log, peers.clone(), recovery);
+        let comparison = LogComparison::new(&elections, log, peers.clone(), Arc::new(recovery));
         let source = SnapshotSource {
             raft: raft.clone(),
             config,
@@ -356,7 +351,10 @@ impl Consensus {
     /// The metrics of this moment.
     pub fn metrics(&self) -> Metrics {
         let (syncs, incoming) = (self.0.log.syncs(), *self.0.transfer.borrow());
-        Metrics::new(&self.0.raft.metrics().borrow(), syncs, incoming)
+        Metrics {
+            differs_at: self.0.server.comparison.differs_at(),
+            ..Metrics::new(&self.0.raft.metrics().borrow(), syncs, incoming)
+        }
     }
 
     /// Waits until the node stops; returns the reason.
@@ -383,7 +381,7 @@ impl Consensus {
     /// # Errors
     /// [`ConsensusError::DivergedAgain`]: the node goes on as it is.
     pub async fn diverge(&self, reason: &str) -> Result<(), ConsensusError> {
-        self.0.recovery.diverge(reason).await
+        self.0.recovery.diverge(reason, None).await
     }
 
     /// Requests a snapshot, and with it a purge of the log. It is made in the background.

@@ -28,6 +28,7 @@ use crate::message::{
 };
 use crate::snapshot::{SendError, SnapshotSender, SnapshotThrottle};
 use crate::state_machine::StateMachine;
+use crate::statement::SignedStatements;
 use crate::transport::{RaftLane, Transport};
 use crate::type_config::TypeConfig;
 use crate::types::{LeaderId, LogId, NodeId, Vote};
@@ -47,6 +48,7 @@ pub(crate) struct OpenraftNetwork {
     pub last_contact: Arc<LastContact>,
     pub throttle: Arc<SnapshotThrottle>,
     pub elections: Arc<Elections>,
+    pub signed: Arc<SignedStatements>,
 }
 
 impl RaftNetworkFactory<TypeConfig> for OpenraftNetwork {
@@ -230,7 +232,14 @@ impl PeerClient {
             Some(pending) if pending.covers(request) => self.pending.insert(pending),
             _ => {
                 let electorate = &*self.network.elections.voters.electorate;
-                let binding = bind(&self.network.log, electorate, request, last).await;
+                let binding = bind(
+                    &self.network.log,
+                    electorate,
+                    &self.network.signed,
+                    request,
+                    last,
+                )
+                .await;
                 let binding = binding.ok_or_else(|| {
                     RPCError::Network(NetworkError::new(&AnyError::error("purged meanwhile")))
                 })?;

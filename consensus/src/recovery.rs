@@ -7,11 +7,17 @@
 //! # What stays
 //!
 //! The vote, so that it votes once in a term. The attested headers, so that it never signs two of
-//! one height. Identity and evidence. And the **vote floor**: the last log id that this node may
-//! have acknowledged. Entries up to there may be committed with this node's copy, which is gone. So
-//! until its log reaches the floor again it grants no vote to a candidate behind the floor, and
-//! does not stand for election itself. A candidate at the floor or after it has all committed
-//! entries, or was elected against a quorum of nodes that do.
+//! one height. Identity, evidence, and what `dropped` names. And the **vote floor**: the last log
+//! id that may be committed with this node's copy, which is gone. So until its log reaches the
+//! floor again it grants no vote to a candidate behind the floor, and does not stand for election
+//! itself. A candidate at the floor or after it has all committed entries, or was elected against a
+//! quorum of nodes that do.
+//!
+//! A content that the rule found dead is held by no quorum from its first entry on, and nothing
+//! behind that was ever committed: the floor is the entry before. (A floor behind it would be one
+//! that no other node ever reaches, if the liar made more entries for this node than for others.)
+//! When a certificate contradicts the log, it is not known where it went wrong: the floor is the
+//! end of the log, and once the liar is proven, the entry before its last leadership.
 //!
 //! # A crash between any two steps
 //!
@@ -39,6 +45,8 @@ use tokio::sync::Mutex;
 
 use crate::blocking_io::BlockingIo;
 use crate::codec;
+use crate::dropped::{DROPPED, LogContent};
+use crate::electorate::Electorate;
 use crate::error::ConsensusError;
 use crate::log::{COMMITTED, LogStore, PURGED};
 use crate::type_config::Raft;
@@ -46,8 +54,9 @@ use crate::types::LogId;
 
 const DIVERGED: &[u8] = b"raft/diverged";
 const FLOOR: &[u8] = b"raft/floor";
-/// How often a log is dropped before it has grown beyond the place. More than once happens when a
-/// second leader lies meanwhile; a fault of this node itself is not mended by dropping.
+/// How often a log is dropped for a certificate before it has grown beyond the place. More than
+/// once happens when a leader goes on lying; a fault of this node itself is not mended by dropping.
+/// Drops by the rule of `divergence` are not counted: each is of a content that is not taken again.
 const DROPS_MAX: u8 = 3;
 
 /// The vote floor, and where the state was when the log was dropped.
@@ -67,6 +76,7 @@ pub(crate) struct Recovery {
     log: LogStore,
     kv: Arc<dyn Kv>,
     io: BlockingIo,
+    electorate: Arc<dyn Electorate>,
     floor: VoteFloor,
     /// This node must not stand for election for another reason.
     passive: AtomicBool,
@@ -80,9 +90,11 @@ impl Recovery {
         log: LogStore,
         kv: Arc<dyn Kv>,
         io: BlockingIo,
+        electorate: Arc<dyn Electorate>,
     ) -> Result<Self, ConsensusError> {
         let recovery = Self {
             floor: read(&*kv, FLOOR)?.unwrap_or_default(),
+            electorate,
             raft,
             log,
             kv,
@@ -95,7 +107,7 @@ impl Recovery {
     }
 
     /// Lets this node stand for election, if nothing is against it.
-    fn allow_elections(&self) {
+    pub(crate) fn allow_elections(&self) {
         let reached = self.log.last() >= self.floor();
         let allowed = reached && !self.passive.load(Ordering::SeqCst);
         self.raft.runtime_config().elect(allowed);
@@ -120,7 +132,15 @@ impl Recovery {
 
     /// The log id that a candidate has to have reached to get this node's vote.
     pub(crate) fn floor(&self) -> Option<LogId> {
-        self.floor.log_id
+        let is_excluded = |node| self.electorate.is_excluded(node);
+        let before_liars = self.log.dropped().before_liars(is_excluded);
+        before_liars.unwrap_or(self.floor.log_id)
+    }
+
+    /// The last applied index.
+    pub(crate) fn applied(&self) -> u64 {
+        let applied = self.raft.metrics().borrow().last_applied;
+        applied.map_or(0, |log_id| log_id.index)
     }
 
     /// The reason for which this node diverged, if it did; waits while that is being noted.
@@ -128,21 +148,26 @@ impl Recovery {
         self.diverged.lock().await.clone()
     }
 
-    /// Stops this node for good and notes that its log has to go, see the module. Called twice, it
-    /// does nothing more.
+    /// Stops this node for good and notes that its log has to go, see the module. `dead` is the
+    /// content at the first index at which the log differs from those of the others, if the rule of
+    /// `divergence` decided; otherwise a certificate contradicts the log. Called twice, it does
+    /// nothing more.
     ///
     /// # Errors
-    /// [`ConsensusError::DivergedAgain`] if the log was dropped for a difference at the same place
+    /// [`ConsensusError::DivergedAgain`] if the log was dropped for a certificate at the same place
     /// several times: whatever is wrong here, one more would not mend it. The node stays as it is.
-    pub(crate) async fn diverge(&self, reason: &str) -> Result<(), ConsensusError> {
+    pub(crate) async fn diverge(
+        &self,
+        reason: &str,
+        dead: Option<LogContent>,
+    ) -> Result<(), ConsensusError> {
         let mut diverged = self.diverged.lock().await;
         if diverged.is_some() {
             return Ok(());
         }
-        let applied = self.raft.metrics().borrow().last_applied;
-        let applied = applied.map_or(0, |log_id| log_id.index);
+        let applied = self.applied();
         let again = self.floor.log_id.is_some() && applied <= self.floor.applied;
-        let drops = if again { self.floor.drops } else { 0 } + 1;
+        let drops = if again { self.floor.drops } else { 0 } + u8::from(dead.is_none());
         if drops > DROPS_MAX {
             return Err(ConsensusError::DivergedAgain(reason.to_owned()));
         }
@@ -150,24 +175,46 @@ impl Recovery {
         if let Err(error) = self.raft.shutdown().await {
             tracing::debug!(%error, "consensus had stopped");
         }
-        let log_id = self.log.last().max(self.floor.log_id);
+        let mut batch = self.noted(dead);
         let floor = VoteFloor {
-            log_id,
+            log_id: match dead {
+                Some(dead) => self.log_id_before(dead.index).await.map_err(note_failed)?,
+                None => self.log.last().max(self.floor()),
+            },
             applied: applied.max(self.floor.applied),
             drops,
         };
-        let mut batch = WriteBatch::new();
         batch.put(Cf::Meta, DIVERGED, codec::encode(&floor));
         let kv = self.kv.clone();
         let write = move || kv.write(batch, Durability::Synced);
-        let written = self.io.sync(write).await;
-        written.map_err(|source| ConsensusError::Store {
-            operation: "note that this node's log has to go",
-            source,
-        })?;
+        self.io.sync(write).await.map_err(note_failed)?;
         tracing::error!(reason, "this node's log is not the others': it is dropped");
         *diverged = Some(reason.to_owned());
         Ok(())
+    }
+
+    /// What is kept of the log beside the floor.
+    fn noted(&self, dead: Option<LogContent>) -> WriteBatch {
+        let ends = self.log.made_ends();
+        let statements = self.log.newest_statements();
+        let dropped = self.log.dropped().with(dead, statements, ends);
+        let mut batch = WriteBatch::new();
+        batch.put(Cf::Meta, DROPPED, codec::encode(&dropped));
+        batch
+    }
+
+    async fn log_id_before(&self, index: u64) -> Result<Option<LogId>, StoreError> {
+        match index.checked_sub(1) {
+            Some(before) => Ok(self.log.end(before).await?.map(|end| end.log_id)),
+            None => Ok(None),
+        }
+    }
+}
+
+fn note_failed(source: StoreError) -> ConsensusError {
+    ConsensusError::Store {
+        operation: "note that this node's log has to go",
+        source,
     }
 }
 

@@ -13,6 +13,9 @@
 //! again (`LogStore::resign`), so a replacement of those entries has a higher term. The same append
 //! sent twice has the same digest, and a replay is an old signature under a digest of the same log.
 
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
 use serde::{Deserialize, Serialize};
 
 use crate::NodeId;
@@ -49,3 +52,47 @@ impl LeaderStatement {
         bytes
     }
 }
+
+/// Statements that this node keeps after it signed them: those of the appends under way to all
+/// other nodes.
+const SIGNED_MAX: usize = 64;
+
+/// The last statements that this node signed. A leader sends one entry to each other node, as its
+/// maker and as the sender, and all of them get the same signature.
+#[derive(Default)]
+pub(crate) struct SignedStatements(Mutex<VecDeque<LeaderStatement>>);
+
+impl SignedStatements {
+    /// The signature of this node under a statement; that of the argument does not count.
+    pub(crate) fn sign(
+        &self,
+        statement: &LeaderStatement,
+        sign: impl FnOnce(&LeaderStatement) -> [u8; 64],
+    ) -> SignatureBytes {
+        let mut kept = self.0.lock().expect("no code panics with this lock");
+        let same = |known: &&LeaderStatement| {
+            (known.term, known.leader, known.index, known.digest)
+                == (
+                    statement.term,
+                    statement.leader,
+                    statement.index,
+                    statement.digest,
+                )
+        };
+        if let Some(known) = kept.iter().rev().find(same) {
+            return known.signature;
+        }
+        let signature = SignatureBytes(sign(statement));
+        if kept.len() == SIGNED_MAX {
+            kept.pop_front();
+        }
+        kept.push_back(LeaderStatement {
+            signature,
+            ..*statement
+        });
+        signature
+    }
+}
+
+#[cfg(test)]
+mod tests;

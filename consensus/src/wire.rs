@@ -3,6 +3,7 @@
 
 pub use crate::codec::{CodecError, decode, encode, frame, unframe};
 pub use crate::divergence::LogHolding;
+pub use crate::dropped::LogContent;
 pub use crate::election::{ElectionProof, SignatureBytes, SignedVote, quorum};
 pub use crate::log::StoredEntry;
 pub use crate::message::{

@@ -111,6 +111,11 @@ impl Journal {
         }
     }
 
+    /// Prints a line over the attacks that follow.
+    pub fn heading(&self, text: &str) {
+        self.print(&format!("attacks by {text}"));
+    }
+
     /// Runs a step and records its findings. `passed` is the line printed when it has passed.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ mod error;
 mod feed;
 pub mod field;
 mod files;
+pub mod hostile;
 mod journal;
 mod network;
 mod plan;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use lamplighter_client::{Client, ClientConfig};
 use lamplighter_contracts::refusal;
 use lamplighter_gateway::{GatewayConfig, NodeAddress};
+use lamplighter_system::error_chain;
 use lamplighter_types::{Action, Id, Outcome, PublicKey, Receipt, Version};
 use serde::Serialize;
 use serde_json::Value;
@@ -36,7 +37,7 @@ pub struct NodeProcess {
 
 impl NodeProcess {
     pub fn url(&self) -> String {
-        format!("http://{}", self.config.http_listen)
+        self.config.url()
     }
 }
 
@@ -127,6 +128,13 @@ impl Devnet {
             account: "operator",
         };
         devnet.files.write_toml("client", &profile)?;
+        let certificates = devnet
+            .nodes
+            .iter()
+            .map(|node| lamplighter_node::certificate(&node.config))
+            .collect::<Result<String, _>>()
+            .map_err(|error| DevnetError::Unexpected(error_chain(&error)))?;
+        devnet.files.write("nodes.pem", certificates.as_bytes())?;
         Ok(devnet)
     }
 
@@ -140,6 +148,7 @@ impl Devnet {
             data_dir: self.files.root.join(&name),
             peer_listen: peer,
             http_listen: self.ports.allocate()?,
+            http: Default::default(),
             admin_listen: self.ports.allocate()?,
             mqtt_listen: self.ports.allocate()?,
             mqtts_listen: Some(self.ports.allocate()?),
@@ -148,6 +157,8 @@ impl Devnet {
             heartbeat_ms: 2_000,
             clock_offset_max_ms: 30_000,
             disk: Default::default(),
+            quotas: Default::default(),
+            mqtt: Default::default(),
         };
         self.node_process(&name, config)
     }
@@ -181,10 +192,11 @@ impl Devnet {
     /// Waits until a validator knows its leader and applies.
     pub async fn ready(&mut self, at: usize) -> Result<(), DevnetError> {
         let url = format!("http://{}/readyz", self.nodes[at].config.admin_listen);
+        let http = self.http()?;
         let begun = Instant::now();
         loop {
             self.nodes[at].process.check()?;
-            let answer = reqwest::get(&url).await;
+            let answer = http.get(&url).send().await;
             if answer.is_ok_and(|answer| answer.status().is_success()) {
                 return Ok(());
             }
@@ -237,6 +249,7 @@ impl Devnet {
             poll_s: 2,
             szx: 6,
             nodes,
+            plain_http_beyond_loopback: false,
             endpoints: Default::default(),
         };
         let path = self.files.write_toml(account, &config)?;
@@ -313,6 +326,24 @@ impl Devnet {
             .with_genesis(self.city.genesis.clone())
             .with_key(member.account.clone(), member.secret.clone());
         Client::new(config).map_err(DevnetError::client("setting up a client"))
+    }
+
+    /// A bare HTTP client, which connects to the validators.
+    pub fn http(&self) -> Result<reqwest::Client, DevnetError> {
+        let keys = self
+            .city
+            .genesis
+            .validators
+            .validators
+            .iter()
+            .map(|v| v.key);
+        let http = lamplighter_client::http_client_of(keys);
+        http.map_err(DevnetError::client("setting up an HTTP client"))
+    }
+
+    /// Path of the certificates of all validators (PEM), for programs that do not pin keys.
+    pub fn certificates(&self) -> PathBuf {
+        self.files.root.join("nodes.pem")
     }
 
     /// Account and CoAP address of each gateway of the plan, whether it runs or not.

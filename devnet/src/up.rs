@@ -100,6 +100,8 @@ fn print_addresses(devnet: &Devnet) {
         println!("  {:10} {}/docs", "reference", node.url());
     }
     println!("  {:10} {profile}  (nodes, genesis file, keys)", "profile");
+    let certificates = relative_to_cwd(&devnet.certificates());
+    println!("  {:10} {certificates}  (for curl --cacert)", "TLS");
     let files = &devnet.files;
     let (keys, logs) = (
         relative_to_cwd(&files.keys()),

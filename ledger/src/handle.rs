@@ -5,7 +5,7 @@ use lamplighter_consensus::{Consensus, Metrics, ReadError};
 use lamplighter_state::{StateError, View, tables};
 use lamplighter_types::proof::{ProofBundle, SetPath};
 use lamplighter_types::{
-    Action, Block, Certificate, Genesis, Hash, Header, PublicKey, Receipt, SignedTransaction,
+    Action, Block, Certificate, Genesis, Hash, Header, Id, PublicKey, Receipt, SignedTransaction,
     ValidatorSet,
 };
 use tokio::sync::watch;
@@ -20,6 +20,7 @@ use crate::clock_comparison::{ClockComparison, ClockStanding};
 use crate::evidence::EvidenceStore;
 use crate::membership::Membership;
 use crate::message::{PeerAnswer, PeerGossip, PeerRequest, Peers};
+use crate::order::leader_contact::LeaderContact;
 use crate::peers::progress::Progress;
 use crate::peers::server::PeerServer;
 use crate::peers::validator_discovery::{AnnouncedValidators, ValidatorAnnouncements};
@@ -27,7 +28,7 @@ use crate::read::feed::{Cursor, CursorAhead, Feed, NotificationFilter, Subscript
 use crate::read::prove::{self, ProveError, Subject};
 use crate::read::wait::{self, WaitError};
 use crate::submit::admission::{Admission, SubmitError};
-use crate::submit::mempool::{Mempool, Ticket};
+use crate::submit::mempool::{Busy, Mempool, Ticket};
 use crate::submit::node_account::NodeAccount;
 
 /// Heights below the newest certificate that are searched for a validator's signature.
@@ -48,6 +49,8 @@ pub struct Status {
     /// This node's clock among those of the validators.
     pub clock: ClockStanding,
     pub halted: Option<Halt>,
+    /// The reason why no transaction that the node takes gets into a block.
+    pub cut_off: Option<Busy>,
     /// The shortage of space that makes the node read-only.
     pub disk_full: Option<DiskFull>,
     /// The reason why other nodes may refuse this node's identity: its key is in use elsewhere, or
@@ -73,6 +76,7 @@ pub(crate) struct Stages {
     pub node_account: Arc<NodeAccount>,
     // Order. Set when the ledger starts.
     pub consensus: Arc<OnceLock<Consensus>>,
+    pub leader_contact: Arc<LeaderContact>,
     // Apply. Sent by the state machine.
     pub installation: watch::Receiver<Option<Installation>>,
     // Certify and read.
@@ -103,6 +107,12 @@ impl Handle {
     /// Submits a client's transaction; the ticket gives its verdict.
     pub async fn submit(&self, signed: SignedTransaction) -> Result<Ticket, SubmitError> {
         self.0.admission.submit(signed).await
+    }
+
+    /// The reason why this node takes no new transactions though it has room: it has known no
+    /// leader for long, or halted.
+    pub fn cut_off(&self) -> Option<Busy> {
+        self.0.admission.cut_off()
     }
 
     /// Submits an action that this node's account signs.
@@ -251,13 +261,25 @@ impl Handle {
         self.0.feed.follow(after, filter, peer_height)
     }
 
-    /// Does a long read of the store for an outside reader, off the async threads. All such reads
-    /// and the readers that [`follow`](Self::follow) together take a bounded share of the machine.
+    /// Does a long read of the store for an account, or for an outside reader without one, off the
+    /// async threads. All such reads and the readers that [`follow`](Self::follow) together take a
+    /// bounded share of the machine, and accounts take turns.
     pub async fn read_in_turn<T: Send + 'static>(
         &self,
+        account: Option<&Id>,
         read: impl FnOnce() -> T + Send + 'static,
     ) -> T {
-        self.0.feed.read_in_turn(read).await
+        self.0.feed.read_in_turn(account, read).await
+    }
+
+    /// Does a short read, of one record or page, as [`read_in_turn`](Self::read_in_turn) does long
+    /// ones, and apart from them.
+    pub async fn read_page<T: Send + 'static>(
+        &self,
+        account: Option<&Id>,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        self.0.feed.read_page(account, read).await
     }
 
     /// A proof of one record under a certificate, made when the record is certified, for a verifier
@@ -278,7 +300,7 @@ impl Handle {
     /// of the validators, at most `changes`: for verifiers that keep those they have seen.
     pub async fn prove_states(
         &self,
-        keys: &[Vec<u8>],
+        keys: Vec<Vec<u8>>,
         changes: usize,
         within: Duration,
     ) -> Result<Vec<ProofBundle>, ProveError> {
@@ -312,6 +334,7 @@ impl Handle {
             alarms: stages.alarms.list(),
             clock: stages.clocks.standing(),
             halted: stages.chain.halted(),
+            cut_off: self.cut_off(),
             disk_full: stages.alarms.disk_full(),
             identity_trouble: stages.identity_trouble.borrow().clone(),
             progress: *stages.progress.borrow(),

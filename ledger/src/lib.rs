@@ -44,7 +44,7 @@ pub use peers::progress::{Phase, Progress};
 pub use peers::validator_discovery::AnnouncedValidators;
 pub use read::feed::{
     AHEAD_MAX, BLOCKS_PER_STEP, Cursor, CursorAhead, CursorError, FeedEvent, FeedStep,
-    NotificationFilter, Subscription,
+    NotificationFilter, Subscription, long_reads_at_once,
 };
 pub use read::prove::{ProveError, Subject};
 pub use read::wait::WaitError;

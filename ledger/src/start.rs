@@ -17,7 +17,7 @@ use crate::apply::snapshot;
 use crate::apply::snapshot_check::{ImageError, load_head};
 use crate::apply::state_machine::LedgerStateMachine;
 use crate::artifacts::replicate::ArtifactReplicator;
-use crate::artifacts::{ArtifactError, Artifacts};
+use crate::artifacts::{ArtifactError, ArtifactLimits, Artifacts};
 use crate::blocking::Blocking;
 use crate::certify::attester::Attester;
 use crate::certify::certifier::Certifier;
@@ -31,13 +31,14 @@ use crate::handle::{Handle, Stages};
 use crate::message::Peers;
 use crate::order::electorate::LedgerElectorate;
 use crate::order::forwarder::Forwarder;
+use crate::order::leader_contact::LeaderContact;
 use crate::order::reconciler::MembershipReconciler;
 use crate::order::sequencer::Sequencer;
 use crate::peers::health::HealthMonitor;
 use crate::peers::progress::{Progress, ProgressMonitor};
 use crate::peers::server::PeerServer;
 use crate::peers::validator_discovery::{ValidatorAnnouncements, ValidatorDiscovery};
-use crate::read::feed::Feed;
+use crate::read::feed::{Feed, complete_index};
 use crate::submit::admission::Admission;
 use crate::submit::mempool::Mempool;
 use crate::submit::node_account::{Identity, NodeAccount};
@@ -94,7 +95,11 @@ impl Ledger {
         };
         // Beside the artifacts, where an operator finds it.
         let evidence = artifacts.with_file_name("evidence");
-        let artifacts = Artifacts::open(artifacts.to_owned(), Default::default()).await?;
+        let limits = ArtifactLimits {
+            uploads_per_account_max: config.uploads_per_account_max,
+            ..ArtifactLimits::default()
+        };
+        let artifacts = Artifacts::open(artifacts.to_owned(), limits).await?;
         let open = move || open_chain(kv, genesis);
         let chain = Arc::new(blocking.run(open).await?);
         let mempool = Arc::new(Mempool::new(config.mempool.clone()));
@@ -180,6 +185,7 @@ impl Ledger {
             node_account: stages.node_account.clone(),
             peers: stages.peers.clone(),
             alarms: stages.alarms.clone(),
+            blocking: self.state_machine.blocking,
         };
         let feed = stages.feed.subscribe(None);
         tasks.spawn(replicator.run(feed, stop.clone()));
@@ -210,6 +216,9 @@ impl Ledger {
         tasks.spawn(sequencer.run(stop.clone()));
         tasks.spawn(forwarder.run(stop.clone()));
         tasks.spawn(reconciler.run(stop.clone()));
+        let contact = stages.leader_contact.clone();
+        let peers = stages.peers.clone();
+        tasks.spawn(contact.run(consensus.clone(), peers, stop.clone()));
     }
 
     fn spawn_certify(&self, tasks: &TaskTracker, stop: &CancellationToken) {
@@ -284,11 +293,13 @@ fn stages(
         clocks,
         installation,
     } = state_machine;
+    let leader_contact = Arc::new(LeaderContact::new());
     let admission = Arc::new(Admission::start(
         chain.clone(),
         mempool.clone(),
         resolver.clone(),
         alarms.clone(),
+        leader_contact.clone(),
         *blocking,
     ));
     let node_account = NodeAccount::new(identity, chain.clone(), admission.clone(), clock.clone());
@@ -319,6 +330,7 @@ fn stages(
         admission,
         node_account: Arc::new(node_account),
         consensus,
+        leader_contact,
         installation: installation.subscribe(),
         peers,
         peer_server,
@@ -344,6 +356,7 @@ fn open_chain(kv: Arc<dyn Kv>, genesis: Genesis) -> Result<Chain, OpenError> {
         Some(_) => load_head(kv.clone(), &genesis.chain_id())?,
         None => create_genesis_block(&kv, &genesis)?,
     };
+    complete_index(&*kv, head.header.height)?;
     Ok(Chain::new(kv, genesis, head)?)
 }
 

@@ -20,10 +20,10 @@ mod store_identity;
 pub mod telemetry;
 
 pub use bootstrap_peers::{BootstrapPeers, BootstrapPeersError};
-pub use config::{ConfigError, NodeConfig};
+pub use config::{CertificateFiles, ConfigError, HttpConfig, HttpTls, NamedTls, NodeConfig};
 pub use disk::DiskConfig;
 pub use identity::IdentityError;
 pub use key::KeyError;
 pub use lamplighter_ledger::{Handle, Phase};
-pub use run::{Node, NodeError, PEER_PROTOCOL};
+pub use run::{Node, NodeError, PEER_PROTOCOL, certificate};
 pub use store_identity::{StoreIdentityError, mark_path};

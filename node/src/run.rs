@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
 use crate::bootstrap_peers::{BootstrapPeers, BootstrapPeersError};
-use crate::config::{ConfigError, NodeConfig};
+use crate::config::{CertificateFiles, ConfigError, HttpTls, NamedTls, NodeConfig};
 use crate::disk::{self, ConsensusGate, DiskMonitor};
 use crate::edges::EdgeThreads;
 use crate::fatal_errors::FatalErrors;
@@ -328,6 +328,8 @@ async fn open_ledger(
     let mut settings = lamplighter_ledger::LedgerConfig::new(config.node);
     settings.heartbeat_every = config.heartbeat();
     settings.clock_offset_max_ms = config.clock_offset_max_ms;
+    settings.mempool.per_account_max = config.quotas.pending_transactions as usize;
+    settings.uploads_per_account_max = config.quotas.uploads as usize;
     let identity = Identity {
         account: account_of(&genesis, config.node),
         secret: secret.clone(),
@@ -453,15 +455,39 @@ async fn start_consensus(
     Ok(consensus)
 }
 
+/// The TLS certificate that a node with this configuration shows, as PEM text.
+///
+/// # Errors
+/// The key can't be read, or a name in the configuration is not usable.
+pub fn certificate(config: &NodeConfig) -> Result<String, NodeError> {
+    let secret = key::read(&config.key)?;
+    let identity = edge_config(config, &secret).identity();
+    let identity = identity.map_err(api::ServeError::from)?;
+    Ok(identity.to_pem())
+}
+
 fn edge_config(config: &NodeConfig, secret: &SecretKey) -> api::EdgeConfig {
     api::EdgeConfig {
         node: config.node,
         secret: secret.clone(),
         http_listen: config.http_listen,
+        http_tls: match &config.http.tls {
+            HttpTls::Named(NamedTls::Ledger) => api::HttpTls::Ledger,
+            HttpTls::Named(NamedTls::Off) => api::HttpTls::Off,
+            HttpTls::Files(CertificateFiles { certificate, key }) => api::HttpTls::Files {
+                certificate: certificate.clone(),
+                key: key.clone(),
+            },
+        },
+        http_handshake_time: Duration::from_secs(config.http.handshake_s),
+        names: config.http.names.clone(),
         admin_listen: config.admin_listen,
         mqtt_listen: config.mqtt_listen,
         mqtts_listen: config.mqtts_listen,
         mqtt_connect_time: Duration::from_secs(config.mqtt_connect_s),
         read_needs_token: config.read_needs_token,
+        http: config.http.settings.clone(),
+        quotas: config.quotas.clone(),
+        mqtt: config.mqtt.clone(),
     }
 }

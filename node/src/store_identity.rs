@@ -250,7 +250,7 @@ pub(crate) fn verify_greeting(
     }
     let signed = greeting.signed;
     if let Some(certified) = peer.certified
-        && signed.is_none_or(|signed| signed + SIGNED_SLACK < certified)
+        && signed.is_none_or(|signed| signed.saturating_add(SIGNED_SLACK) < certified)
     {
         return Err(format!(
             "{REFUSAL}this key signed block {certified}, and the directory knows of nothing after \

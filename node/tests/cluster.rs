@@ -59,6 +59,7 @@ fn set_up(dir: &Path) -> (Genesis, Vec<NodeConfig>) {
             data_dir: home.join("data"),
             peer_listen: peer,
             http_listen: any,
+            http: Default::default(),
             admin_listen: any,
             mqtt_listen: any,
             mqtts_listen: None,
@@ -67,6 +68,8 @@ fn set_up(dir: &Path) -> (Genesis, Vec<NodeConfig>) {
             heartbeat_ms: 1_000,
             clock_offset_max_ms: 30_000,
             disk: Default::default(),
+            quotas: Default::default(),
+            mqtt: Default::default(),
         });
     }
     let genesis = Genesis {
@@ -103,8 +106,18 @@ fn organization(chain_id: &Hash, sequence: u64) -> SignedTransaction {
     SignedTransaction::sign(&transaction, Encoding::Json, chain_id, &admin())
 }
 
+/// An HTTP client that pins the validators.
+fn http_client(genesis: &Genesis) -> reqwest::Client {
+    let keys = genesis.validators.validators.iter().map(|v| v.key);
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(lamplighter_tls::client(None, keys.collect()).unwrap())
+        .timeout(Duration::from_secs(60))
+        .build()
+        .unwrap()
+}
+
 async fn post(client: &reqwest::Client, node: &Node, signed: &SignedTransaction) -> Value {
-    let url = format!("http://{}/v1/transactions?wait=certified", node.edges.http);
+    let url = format!("https://{}/v1/transactions?wait=certified", node.edges.http);
     let answer = client.post(url).json(signed).send().await.unwrap();
     let status = answer.status();
     let body: Value = answer.json().await.unwrap();
@@ -129,10 +142,7 @@ async fn a_transaction_sent_to_any_node_is_certified_everywhere() {
     let dir = TempDir::new().unwrap();
     let (genesis, configs) = set_up(dir.path());
     let chain_id = genesis.chain_id();
-    let client = reqwest::Client::builder()
-        .timeout(Duration::from_secs(60))
-        .build()
-        .unwrap();
+    let client = http_client(&genesis);
     let mut nodes = Vec::new();
     for config in configs {
         nodes.push(Node::start(config).await.unwrap());
@@ -147,7 +157,7 @@ async fn a_transaction_sent_to_any_node_is_certified_everywhere() {
     assert_eq!(again["transaction"], hash.to_string());
 
     let url = format!(
-        "http://{}/v1/proofs/transactions/{hash}",
+        "https://{}/v1/proofs/transactions/{hash}",
         nodes[2].edges.http
     );
     let bytes = client.get(url).send().await.unwrap().bytes().await.unwrap();
@@ -304,10 +314,7 @@ async fn wait_identity(client: &reqwest::Client, node: &Node, words: &str) -> (u
 async fn a_second_node_with_a_key_in_use_is_reported_on_both_sides() {
     let dir = TempDir::new().unwrap();
     let (genesis, configs) = set_up(dir.path());
-    let client = reqwest::Client::builder()
-        .timeout(Duration::from_secs(60))
-        .build()
-        .unwrap();
+    let client = http_client(&genesis);
     let mut nodes = Vec::new();
     for config in &configs {
         nodes.push(Node::start(config.clone()).await.unwrap());
@@ -358,11 +365,8 @@ fn set_peer_store(config: &NodeConfig, peer: &NodeConfig, store: Option<[u8; 16]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_is_reported_until_its_validator_accepts_the_node() {
     let dir = TempDir::new().unwrap();
-    let (_, configs) = set_up(dir.path());
-    let client = reqwest::Client::builder()
-        .timeout(Duration::from_secs(60))
-        .build()
-        .unwrap();
+    let (genesis, configs) = set_up(dir.path());
+    let client = http_client(&genesis);
     // Each time in a copy of its folder.
     let mut other = configs[0].clone();
     let mut restart = |name, store| {

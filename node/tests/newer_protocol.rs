@@ -111,7 +111,11 @@ async fn a_node_stops_at_a_newer_protocol_version_and_reports_it() {
     let halted = node.handle.status().halted.unwrap().to_string();
     assert!(halted.contains("protocol version"), "{halted}");
     let url = format!("http://{}/readyz", node.edges.admin);
-    let answer = reqwest::get(url).await.unwrap();
+    let http = reqwest::Client::builder()
+        .tls_backend_preconfigured(lamplighter_tls::client(None, [].into()).unwrap())
+        .build()
+        .unwrap();
+    let answer = http.get(url).send().await.unwrap();
     assert_eq!(answer.status(), 503);
     let body: serde_json::Value = answer.json().await.unwrap();
     assert_eq!(body["halted"], halted, "{body}");

@@ -40,7 +40,16 @@ async fn city(
 /// The validator that leads, by its place in the list.
 async fn leader(devnet: &Devnet) -> usize {
     let url = format!("{}/v1/status", devnet.nodes[0].url());
-    let status: serde_json::Value = reqwest::get(url).await.unwrap().json().await.unwrap();
+    let status: serde_json::Value = devnet
+        .http()
+        .unwrap()
+        .get(url)
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
     let leader = status["leader"]
         .as_u64()
         .expect("a ready node knows its leader");

@@ -1,4 +1,7 @@
+use std::net::IpAddr;
+
 use lamplighter_types::{PublicKey, SecretKey};
+use rcgen::{CertificateParams, DistinguishedName, DnType};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -35,17 +38,66 @@ impl Identity {
     /// # Errors
     /// The name is neither.
     pub fn new(secret: &SecretKey, name: &str) -> Result<Self, SetupError> {
+        Self::of(secret, vec![name.to_owned()], DistinguishedName::new())
+    }
+
+    /// Makes the certificate of a node, the same with each call. Our own clients compare the key
+    /// alone. Others, to whom the certificate is handed as their authority, also compare the names,
+    /// so it has those of this machine, the addresses that the node listens on, and `names`. Its
+    /// subject has the node's id, since OpenSSL finds an authority in a file by the subject.
+    ///
+    /// # Errors
+    /// One of the names is neither a DNS name nor an address.
+    pub fn of_node(
+        secret: &SecretKey,
+        node: u64,
+        addresses: &[IpAddr],
+        names: &[String],
+    ) -> Result<Self, SetupError> {
+        let mut all: Vec<String> = ["localhost", "127.0.0.1", "::1"]
+            .map(str::to_owned)
+            .to_vec();
+        let addresses = addresses.iter().filter(|address| !address.is_unspecified());
+        for name in addresses.map(ToString::to_string).chain(names.to_vec()) {
+            if !all.contains(&name) {
+                all.push(name);
+            }
+        }
+        let mut subject = DistinguishedName::new();
+        subject.push(DnType::CommonName, format!("lamplighter node {node}"));
+        Self::of(secret, all, subject)
+    }
+
+    fn of(
+        secret: &SecretKey,
+        names: Vec<String>,
+        subject: DistinguishedName,
+    ) -> Result<Self, SetupError> {
         let pkcs8 = PrivatePkcs8KeyDer::from([&PKCS8_HEAD[..], &secret.seed()[..]].concat());
         let pair = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8, &rcgen::PKCS_ED25519)
             .map_err(SetupError::Certificate)?;
-        let parameters = rcgen::CertificateParams::new(vec![name.to_owned()]);
+        let parameters = CertificateParams::new(names);
         let certificate = parameters
-            .and_then(|parameters| parameters.self_signed(&pair))
+            .and_then(|mut parameters| {
+                if subject.iter().next().is_some() {
+                    parameters.distinguished_name = subject;
+                }
+                parameters.self_signed(&pair)
+            })
             .map_err(SetupError::Certificate)?;
         Ok(Self {
             certificate: certificate.der().clone(),
             key: pkcs8.into(),
         })
+    }
+
+    /// The certificate as PEM text, which has no secret.
+    pub fn to_pem(&self) -> String {
+        use base64::Engine;
+        let text = base64::engine::general_purpose::STANDARD.encode(&self.certificate);
+        let lines = text.as_bytes().chunks(64).map(String::from_utf8_lossy);
+        let lines: String = lines.map(|line| format!("{line}\n")).collect();
+        format!("-----BEGIN CERTIFICATE-----\n{lines}-----END CERTIFICATE-----\n")
     }
 }
 

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use lamplighter_tls::{Identity, client, key_of, server};
+use lamplighter_tls::{
+    Identity, WebCertificates, client, key_of, pinned_client, server, web_server,
+};
 use lamplighter_types::SecretKey;
 use proptest::prelude::*;
 use rustls::crypto::ring;
@@ -97,6 +99,90 @@ fn only_certificates_of_ed25519_keys_have_one() {
     let of_p256 = rcgen::CertificateParams::new(vec!["node.invalid".to_owned()]);
     let of_p256 = of_p256.unwrap().self_signed(&other).unwrap();
     assert_eq!(key_of(of_p256.der()), None);
+}
+
+/// The certificate that a web server shows to a client.
+fn shown_by(web: &Arc<WebCertificates>, client: ClientConfig) -> Option<CertificateDer<'static>> {
+    let name = "localhost".try_into().unwrap();
+    let mut client = ClientConnection::new(Arc::new(client), name).unwrap();
+    let mut node = ServerConnection::new(Arc::new(web_server(web.clone()).unwrap())).unwrap();
+    for _ in 0..ROUNDS_MAX {
+        let mut wire = Vec::new();
+        client.write_tls(&mut wire).unwrap();
+        node.read_tls(&mut &wire[..]).unwrap();
+        node.process_new_packets().ok()?;
+        let mut wire = Vec::new();
+        node.write_tls(&mut wire).unwrap();
+        client.read_tls(&mut &wire[..]).unwrap();
+        client.process_new_packets().ok()?;
+    }
+    assert!(!client.is_handshaking() && !node.is_handshaking());
+    client
+        .peer_certificates()
+        .map(|chain| chain[0].clone().into_owned())
+}
+
+fn web_pair() -> (rcgen::Certificate, rcgen::KeyPair) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    (parameters.self_signed(&key).unwrap(), key)
+}
+
+#[test]
+fn a_web_server_shows_who_pins_the_ledger_key_and_others_what_was_brought() {
+    let node = Identity::of_node(&secret(NODE), 1, &[], &[]).unwrap();
+    let web = Arc::new(WebCertificates::new(&node).unwrap());
+    let pinning = || client(None, [secret(NODE).public()].into()).unwrap();
+    let (certificate, key) = web_pair();
+    let trusting = |certificate: &rcgen::Certificate| {
+        pinned_client(None, |_| false, Some(certificate.pem().as_bytes())).unwrap()
+    };
+    assert_eq!(shown_by(&web, trusting(&certificate)), None);
+    web.replace(certificate.pem().as_bytes(), key.serialize_pem().as_bytes())
+        .unwrap();
+    assert_eq!(shown_by(&web, pinning()), Some(node.certificate.clone()));
+    let brought = Some(certificate.der().clone());
+    assert_eq!(shown_by(&web, trusting(&certificate)), brought);
+
+    // What is broken changes nothing.
+    let (other, other_key) = web_pair();
+    for (certificate_pem, key_pem) in [
+        (other.pem(), key.serialize_pem()),
+        (other.pem(), String::new()),
+        (String::new(), other_key.serialize_pem()),
+        (
+            "-----BEGIN CERTIFICATE-----\nAA==\n".to_owned(),
+            other_key.serialize_pem(),
+        ),
+    ] {
+        assert!(
+            web.replace(certificate_pem.as_bytes(), key_pem.as_bytes())
+                .is_err()
+        );
+        assert_eq!(shown_by(&web, trusting(&certificate)), brought);
+    }
+}
+
+/// A validator that was removed is refused from then on, by the same client.
+#[test]
+fn a_pin_that_is_withdrawn_counts_for_the_next_connection() {
+    let node = Identity::of_node(&secret(NODE), 1, &[], &[]).unwrap();
+    let web = Arc::new(WebCertificates::new(&node).unwrap());
+    let trusted = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let seen = trusted.clone();
+    let is_pinned = move |_: &_| seen.load(std::sync::atomic::Ordering::SeqCst);
+    let config = pinned_client(None, is_pinned, None).unwrap();
+    assert!(shown_by(&web, config.clone()).is_some());
+    trusted.store(false, std::sync::atomic::Ordering::SeqCst);
+    assert!(shown_by(&web, config).is_none());
+}
+
+#[test]
+fn the_certificate_of_a_node_is_the_same_each_time() {
+    let name = ["node.example".to_owned()];
+    let address = "10.0.0.1".parse().unwrap();
+    let make = || Identity::of_node(&secret(NODE), 7, &[address], &name).unwrap();
+    assert_eq!(make().certificate, make().certificate);
 }
 
 proptest! {

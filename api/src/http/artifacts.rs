@@ -208,7 +208,7 @@ async fn drop_upload(
 /// are dropped. A piece without bytes changes nothing and returns the offset of the upload.
 #[utoipa::path(patch, path = "/v1/artifacts/{digest}/upload", tag = "artifacts",
     params(("digest" = Hash, Path), ("Upload-Offset" = u64, Header)),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    request_body(content = Option<Vec<u8>>, content_type = "application/octet-stream"),
     responses((status = 200, body = Upload), (status = 403, body = Problem),
         (status = 404, description = "No such upload was begun at this node.", body = Problem),
         (status = 409, description = "The upload has another offset: `artifact.offset`.",

@@ -96,7 +96,19 @@ impl From<SubmitError> for ApiError {
                 refusal.to_string(),
             ),
             SubmitError::Busy(Busy::ReadOnly) => Self::read_only(Busy::ReadOnly.to_string()),
-            SubmitError::Busy(busy) => Self::busy(busy.to_string()),
+            SubmitError::Busy(Busy::Account | Busy::Key) => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                code::QUOTA_TRANSACTIONS,
+                error.to_string(),
+            ),
+            SubmitError::Busy(busy) => {
+                let code = match busy {
+                    Busy::NoLeader { .. } => code::NO_LEADER,
+                    Busy::Halted => code::HALTED,
+                    _ => code::BUSY,
+                };
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, code, busy.to_string())
+            }
             SubmitError::State(_) => Self::internal(&error),
         }
     }

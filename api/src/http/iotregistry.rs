@@ -138,6 +138,7 @@ async fn query_records(app: &App, function: &str, argument: &str) -> Result<Resp
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 #[into_params(rename_all = "PascalCase", parameter_in = Query)]
 pub struct NewRegistrant {
+    #[param(min_length = 1)]
     registrant_name: String,
     /// SEC1, hexadecimal.
     #[param(pattern = "^([0-9a-fA-F]{2})+$")]
@@ -269,6 +270,7 @@ async fn thing(
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 #[into_params(rename_all = "PascalCase", parameter_in = Query)]
 pub struct NewSpec {
+    #[param(min_length = 1)]
     spec_name: String,
     /// Compressed, lower-case hexadecimal.
     #[param(pattern = "^([0-9a-fA-F]{2})+$")]

@@ -6,6 +6,7 @@ mod artifacts;
 mod auth;
 mod blocks;
 mod config;
+mod cors;
 mod devices;
 mod document;
 mod error;
@@ -13,7 +14,9 @@ mod extract;
 mod feed;
 mod firmware;
 mod iotregistry;
+pub mod quota;
 mod read;
+mod reader;
 mod rollouts;
 mod status;
 mod transactions;
@@ -33,12 +36,16 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower::load_shed::LoadShedLayer;
+use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::settings::{HttpSettings, QuotaSettings};
 use crate::token::Tokens;
-use error::{ApiError, code};
+use error::ApiError;
+pub(crate) use error::code;
 use extract::BodyBudget;
 use iotregistry::RelayLimit;
+use quota::Quotas;
 
 /// Requests at work at once; more get 503. Their bodies have a budget of their own.
 const REQUESTS_MAX: usize = 4_096;
@@ -54,6 +61,8 @@ pub struct App {
     pub subscribers: Arc<Semaphore>,
     pub bodies: BodyBudget,
     pub relay_limit: Arc<RelayLimit>,
+    pub settings: Arc<HttpSettings>,
+    pub quotas: Quotas,
     pub stop: CancellationToken,
 }
 
@@ -62,6 +71,8 @@ impl App {
         handle: Handle,
         tokens: Tokens,
         read_needs_token: bool,
+        settings: HttpSettings,
+        quotas: QuotaSettings,
         stop: CancellationToken,
     ) -> Self {
         Self {
@@ -71,6 +82,8 @@ impl App {
             subscribers: Arc::new(Semaphore::new(SUBSCRIBERS_MAX)),
             bodies: BodyBudget::new(),
             relay_limit: Arc::new(RelayLimit::new()),
+            settings: Arc::new(settings),
+            quotas: Quotas::new(quotas),
             stop,
         }
     }
@@ -104,6 +117,11 @@ pub fn router(app: App) -> Router {
                 .layer(LoadShedLayer::new())
                 .layer(GlobalConcurrencyLimitLayer::new(REQUESTS_MAX)),
         )
+        .layer(middleware::from_fn_with_state(
+            app.clone(),
+            quota::of_address,
+        ))
+        .layer(option_layer(cors::layer(&app.settings.cors_origins)))
         .with_state(app)
 }
 

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode};
 use lamplighter_contracts::{ContractError, refusal};
 use lamplighter_ledger::{Commitment, Verdict};
-use lamplighter_state::tables;
+use lamplighter_state::{View, tables};
 use lamplighter_system::error_chain;
 use lamplighter_types::limits::TRANSACTION_BYTES_MAX;
 use lamplighter_types::wire::content_type::transaction_encoding;
@@ -20,7 +21,8 @@ use utoipa_axum::routes;
 use super::App;
 use super::error::{ApiError, Problem, code};
 use super::extract::{BodyBytes, Path, Query, content_type};
-use super::read::{AtHeight, view};
+use super::read::{self, AtHeight, off_thread, view};
+use crate::rights::{Record, Rights};
 
 /// The wait of a submission unless it gives another one, and the longest.
 const WAIT_MS: u64 = 30_000;
@@ -72,7 +74,8 @@ fn decode_envelope(headers: &HeaderMap, body: &[u8]) -> Result<SignedTransaction
         (status = 202, description = "Taken, not yet in a block.", body = Submitted),
         (status = 400, description = "Malformed, or not signed for this chain.", body = Problem),
         (status = 422, description = "Can't be in any block.", body = Problem),
-        (status = 503, description = "Busy or read-only: send the same bytes again.",
+        (status = 503, description = "Busy, read-only, or cut off from the other nodes: send the \
+            same bytes again, best to another node.",
             body = Problem),
         (status = 504, description = "In a block, but not certified in time.", body = Problem)))]
 async fn submit(
@@ -161,27 +164,39 @@ pub fn decode(app: &App, signed: &SignedTransaction) -> Result<DecodedTransactio
         (status = 404, description = "In no block that this node has.", body = Problem)))]
 async fn transaction(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Path(hash): Path<Hash>,
 ) -> Result<AtHeight<TransactionRecord>, ApiError> {
     let (state, head) = view(&app, None, false).await?;
+    let reader = app.clone();
+    let read = move || {
+        let record = read_transaction(&reader, &state, &hash)?;
+        let sender = &record.decoded.sender;
+        let allowed = rights.at(&state).allows(&Record::Transaction { sender })?;
+        allowed.then_some(record).ok_or_else(read::outside)
+    };
+    let body = off_thread(&app, read).await?;
+    Ok(AtHeight {
+        height: head.height,
+        body,
+    })
+}
+
+fn read_transaction(app: &App, state: &View, hash: &Hash) -> Result<TransactionRecord, ApiError> {
     let store = &**state.store();
     let missing = || ApiError::not_found(format!("transaction {hash}"));
-    let (height, index) = tables::transaction_place(store, &hash)?.ok_or_else(missing)?;
+    let (height, index) = tables::transaction_place(store, hash)?.ok_or_else(missing)?;
     let (header, signed, receipt) = (
         tables::header(store, height)?.ok_or_else(missing)?,
         tables::transaction(store, height, index)?.ok_or_else(missing)?,
         tables::receipt(store, height, index)?.ok_or_else(missing)?,
     );
-    let body = TransactionRecord {
-        decoded: decode(&app, &signed)?,
+    Ok(TransactionRecord {
+        decoded: decode(app, &signed)?,
         time_ms: header.timestamp_ms,
         height,
         index,
         certified: app.handle.certified_height() >= height,
         receipt,
-    };
-    Ok(AtHeight {
-        height: head.height,
-        body,
     })
 }

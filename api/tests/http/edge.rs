@@ -6,7 +6,6 @@ use std::path::Path;
 use reqwest::Method;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::node::{Answer, Node};
 
@@ -184,7 +183,7 @@ async fn slow_bodies_do_not_block_other_requests() {
     let mut slow = Vec::new();
     for head in ["Transfer-Encoding: chunked", "Content-Length: 500000"] {
         for _ in 0..200 {
-            let mut stream = TcpStream::connect(node.edges.http).await.unwrap();
+            let mut stream = node.connect().await;
             let text = format!(
                 "POST /v1/transactions HTTP/1.1\r\nHost: a\r\n\
                  Content-Type: application/json\r\nExpect: 100-continue\r\n{head}\r\n\r\n"

@@ -101,18 +101,20 @@ async fn a_block_has_its_transactions_decoded() {
 async fn a_history_is_read_in_turn() {
     let node = Node::start().await;
     let (begun, mut begins) = tokio::sync::mpsc::channel(16);
-    let (ends, readers): (Vec<_>, Vec<_>) = (0..2)
-        .map(|_| {
+    let all = lamplighter_ledger::long_reads_at_once();
+    let (ends, readers): (Vec<_>, Vec<_>) = (0..all)
+        .map(|number| {
             let (end, ended) = std::sync::mpsc::sync_channel::<()>(1);
             let (handle, begun) = (node.handle.clone(), begun.clone());
+            let account = id(&format!("reader-{number}"));
             let read = async move {
                 let wait = move || (begun.blocking_send(()), ended.recv());
-                let _ = handle.read_in_turn(wait).await;
+                let _ = handle.read_in_turn(Some(&account), wait).await;
             };
             (end, tokio::spawn(read))
         })
         .unzip();
-    for _ in 0..2 {
+    for _ in 0..all {
         begins.recv().await.unwrap();
     }
     let mut history = Box::pin(node.get("/v1/users/admin/history"));

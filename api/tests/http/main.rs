@@ -3,16 +3,22 @@
 
 mod actions;
 mod artifacts;
+mod cors;
 mod described;
 mod edge;
 mod feed;
 mod history;
+mod https;
 mod messages;
 mod node;
 mod proxy;
+mod quotas;
 mod read;
 mod relay;
+mod rights;
 mod scenario;
 mod schemas;
+mod schemathesis;
 mod submit;
 mod tokens;
+mod websocket;

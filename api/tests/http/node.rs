@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lamplighter_api::{EdgeAddresses, EdgeConfig, serve};
+use lamplighter_api::{EdgeAddresses, EdgeConfig, HttpSettings, HttpTls, QuotaSettings, serve};
 use lamplighter_consensus::{Consensus, RaftLane, Transport, TransportError};
 use lamplighter_ledger::{
     Clock, Handle, Identity, Ledger, LedgerConfig, PeerAnswer, PeerError, PeerGossip, PeerRequest,
@@ -17,13 +17,16 @@ use lamplighter_store::MemoryKv;
 use lamplighter_types::login::{Audience, Challenge, ChallengeRequest, Token, TokenRequest};
 use lamplighter_types::{
     Action, DevicesAction, Encoding, GENESIS_VERSION, Genesis, GenesisAccount, Grant, Hash, Id,
-    KeyPurpose, NewDevice, Policies, Role, Scope, SecretKey, Signature, SignedTransaction,
-    Transaction, UsersAction, Validator, ValidatorSet,
+    KeyPurpose, NewDevice, Policies, PublicKey, Role, Scope, SecretKey, Signature,
+    SignedTransaction, Transaction, UsersAction, Validator, ValidatorSet,
 };
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -46,7 +49,7 @@ pub fn node_key() -> SecretKey {
     SecretKey::from_seed([1; 32])
 }
 
-fn genesis() -> Genesis {
+pub fn genesis() -> Genesis {
     let grant = |role| Grant::founding(role, Scope::city());
     let roles = [Role::Administrator, Role::Operator, Role::Vendor];
     Genesis {
@@ -112,8 +115,18 @@ impl Peers for Alone {
     }
 }
 
+/// An HTTP client that accepts a node with this key.
+pub fn pinned(key: PublicKey) -> reqwest::Client {
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(lamplighter_tls::client(None, [key].into()).unwrap())
+        .build()
+        .unwrap()
+}
+
 pub struct Node {
     pub edges: EdgeAddresses,
+    /// The node's TLS certificate (PEM).
+    pub certificate: String,
     pub handle: Handle,
     pub genesis: Genesis,
     pub http: reqwest::Client,
@@ -177,6 +190,13 @@ impl Answer {
     }
 }
 
+/// Settings of the edge of a node.
+#[derive(Default)]
+pub struct Settings {
+    pub http: HttpSettings,
+    pub quotas: QuotaSettings,
+}
+
 impl Node {
     /// The proof with which `secret` is registered for an account.
     pub fn proof(&self, secret: &SecretKey, account: &Id) -> Signature {
@@ -185,6 +205,24 @@ impl Node {
 
     pub async fn start() -> Self {
         Self::start_with(LedgerConfig::new(1)).await
+    }
+
+    /// Starts a node with these settings of its HTTP interface.
+    pub async fn start_with_http(http: HttpSettings) -> Self {
+        let settings = Settings {
+            http,
+            ..Settings::default()
+        };
+        Self::start_with_settings(settings).await
+    }
+
+    /// Starts a node with these settings of its edge.
+    pub async fn start_with_settings(settings: Settings) -> Self {
+        let (config, clock) = (LedgerConfig::new(1), Arc::new(SystemClock));
+        let mut node = Self::begin_with(config, genesis(), clock, HttpTls::Ledger, settings).await;
+        node.handle.wait_certified(1, STEP_TIMEOUT).await.unwrap();
+        node.token = node.login(&id("admin"), &admin()).await;
+        node
     }
 
     pub async fn start_with(config: LedgerConfig) -> Self {
@@ -199,9 +237,19 @@ impl Node {
         clock: Arc<dyn Clock>,
         reader: (Id, SecretKey),
     ) -> Self {
-        let mut node = Self::begin(config, genesis, clock).await;
+        let tls = HttpTls::Ledger;
+        let mut node = Self::begin(config, genesis, clock, tls).await;
         node.handle.wait_certified(1, STEP_TIMEOUT).await.unwrap();
         node.token = node.login(&reader.0, &reader.1).await;
+        node
+    }
+
+    /// Starts a node whose HTTP interface shows other certificates.
+    pub async fn start_with_tls(tls: HttpTls) -> Self {
+        let clock = Arc::new(SystemClock);
+        let mut node = Self::begin(LedgerConfig::new(1), genesis(), clock, tls).await;
+        node.handle.wait_certified(1, STEP_TIMEOUT).await.unwrap();
+        node.token = node.login(&id("admin"), &admin()).await;
         node
     }
 
@@ -214,13 +262,29 @@ impl Node {
             key: SecretKey::from_seed([2; 32]).public(),
             address: "127.0.0.1:9002".into(),
         });
-        let mut node = Self::begin(LedgerConfig::new(1), genesis, Arc::new(SystemClock)).await;
+        let (clock, tls) = (Arc::new(SystemClock), HttpTls::Ledger);
+        let mut node = Self::begin(LedgerConfig::new(1), genesis, clock, tls).await;
         node.handle.wait_height(1, STEP_TIMEOUT).await.unwrap();
         node.token = node.login(&id("admin"), &admin()).await;
         node
     }
 
-    async fn begin(mut config: LedgerConfig, genesis: Genesis, clock: Arc<dyn Clock>) -> Self {
+    async fn begin(
+        config: LedgerConfig,
+        genesis: Genesis,
+        clock: Arc<dyn Clock>,
+        tls: HttpTls,
+    ) -> Self {
+        Self::begin_with(config, genesis, clock, tls, Settings::default()).await
+    }
+
+    async fn begin_with(
+        mut config: LedgerConfig,
+        genesis: Genesis,
+        clock: Arc<dyn Clock>,
+        tls: HttpTls,
+        edge_settings: Settings,
+    ) -> Self {
         let dir = TempDir::new().unwrap();
         let (kv, wire) = (Arc::new(MemoryKv::new()), Arc::new(Alone::default()));
         config.heartbeat_every = Duration::from_millis(200);
@@ -256,21 +320,29 @@ impl Node {
             node: 1,
             secret: node_key(),
             http_listen: any,
+            http_tls: tls,
+            http_handshake_time: STEP_TIMEOUT,
+            names: Vec::new(),
             admin_listen: any,
             mqtt_listen: any,
             mqtts_listen: None,
             mqtt_connect_time: Duration::from_secs(30),
             read_needs_token: true,
+            http: edge_settings.http,
+            quotas: edge_settings.quotas,
+            mqtt: Default::default(),
         };
+        let certificate = edge.identity().unwrap().to_pem();
         let edges = serve(edge, handle.clone(), Vec::new(), &tasks, &stop)
             .await
             .unwrap();
         tasks.close();
         Self {
             edges,
+            certificate,
             handle,
             genesis,
-            http: reqwest::Client::new(),
+            http: pinned(node_key().public()),
             token: String::new(),
             consensus,
             wire,
@@ -302,8 +374,22 @@ impl Node {
         self.consensus.shutdown().await.unwrap();
     }
 
+    /// A TLS connection for requests byte by byte.
+    pub async fn connect(&self) -> TlsStream<TcpStream> {
+        self.try_connect().await.unwrap()
+    }
+
+    /// Connects likewise; the node may have no place for it.
+    pub async fn try_connect(&self) -> std::io::Result<TlsStream<TcpStream>> {
+        let tls = lamplighter_tls::client(None, [node_key().public()].into()).unwrap();
+        let stream = TcpStream::connect(self.edges.http).await?;
+        let connector = TlsConnector::from(Arc::new(tls));
+        let name = "localhost".try_into().unwrap();
+        connector.connect(name, stream).await
+    }
+
     pub fn base(&self) -> String {
-        format!("http://{}", self.edges.http)
+        format!("https://{}", self.edges.http)
     }
 
     /// A request without a token.

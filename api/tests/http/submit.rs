@@ -233,9 +233,14 @@ async fn the_python_example_gets_its_receipt() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     let key = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(key.path(), "c8".repeat(32)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = folder.path().join("node.pem");
+    std::fs::write(&certificate, &node.certificate).unwrap();
     let mut program = Command::new(format!("{root}/.venv/bin/python"))
         .arg(format!("{root}/docs/examples/submit.py"))
-        .args(["--node", &node.base(), "--sender", "admin", "--key"])
+        .args(["--node", &node.base(), "--cacert"])
+        .arg(&certificate)
+        .args(["--sender", "admin", "--key"])
         .arg(key.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -208,3 +208,48 @@ async fn paho_uses_all_of_it_over_plain_tcp_and_tls() {
     // 3 transactions of each of the four runs, QoS 2 among them, each once.
     assert_eq!(world.count("admitted"), 12);
 }
+
+/// The checks of Eclipse paho's interoperability tests in `interoperability.py`, by version.
+const CHECKS: [usize; 2] = [12, 27];
+const TRANSACTIONS: usize = 40;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_interoperability_tests_of_paho_hold_as_far_as_topics_allow() {
+    let world = world().await;
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = Files::of("gw-1");
+    for n in 0..TRANSACTIONS {
+        let (tx, hash) = world.transaction("gw-1");
+        files.write(&format!("tx-{n}.json"), tx);
+        files.write(&format!("tx-{n}.hash"), hash.to_string());
+    }
+    let child = Command::new(manifest.join("../.venv/bin/python"))
+        .arg(manifest.join("tests/mqtt/interoperability.py"))
+        .args([world.plain.port().to_string(), token("gw-1"), token("ann")])
+        .arg(files.dir.path())
+        .kill_on_drop(true)
+        .output();
+    // A head, and a notification of the device of ann's district, with each block.
+    let blocks = async {
+        loop {
+            world.tag(&["lamp-1"]).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let output = tokio::select! {
+        output = timeout(TIMEOUT * 4, child) => output.expect("paho does not end").unwrap(),
+        () = blocks => unreachable!(),
+    };
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{printed}\n{errors}");
+    let count = |version: u8| {
+        let end = format!(" {version}");
+        let held = printed.lines().filter(|line| line.starts_with("ok "));
+        held.filter(|line| line.ends_with(&end)).count()
+    };
+    assert_eq!([count(4), count(5)], CHECKS, "{printed}\n{errors}");
+    for line in printed.lines().filter_map(|l| l.strip_prefix("will ")) {
+        world.until_committed(&line.parse().unwrap()).await;
+    }
+}

@@ -36,7 +36,7 @@ const PEOPLE: [(&str, Option<Role>); 9] = [
 pub struct City {
     pub dir: TempDir,
     pub genesis: Genesis,
-    node: Node,
+    pub node: Node,
     /// Up to here blocks were looked at.
     seen_height: u64,
 }
@@ -62,11 +62,14 @@ impl City {
             data_dir: dir.path().join("data"),
             peer_listen: any,
             http_listen: any,
+            http: Default::default(),
             admin_listen: any,
             mqtt_listen: any,
             mqtts_listen: None,
             mqtt_connect_s: 30,
             read_needs_token: true,
+            quotas: Default::default(),
+            mqtt: Default::default(),
             heartbeat_ms: 1_000,
             clock_offset_max_ms: 30_000,
             disk: Default::default(),
@@ -74,7 +77,7 @@ impl City {
         let node = Node::start(config).await.unwrap();
         node.handle.wait_certified(1, TIMEOUT).await.unwrap();
         let profile = format!(
-            "nodes = [\"http://{}\"]\ngenesis = \"genesis.json\"\nkeys = \"keys\"\n\
+            "nodes = [\"https://{}\"]\ngenesis = \"genesis.json\"\nkeys = \"keys\"\n\
              account = \"nobody\"\n",
             node.edges.http
         );
@@ -158,8 +161,10 @@ impl City {
         let words = command.split_whitespace();
         let words = words.map(|word| in_braces(word).unwrap_or_else(|| word.to_owned()));
         let profile = self.path("client.toml").display().to_string();
+        let state = self.path("state").display().to_string();
         let begin = ["lamplighter", "--as", account, "--profile", &profile];
-        let all = begin.map(str::to_owned).into_iter().chain(words);
+        let begin = [&begin[..], &["--state", &state]].concat().into_iter();
+        let all = begin.map(str::to_owned).chain(words);
         let arguments = Arguments::try_parse_from(all);
         let arguments = arguments.unwrap_or_else(|error| panic!("{command}: {error}"));
         tokio::time::timeout(TIMEOUT, carry_out(arguments))
@@ -215,7 +220,7 @@ impl City {
     /// A client for what is no command of people.
     pub fn client(&self, account: &str) -> Client {
         let secret = key::read(&self.path("keys").join(format!("{account}.key"))).unwrap();
-        let config = ClientConfig::new(vec![format!("http://{}", self.node.edges.http)])
+        let config = ClientConfig::new(vec![format!("https://{}", self.node.edges.http)])
             .with_genesis(self.genesis.clone())
             .with_key(id(account), secret);
         Client::new(config).unwrap()

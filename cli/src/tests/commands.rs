@@ -4,33 +4,39 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clap::{Command, CommandFactory};
-use lamplighter_client::HistoryOf;
+use lamplighter_client::{HistoryOf, http_client_of};
 use lamplighter_system::unix_ms;
+use lamplighter_types::login::Audience;
 use lamplighter_types::{
     Action, AlarmChange, ConfigAction, DeviceEvent, DevicesAction, EventsAction, FirmwareAction,
-    GovernanceAction, GovernanceChange, Hash, Policies, RolloutsAction, Severity, UsersAction,
+    GovernanceAction, GovernanceChange, Hash, Policies, Retention, RolloutsAction, Severity,
+    UsersAction,
 };
 
 use super::city::{City, id};
 use crate::Arguments;
 
 /// All options that are meant for every command, with what they are called.
-const GLOBAL: [&str; 9] = [
+const GLOBAL: [&str; 12] = [
     "profile",
     "node-url",
     "genesis",
+    "cacert",
+    "plain-http-beyond-loopback",
     "trusted",
     "update-trusted",
     "as",
     "key",
+    "state",
     "timeout",
     "json",
 ];
 
 /// Commands that talk to no ledger, or are nodes, gateways and Things themselves.
-const WITHOUT_LEDGER: [&str; 13] = [
+const WITHOUT_LEDGER: [&str; 14] = [
     "node init",
     "node run",
+    "node certificate",
     "node join",
     "gateway run",
     "things run",
@@ -417,9 +423,36 @@ impl Day {
         ] {
             self.reads("auditor", command).await;
         }
+        self.unfinished_upload().await;
         self.writes("operator", "firmware deprecate lamp-2 old")
             .await;
         self.writes("security", "firmware revoke lamp-2 flaw").await;
+    }
+
+    /// An upload that was begun is listed for its account alone, and dropped by it.
+    async fn unfinished_upload(&mut self) {
+        let (client, digest) = (self.city.client("vendor"), Hash::of(b"half of an image"));
+        let token = client.token(0, Audience::HttpRead).await.unwrap().token;
+        let validators = &self.city.genesis.validators.validators;
+        let http = http_client_of(validators.iter().map(|v| v.key)).unwrap();
+        let begun = http
+            .post(format!(
+                "https://{}/v1/artifacts",
+                self.city.node.edges.http
+            ))
+            .bearer_auth(token)
+            .json(&serde_json::json!({ "digest": digest, "size_bytes": 2 }));
+        assert_eq!(begun.send().await.unwrap().status(), 200);
+        let found = client.uploads().await.unwrap();
+        assert_eq!((found.len(), found[0].1.digest), (1, digest));
+        let others = self.city.client("operator").uploads().await.unwrap();
+        assert!(others.is_empty());
+        self.reads("vendor", "firmware uploads").await;
+        let drop = format!("firmware drop-upload {digest}");
+        let failure = self.city.run("operator", &drop).await.unwrap_err();
+        assert!(failure.to_string().contains("no node has"), "{failure}");
+        self.reads("vendor", &drop).await;
+        assert!(client.uploads().await.unwrap().is_empty());
     }
 
     /// Checks the history of the rollout: authors and transactions, in one call.
@@ -486,6 +519,8 @@ impl Day {
             .done("auditor", "transaction send {signed.json}")
             .await;
         self.check_blocks("transaction send", "gateway-1");
+        self.reads("auditor", "transaction pending").await;
+        self.reads("auditor", "transaction resume").await;
         self.writes("operator", "alarm ack lamp-2 1").await;
         // It is acknowledged and open; once it is cleared too, only its history has it.
         let proof = "proof get --out {alarm.json} alarm lamp-2 1";
@@ -577,7 +612,9 @@ impl Day {
             format!("add-validator --node 1 {new}"),
             "remove-observer 5".to_owned(),
             "remove-validator 5".to_owned(),
-            "set-policies --rollouts 2".to_owned(),
+            "set-policies --rollouts 2 --expires-ms power=86400000 --expires-ms releases=3600000 \
+             --open-release-ms 7200000 --open-plan-ms 7300000 --ended-release-ms 7400000"
+                .to_owned(),
             "set-protocol --version 1 --from-height 1000000".to_owned(),
         ] {
             self.propose("admin-1", &change).await;
@@ -598,6 +635,13 @@ impl Day {
         let mut policies = Policies::default();
         policies.approvals.releases.approvals = 1;
         policies.approvals.rollouts.approvals = 2;
+        policies.approvals.power.expires_ms = 86_400_000;
+        policies.approvals.releases.expires_ms = 3_600_000;
+        policies.retention = Retention {
+            open_release_ms: 7_200_000,
+            open_plan_ms: 7_300_000,
+            ended_release_ms: 7_400_000,
+        };
         let digest = GovernanceChange::digest(&[GovernanceChange::SetPolicies { policies }]);
         self.reads("auditor", "governance show my-set-policies")
             .await;

@@ -2,13 +2,33 @@ use proptest::prelude::*;
 
 use super::*;
 
+const KEPT: LogVerdict = LogVerdict::Keep { index: DISPUTED };
 /// The index at which the logs of these tests differ; they are equal before.
 const DISPUTED: u64 = 9;
 
+fn digests(content: u8) -> BTreeMap<u64, LogDigest> {
+    BTreeMap::from([
+        (DISPUTED - 1, LogDigest([0; 32])),
+        (DISPUTED, LogDigest([content; 32])),
+    ])
+}
+
 fn held(content: u8) -> HeldDigests {
     HeldDigests {
-        first: DISPUTED - 1,
-        digests: vec![LogDigest([0; 32]), LogDigest([content; 32])],
+        held: digests(content),
+        dropped: BTreeSet::new(),
+    }
+}
+
+/// A node that has no log any more, and dropped a content.
+fn dropped(content: u8) -> HeldDigests {
+    let dead = LogContent {
+        index: DISPUTED,
+        digest: LogDigest([content; 32]),
+    };
+    HeldDigests {
+        held: BTreeMap::new(),
+        dropped: BTreeSet::from([dead]),
     }
 }
 
@@ -18,15 +38,32 @@ fn nodes(range: std::ops::RangeInclusive<NodeId>) -> BTreeSet<NodeId> {
 
 /// The decision of one node; `logs` has the contents that the nodes show, the excluded included.
 fn decision(n: u64, excluded: &[NodeId], local: NodeId, logs: &BTreeMap<NodeId, u8>) -> LogVerdict {
+    let others = logs.iter().filter(|(node, _)| **node != local);
+    let shown = others.map(|(node, content)| (*node, held(*content)));
+    decision_of(n, excluded, (local, logs[&local]), &shown.collect())
+}
+
+fn decision_of(
+    n: u64,
+    excluded: &[NodeId],
+    (local, content): (NodeId, u8),
+    shown: &BTreeMap<NodeId, HeldDigests>,
+) -> LogVerdict {
     let (all, excluded) = (nodes(1..=n), excluded.iter().copied().collect());
     let voters = Voters {
         all: &all,
         excluded: &excluded,
         local,
     };
-    let others = logs.iter().filter(|(node, _)| **node != local);
-    let shown = others.map(|(node, content)| (*node, held(*content)));
-    decide(&voters, &held(logs[&local]), &shown.collect())
+    decide(&voters, &digests(content), DISPUTED, shown)
+}
+
+/// Up to where the logs are found to be equal.
+fn equal_upto(index: u64, differs: bool) -> LogVerdict {
+    LogVerdict::Equal {
+        upto: Some(index),
+        differs,
+    }
 }
 
 fn logs(contents: &[u8]) -> BTreeMap<NodeId, u8> {
@@ -39,19 +76,20 @@ fn the_one_that_differs_is_dropped() {
     let logs = logs(&[1, 1, 2, 1]);
     let dropped = LogVerdict::Drop { index: DISPUTED };
     assert_eq!(decision(4, &[4], 3, &logs), dropped);
-    assert_eq!(decision(4, &[4], 1, &logs), LogVerdict::Keep);
-    assert_eq!(decision(4, &[4], 2, &logs), LogVerdict::Keep);
+    assert_eq!(decision(4, &[4], 1, &logs), KEPT);
+    assert_eq!(decision(4, &[4], 2, &logs), KEPT);
 }
 
 #[test]
 fn one_liar_that_shows_another_log_drives_no_node_out() {
     let logs = logs(&[1, 1, 1, 2]);
     for node in 1..=3 {
-        assert_eq!(decision(4, &[], node, &logs), LogVerdict::Keep);
+        let verdict = decision(4, &[], node, &logs);
+        assert!(!matches!(verdict, LogVerdict::Drop { .. }), "{verdict:?}");
     }
     assert_eq!(
         decision(4, &[4], 1, &logs),
-        LogVerdict::Equal,
+        equal_upto(DISPUTED, false),
         "a proven liar is not asked"
     );
 }
@@ -61,15 +99,91 @@ fn of_three_contents_one_stays() {
     let logs = logs(&[5, 3, 4, 9]);
     let dropped = LogVerdict::Drop { index: DISPUTED };
     assert_eq!(decision(4, &[4], 1, &logs), dropped);
-    assert_eq!(decision(4, &[4], 2, &logs), LogVerdict::Keep);
+    assert_eq!(decision(4, &[4], 2, &logs), KEPT);
     assert_eq!(decision(4, &[4], 3, &logs), dropped);
+}
+
+#[test]
+fn a_content_that_an_honest_node_dropped_is_dead() {
+    // Of five, node 5 lied. Node 1 found the content 7 dead and dropped it; it has no log yet.
+    let shown = |by: NodeId| {
+        BTreeMap::from([
+            (1, if by == 1 { dropped(7) } else { held(3) }),
+            (3, held(3)),
+            (4, held(7)),
+        ])
+    };
+    let dropped_there = LogVerdict::Drop { index: DISPUTED };
+    assert_eq!(decision_of(5, &[5], (2, 7), &shown(1)), dropped_there);
+    // Without its word the node that still has it would wait for what node 1 will hold, and could
+    // be the leader that node 1 gets it from once more.
+    let mut silent = shown(1);
+    silent.insert(1, HeldDigests::default());
+    assert_eq!(decision_of(5, &[5], (2, 7), &silent), KEPT);
+    // One unproven liar may say so without a reason.
+    let lie = BTreeMap::from([(1, dropped(7)), (3, held(7)), (4, held(7))]);
+    assert_eq!(
+        decision_of(7, &[5], (2, 7), &lie),
+        LogVerdict::Equal {
+            upto: None,
+            differs: false
+        }
+    );
+    // A content that was dropped takes the place of none.
+    let only = BTreeMap::from([(1, dropped(3)), (3, held(3)), (4, held(3))]);
+    assert_eq!(decision_of(5, &[5], (2, 7), &only), KEPT);
+}
+
+#[test]
+fn a_difference_behind_a_gap_is_looked_for_first() {
+    let local = BTreeMap::from([1, 2, 50, 100].map(|index| (index, LogDigest([1; 32]))));
+    let all = nodes(1..=4);
+    let excluded = BTreeSet::from([4]);
+    let voters = Voters {
+        all: &all,
+        excluded: &excluded,
+        local: 1,
+    };
+    let verdict = |differs_at: u64| {
+        let content = |(index, digest): (&u64, &LogDigest)| match *index >= differs_at {
+            true => (*index, LogDigest([2; 32])),
+            false => (*index, *digest),
+        };
+        let held = HeldDigests {
+            held: local.iter().map(content).collect(),
+            dropped: BTreeSet::new(),
+        };
+        let shown = BTreeMap::from([(2, held.clone()), (3, held)]);
+        decide(&voters, &local, 2, &shown)
+    };
+    assert_eq!(verdict(101), equal_upto(100, false));
+    assert_eq!(verdict(100), equal_upto(50, true));
+    assert_eq!(verdict(30), equal_upto(2, true));
+    assert_eq!(verdict(2), LogVerdict::Drop { index: 2 });
+}
+
+#[test]
+fn with_an_unproven_liar_an_even_split_is_for_people() {
+    let even = logs(&[1, 1, 1, 2, 2, 2, 9]);
+    for node in 1..=6 {
+        assert_eq!(decision(7, &[7], node, &even), KEPT, "node {node}");
+    }
+    // The second liar is among those of the second content, and proven too: it is none any more.
+    assert_eq!(decision(7, &[7, 6], 1, &even), KEPT);
+    let dropped = LogVerdict::Drop { index: DISPUTED };
+    assert_eq!(decision(7, &[7, 6], 4, &even), dropped);
+    let mut missing = even.clone();
+    missing.remove(&6);
+    for node in 1..=5 {
+        assert_eq!(decision(7, &[7], node, &missing), KEPT, "node {node}");
+    }
 }
 
 #[test]
 fn nothing_is_dropped_while_a_log_is_unknown() {
     let mut logs = logs(&[1, 1, 2, 1]);
     logs.remove(&2);
-    assert_eq!(decision(4, &[4], 3, &logs), LogVerdict::Keep);
+    assert_eq!(decision(4, &[4], 3, &logs), KEPT);
 }
 
 #[test]
@@ -82,7 +196,7 @@ fn two_proven_liars_of_seven() {
         dropped,
         "the second liar is not proven yet"
     );
-    assert_eq!(decision(7, &[6], 1, &logs), LogVerdict::Keep);
+    assert_eq!(decision(7, &[6], 1, &logs), KEPT);
 }
 
 /// A city: its size, the liars, which of them are proven, what every node holds, and what each

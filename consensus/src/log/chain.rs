@@ -33,6 +33,12 @@ const AUTHORED: u8 = 2;
 )]
 pub struct LogDigest(pub [u8; DIGEST_BYTES]);
 
+impl std::fmt::Display for LogDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", hex::encode(&self.0[..4]))
+    }
+}
+
 impl LogDigest {
     /// The digest before the first entry.
     pub const EMPTY: Self = Self([0; DIGEST_BYTES]);
@@ -125,16 +131,21 @@ impl StoredEntry {
         self.author.or(statement.map(|s| s.signature))
     }
 
-    /// The statements about the digest.
-    pub(crate) fn statements(&self) -> impl Iterator<Item = LeaderStatement> {
+    /// The statement of the leader that made the entry, if another node sent it.
+    pub(crate) fn author_statement(&self) -> Option<LeaderStatement> {
         let log_id = self.entry.log_id;
-        let author = self.author.map(|signature| LeaderStatement {
+        self.author_signature().map(|signature| LeaderStatement {
             term: log_id.leader_id.term,
             leader: log_id.leader_id.node_id,
             index: log_id.index,
             digest: self.digest,
             signature,
-        });
+        })
+    }
+
+    /// The statements about the digest.
+    pub(crate) fn statements(&self) -> impl Iterator<Item = LeaderStatement> {
+        let author = self.author.and_then(|_| self.author_statement());
         self.statement.into_iter().chain(author)
     }
 

@@ -7,6 +7,7 @@ use openraft::{AnyError, ErrorSubject, ErrorVerb, StorageIOError};
 
 use super::PURGED;
 use super::chain::{AuthoredEntry, ChainLink, LinkedStatement, LogDigest, StoredEntry};
+use super::received::ReceivedStatements;
 use crate::NodeId;
 use crate::statement::LeaderStatement;
 use crate::type_config::RaftLogEntry;
@@ -101,17 +102,17 @@ pub(super) fn read_authored(
         .collect()
 }
 
-/// The statements in the last entries of the log.
-pub(super) fn read_last_statements(
+/// What leaders signed about the last entries of the log.
+pub(super) fn read_received(
     kv: &dyn Kv,
     entries_max: usize,
-) -> Result<Vec<LeaderStatement>, StoreError> {
+) -> Result<ReceivedStatements, StoreError> {
+    let mut received = ReceivedStatements::default();
     let scan = kv.scan(Cf::Log, KeyRange::all(), Direction::Backward)?;
-    let statements = scan
-        .take(entries_max)
-        .map(|row| decode(row?.1).map(|stored| stored.statements().collect::<Vec<_>>()));
-    let statements: Result<Vec<_>, _> = statements.collect();
-    Ok(statements?.into_iter().flatten().collect())
+    for row in scan.take(entries_max) {
+        received.add_entry(&decode(row?.1)?);
+    }
+    Ok(received)
 }
 
 /// The first statement of a leadership at an entry from `start` on, with the digest at `start` and

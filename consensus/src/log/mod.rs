@@ -29,8 +29,8 @@ pub(crate) use self::chain::{AuthoredEntry, ChainEnd};
 pub use self::chain::{ChainLink, LogDigest, StoredEntry};
 pub(crate) use self::disk::storage_error;
 use self::disk::{
-    find_ends, key, read_authored, read_digests, read_entries, read_last_statements,
-    read_statement_from, read_stored,
+    find_ends, key, read_authored, read_digests, read_entries, read_received, read_statement_from,
+    read_stored,
 };
 use self::received::ReceivedStatements;
 use self::recent::{CachedEntry, RecentEntries};
@@ -38,6 +38,7 @@ use self::sync_tracker::SyncTracker;
 use crate::blocking_io::BlockingIo;
 use crate::codec::{self, CodecError};
 use crate::config::Limits;
+use crate::dropped::DroppedLogs;
 use crate::election::Candidacy;
 use crate::error::ConsensusError;
 use crate::evidence::LINKS_MAX;
@@ -77,6 +78,8 @@ struct LogInner {
     /// Entries may follow an unknown digest: only in openraft's own test suite, which begins logs
     /// anywhere.
     unbound: AtomicBool,
+    /// What is kept of the logs that this node dropped.
+    dropped: DroppedLogs,
     _syncer: AbortOnDropHandle<()>,
 }
 
@@ -108,14 +111,9 @@ impl LogStore {
             .map_err(corrupt)?;
         let last = last.map(StoredEntry::decode).transpose().map_err(corrupt)?;
         let store = kv.clone();
-        let statements = io
-            .run(move || read_last_statements(&*store, LINKS_MAX))
-            .await;
-        let statements = statements.map_err(failed)?;
-        let mut received = ReceivedStatements::default();
-        for statement in statements.into_iter().rev() {
-            received.add_stored(statement);
-        }
+        let received = io.run(move || read_received(&*store, LINKS_MAX)).await;
+        let received = received.map_err(failed)?;
+        let dropped = DroppedLogs::read(&*kv).map_err(failed)?;
         let recent = RecentEntries::new(last.map(|last| last.end()).or(purged), purged);
         let syncs = Arc::new(SyncTracker::new());
         let syncer = tokio::spawn(syncs.clone().run(kv.clone(), io));
@@ -133,6 +131,7 @@ impl LogStore {
             purges_held: AtomicBool::new(false),
             bytes_since_image: AtomicU64::new(0),
             unbound: AtomicBool::new(false),
+            dropped,
             _syncer: AbortOnDropHandle::new(syncer),
         })))
     }
@@ -278,6 +277,9 @@ impl LogStore {
         start: u64,
         end: u64,
     ) -> Result<Vec<(u64, LogDigest)>, StoreError> {
+        if let Some(digests) = self.recent().digests(start, end) {
+            return Ok(digests);
+        }
         let kv = self.0.kv.clone();
         self.0.io.run(move || read_digests(&*kv, start, end)).await
     }
@@ -311,9 +313,19 @@ impl LogStore {
         self.received().add(statement);
     }
 
-    /// The newest statement of each of the last leaderships.
+    /// What the last leaderships signed about this log, see `received`.
     pub(crate) fn newest_statements(&self) -> Vec<LeaderStatement> {
         self.received().newest()
+    }
+
+    /// The last entry that each of the last leaderships made, in the order of the log.
+    pub(crate) fn made_ends(&self) -> Vec<LogId> {
+        self.received().ends()
+    }
+
+    /// What is kept of the logs that this node dropped.
+    pub(crate) fn dropped(&self) -> &DroppedLogs {
+        &self.0.dropped
     }
 
     /// The digest before an entry that is to be appended: the last one, or one of an earlier entry
@@ -404,8 +416,13 @@ impl LogStore {
         };
         for entry in entries {
             digest = digest.after(&entry);
-            let statements = self.received().store(entry.log_id.index, digest);
-            let stored = StoredEntry::new(entry, digest, &statements);
+            let stored = {
+                let mut received = self.received();
+                let statements = received.store(entry.log_id.index, digest);
+                let stored = StoredEntry::new(entry, digest, &statements);
+                received.add_entry(&stored);
+                stored
+            };
             let value = stored.encode();
             let length = value.len();
             bytes += length;
@@ -448,6 +465,7 @@ impl LogStore {
             .map(StoredEntry::decode)
             .transpose()
             .map_err(|error| AnyError::new(&error))?;
+        self.received().truncate(last.as_ref());
         self.recent().truncate(index, last.map(|last| last.end()));
         Ok(())
     }

@@ -114,6 +114,15 @@ impl RecentEntries {
         )
     }
 
+    /// The digests from `start` to `end`, this one included; none if not all are in memory.
+    pub(super) fn digests(&self, start: u64, end: u64) -> Option<Vec<(u64, LogDigest)>> {
+        let (first, last) = (self.position(start)?, self.position(end)?);
+        let cached = self.cached.range(first..=last.max(first));
+        let digest =
+            |cached: &CachedEntry| (cached.stored.entry.log_id.index, cached.stored.digest);
+        Some(cached.map(digest).collect())
+    }
+
     /// Adds the entries of one write, and removes the oldest durable ones beyond the limit.
     pub(super) fn append(
         &mut self,

@@ -72,21 +72,18 @@ impl TestArchive {
     }
 }
 
-fn encoded(evidence: &LeaderEvidence) -> Bytes {
-    codec::encode(evidence).into()
-}
-
 impl EvidenceArchive for TestArchive {
-    fn hashes(&self) -> Vec<[u8; 32]> {
+    fn accused(&self) -> Vec<NodeId> {
         let evidence = self.voters.evidence(self.node);
-        let hash = |evidence| *blake3::hash(&encoded(evidence)).as_bytes();
-        evidence.iter().map(hash).collect()
+        evidence.iter().map(LeaderEvidence::leader).collect()
     }
 
-    fn read(&self, hash: &[u8; 32]) -> Option<Bytes> {
+    fn read(&self, accused: NodeId) -> Option<Bytes> {
         let evidence = self.voters.evidence(self.node);
-        let mut encoded = evidence.iter().map(encoded);
-        encoded.find(|bytes| blake3::hash(bytes).as_bytes() == hash)
+        let of_node = evidence
+            .iter()
+            .find(|evidence| evidence.leader() == accused);
+        of_node.map(|evidence| codec::encode(evidence).into())
     }
 
     fn add_found(&self, evidence: &LeaderEvidence) {
@@ -97,11 +94,6 @@ impl EvidenceArchive for TestArchive {
         if let Ok(evidence) = codec::decode("evidence", evidence) {
             self.add(evidence);
         }
-    }
-
-    fn disputed(&self) -> Vec<u64> {
-        let evidence = self.voters.evidence(self.node);
-        evidence.iter().map(LeaderEvidence::index).collect()
     }
 }
 

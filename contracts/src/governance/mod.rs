@@ -45,6 +45,7 @@ mod proposals;
 mod protocol;
 mod read;
 mod requirement;
+mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -53,6 +54,7 @@ pub use execute::{check, execute};
 pub use membership::node_account;
 pub use read::*;
 pub use requirement::Requirement;
+pub use standing::standing;
 
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::Notification;

@@ -1,6 +1,7 @@
 //! Queries of accounts, for the edge and for other contracts.
 
 use lamplighter_state::StateError;
+use lamplighter_types::limits::HOLDERS_MAX;
 use lamplighter_types::{Account, Id, KeyRecord, Organization, PublicKey, ReplayWindow};
 
 use super::keys;
@@ -35,6 +36,19 @@ pub fn accounts(
 ) -> Result<Vec<Account>, StateError> {
     let after = after.map(keys::account);
     reader.page(&keys::accounts(), after.as_ref(), limit)
+}
+
+/// The accounts that can administer the whole city now, by name.
+///
+/// # Errors
+/// The state can't be read, or an account of the list is missing.
+pub fn administrators(reader: &impl Reader) -> Result<Vec<Account>, StateError> {
+    let names: Vec<Id> = reader.page(&keys::administrators(), None, HOLDERS_MAX)?;
+    let read = |name: Id| {
+        let what = format!("the administrator {name}");
+        account(reader, &name)?.ok_or(StateError::Missing { what })
+    };
+    names.into_iter().map(read).collect()
 }
 
 /// The account that acts with `key`; `None` if there is none or the key was revoked. The account

@@ -33,7 +33,7 @@ pub(super) async fn store(devnet: &Devnet, journal: &mut Journal) -> Result<(), 
     let failed = |error: reqwest::Error| DevnetError::Unexpected(format!("uploading: {error}"));
     let token = devnet.client("vendor")?.token(0, Audience::HttpRead).await;
     let token = token.map_err(DevnetError::client("getting a token"))?.token;
-    let http = reqwest::Client::new();
+    let http = devnet.http()?;
     let url = format!("{}/v1/artifacts", devnet.nodes[0].url());
     let announced = json!({ "digest": digest, "size_bytes": image.len() });
     let begun = http
@@ -193,9 +193,10 @@ async fn interpose(
     for node in &mut config.nodes {
         let address = devnet.ports.allocate()?;
         let real = devnet.nodes.iter().find(|n| n.url() == node.http);
-        let real = real.map(|n| n.config.http_listen);
         let real =
             real.ok_or_else(|| DevnetError::Unexpected(format!("{} is no node", node.http)))?;
+        let key = lamplighter_node::key::read(&real.config.key)?.public();
+        let real = (real.config.http_listen, key);
         let lying_node = LyingNode::start(address, real, control.clone()).await;
         let lying_node = lying_node.map_err(|source| DevnetError::Start {
             name: "a liar".to_owned(),

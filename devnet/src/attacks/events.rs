@@ -15,7 +15,7 @@ use crate::scenario::lamp;
 
 /// A registered gateway that serves one device, but no lamps.
 pub(super) const ROGUE: &str = "gateway-rogue";
-const PROBE: &str = "probe";
+pub(super) const PROBE: &str = "probe";
 
 async fn set_up(devnet: &mut Devnet) -> Result<(), DevnetError> {
     let keys = devnet.files.keys();

@@ -6,9 +6,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use lamplighter_tls as tls;
+use lamplighter_types::PublicKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
 
 /// Longest head of a request.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -43,15 +46,17 @@ pub(super) struct LyingNode {
 impl LyingNode {
     pub async fn start(
         address: SocketAddr,
-        node: SocketAddr,
+        (node, key): (SocketAddr, PublicKey),
         control: Arc<LieControl>,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
+        let tls = tls::client(None, [key].into()).map_err(io::Error::other)?;
+        let tls = TlsConnector::from(Arc::new(tls));
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let control = control.clone();
+                let (control, tls) = (control.clone(), tls.clone());
                 tokio::spawn(async move {
-                    if let Err(error) = forward(stream, node, &control).await {
+                    if let Err(error) = forward(stream, node, tls, &control).await {
                         tracing::debug!(%error, "a request was not passed on");
                     }
                 });
@@ -68,7 +73,12 @@ impl Drop for LyingNode {
 }
 
 /// Forwards one request and its response; the connection is closed after it.
-async fn forward(mut client: TcpStream, node: SocketAddr, control: &LieControl) -> io::Result<()> {
+async fn forward(
+    mut client: TcpStream,
+    node: SocketAddr,
+    tls: TlsConnector,
+    control: &LieControl,
+) -> io::Result<()> {
     let mut request = Vec::new();
     let head = loop {
         if client.read_buf(&mut request).await? == 0 || request.len() > HEAD_BYTES_MAX {
@@ -86,7 +96,8 @@ async fn forward(mut client: TcpStream, node: SocketAddr, control: &LieControl) 
     });
     let whole = head + length.unwrap_or(0).min(HEAD_BYTES_MAX);
     while request.len() < whole && client.read_buf(&mut request).await? > 0 {}
-    let mut upstream = TcpStream::connect(node).await?;
+    let upstream = TcpStream::connect(node).await?;
+    let mut upstream = tls.connect(node.ip().into(), upstream).await?;
     let first = text.find("\r\n").unwrap_or(0);
     upstream.write_all(&request[..first]).await?;
     upstream.write_all(b"\r\nconnection: close").await?;

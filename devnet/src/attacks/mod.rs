@@ -3,10 +3,12 @@
 mod artifacts;
 mod certificates;
 mod events;
+mod hostile_nodes;
 mod lying_node;
 mod nodes;
 mod pool;
 mod releases;
+mod thieves;
 mod topics;
 mod transactions;
 
@@ -56,15 +58,20 @@ async fn attempts(
     feed: &FeedSubscriber,
     journal: &mut Journal,
 ) -> Result<(), DevnetError> {
+    journal.heading("anybody, with bytes that are wrong");
     transactions::run(devnet, journal).await?;
     transactions::json(devnet, journal).await?;
     certificates::run(devnet, journal).await?;
+    journal.heading("people and gateways beyond their rights");
     releases::run(devnet, feed, journal).await?;
     events::run(devnet, journal).await?;
     topics::run(devnet, journal).await?;
     artifacts::store(devnet, journal).await?;
     artifacts::field(devnet, feed, journal).await?;
+    thieves::run(devnet, feed, journal).await?;
+    journal.heading("nodes");
     nodes::run(devnet, journal).await?;
+    hostile_nodes::run(devnet, journal).await?;
     pool::run(devnet, journal).await
 }
 

@@ -54,6 +54,9 @@ async fn unlisted_node(devnet: &mut Devnet) -> Result<String, DevnetError> {
 async fn wait_refused(node: &mut NodeProcess) -> Result<String, DevnetError> {
     let url = format!("{}/v1/status", node.url());
     let begun = Instant::now();
+    let key = lamplighter_node::key::read(&node.config.key)?.public();
+    let http = lamplighter_client::http_client_of([key]);
+    let http = http.map_err(DevnetError::client("setting up an HTTP client"))?;
     loop {
         node.process.check()?;
         let log = node.process.read_log()?;
@@ -62,7 +65,7 @@ async fn wait_refused(node: &mut NodeProcess) -> Result<String, DevnetError> {
             .rev()
             .find(|line| line.contains("no connection"))
             .map(str::to_owned);
-        if let (Ok(answer), Some(line)) = (reqwest::get(&url).await, refused) {
+        if let (Ok(answer), Some(line)) = (http.get(&url).send().await, refused) {
             let failed = |error: reqwest::Error| DevnetError::Unexpected(error.to_string());
             let status: Value = answer.json().await.map_err(failed)?;
             let alone = status["connected"].as_array().is_some_and(Vec::is_empty);

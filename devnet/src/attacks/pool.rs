@@ -56,7 +56,7 @@ async fn fill(devnet: &Devnet) -> Result<(Vec<Hash>, String), DevnetError> {
     let operator = devnet.client("operator")?;
     let chain_id = devnet.city.genesis.chain_id();
     let url = format!("{}/v1/transactions?wait=none", devnet.nodes[0].url());
-    let http = reqwest::Client::new();
+    let http = devnet.http()?;
     let failed =
         |error: reqwest::Error| DevnetError::Unexpected(format!("filling the pool: {error}"));
     let mut accepted = Vec::new();

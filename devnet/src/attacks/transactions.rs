@@ -95,7 +95,8 @@ async fn send(
 /// Posts raw bytes; returns status and problem.
 async fn post(devnet: &Devnet, kind: &str, body: Vec<u8>) -> Result<(u16, Value), DevnetError> {
     let url = format!("{}/v1/transactions", devnet.nodes[0].url());
-    let request = reqwest::Client::new()
+    let request = devnet
+        .http()?
         .post(url)
         .header("content-type", kind)
         .body(body);

@@ -7,10 +7,11 @@
 //! | `key` | file with the account's secret key, 64 hexadecimal digits, mode 600 | |
 //! | `data_dir` | directory of the spool, the artifacts and the known devices | |
 //! | `south_listen` | UDP address for CoAP | |
-//! | `[[nodes]]` `http` | base address of a node, e.g. `http://10.0.0.1:8080` | |
+//! | `[[nodes]]` `http` | base address of a node, e.g. `https://10.0.0.1:8080` | |
 //! | `[[nodes]]` `mqtt` | `host:port` of its MQTT listener | |
 //! | `[[nodes]]` `tls` | TLS 1.3 with the account's key in place of a token | false |
-//! | `[[nodes]]` `key` | the node's public key, for a node that is not in the genesis file | |
+//! | `[[nodes]]` `key` | the node's public key, for a node that is no validator | |
+//! | `plain_http_beyond_loopback` | `http://` may lead to other machines, where a tunnel encrypts | false |
 //! | `mqtt_connect_s` | time that a node may take for TCP, TLS and MQTT to connect | 30 |
 //! | `spool_bytes_max` | reports and events that wait for the ledger; Things wait when it is full | 64 MiB |
 //! | `cache_bytes_max` | artifacts | 1 GiB |
@@ -32,6 +33,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lamplighter_system::files;
 use lamplighter_types::{Genesis, GenesisError, Id, PublicKey, SecretKey};
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +65,8 @@ pub struct GatewayConfig {
     pub poll_s: u64,
     #[serde(default = "szx")]
     pub szx: u8,
+    #[serde(default)]
+    pub plain_http_beyond_loopback: bool,
     pub nodes: Vec<NodeAddress>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub endpoints: BTreeMap<String, Id>,
@@ -238,6 +242,14 @@ impl GatewayConfig {
 }
 
 impl NodeAddress {
+    /// The base address of the HTTP interface, with the key that the node must show.
+    pub(crate) fn http_address(&self) -> String {
+        match self.key {
+            Some(key) => format!("{}#{key}", self.http),
+            None => self.http.clone(),
+        }
+    }
+
     /// Host and port of the MQTT listener.
     pub(crate) fn host_port(&self) -> Option<(&str, u16)> {
         let (host, port) = self.mqtt.rsplit_once(':')?;
@@ -247,7 +259,7 @@ impl NodeAddress {
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
-    fs::read_to_string(path).map_err(|source| ConfigError::Read {
+    files::read_text(path).map_err(|source| ConfigError::Read {
         path: path.to_owned(),
         source,
     })

@@ -28,7 +28,7 @@ use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, Incoming, MqttOptions, QoS, Transport,
 };
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -104,6 +104,10 @@ enum NodeLinkError {
     Connection(#[source] Box<ConnectionError>),
     #[error("the MQTT client has ended")]
     Ended,
+    #[error("no answer for {} s", .0.as_secs())]
+    Silent(Duration),
+    #[error("the node makes no progress")]
+    NoProgress,
 }
 
 /// The link to the nodes.
@@ -117,6 +121,9 @@ pub struct NodeLink {
     pub client: Client,
     /// Longest time to connect.
     pub connect_timeout_max: Duration,
+    /// The number of the newest connection that has to be left, counted from 1 on as
+    /// [`NodeEvent::Connected`] reports them.
+    pub leave: watch::Receiver<u64>,
 }
 
 /// Why a connection ended without a fault.
@@ -135,6 +142,16 @@ fn renew_after(expires_ms: u64, now_ms: u64) -> Option<Duration> {
     (left > 2 * RENEW_BEFORE).then(|| left - RENEW_BEFORE)
 }
 
+/// The state of the link for one connection.
+struct Session<'a> {
+    /// The position of the node in the configuration.
+    index: usize,
+    /// Connections so far.
+    connections: &'a mut u64,
+    /// Longest time to connect; set for the next connection.
+    timeout: &'a mut Duration,
+}
+
 impl NodeLink {
     /// Connects to one node after the other, until the token is cancelled.
     pub async fn run(
@@ -145,11 +162,16 @@ impl NodeLink {
     ) {
         let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
         let mut timeout = CONNECT_TIMEOUT_MIN.min(self.connect_timeout_max);
-        let mut index = 0;
+        let (mut index, mut connections) = (0, 0);
         loop {
             let started = Instant::now();
+            let session = Session {
+                index,
+                connections: &mut connections,
+                timeout: &mut timeout,
+            };
             let end = tokio::select! {
-                end = self.session(index, &mut timeout, &mut requests, &events) => end,
+                end = self.session(session, &mut requests, &events) => end,
                 () = stop.cancelled() => return,
             };
             if events.send(NodeEvent::Disconnected).await.is_err() {
@@ -234,19 +256,30 @@ impl NodeLink {
     /// One connection, until it breaks.
     async fn session(
         &self,
-        index: usize,
-        timeout: &mut Duration,
+        session: Session<'_>,
         requests: &mut mpsc::Receiver<NodeRequest>,
         events: &mpsc::Sender<NodeEvent>,
     ) -> Result<SessionEnd, NodeLinkError> {
-        let (options, renewal) = self.mqtt_options(index).await?;
+        let Session {
+            index,
+            connections,
+            timeout,
+        } = session;
+        // With a token; a node may take the connection for it and never answer.
+        let options = tokio::time::timeout(*timeout, self.mqtt_options(index)).await;
+        let (options, renewal) = options.map_err(|_| NodeLinkError::Silent(*timeout))??;
         let (client, mut mqtt) = AsyncClient::new(options, REQUESTS_MAX);
         let (started, seconds) = (Instant::now(), timeout.as_secs().max(1));
         mqtt.network_options.set_connection_timeout(seconds);
-        while !matches!(
-            next_event(&mut mqtt).await?,
-            Event::Incoming(Incoming::ConnAck(_))
-        ) {}
+        let accepted = async {
+            while !matches!(
+                next_event(&mut mqtt).await?,
+                Event::Incoming(Incoming::ConnAck(_))
+            ) {}
+            Ok(())
+        };
+        let accepted = tokio::time::timeout(*timeout, accepted).await;
+        accepted.map_err(|_| NodeLinkError::Silent(*timeout))??;
         // The next connection may take twice as long as this one.
         *timeout = CONNECT_TIMEOUT_MIN
             .max(started.elapsed() * 2)
@@ -261,9 +294,12 @@ impl NodeLink {
                 .map_err(|_| NodeLinkError::Ended)?;
         }
         tracing::info!(node = self.nodes[index].mqtt, "connected");
+        *connections += 1;
         if events.send(NodeEvent::Connected(index)).await.is_err() {
             return Ok(SessionEnd::Closed);
         }
+        let mut leave = self.leave.clone();
+        let left = leave.wait_for(|left| *left >= *connections);
         // Two futures, so that messages and keep-alives are received while a publication waits.
         let receiving = self.receive(&mut mqtt, events);
         let sending = self.send(&client, requests);
@@ -277,6 +313,8 @@ impl NodeLink {
             ended = receiving => ended.map(|()| SessionEnd::Closed),
             ended = sending => ended.map(|()| SessionEnd::Closed),
             () = renewed => Ok(SessionEnd::Renewal),
+            // An error: the gateway has ended.
+            left = left => left.map_or(Ok(SessionEnd::Closed), |_| Err(NodeLinkError::NoProgress)),
         }
     }
 

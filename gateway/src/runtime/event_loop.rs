@@ -6,12 +6,13 @@ use std::time::Duration;
 use lamplighter_system::unix_ms;
 use lamplighter_types::wire::ReceiptMessage;
 use lamplighter_types::{Hash, Id};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::GatewayError;
 use super::device_sync::DeviceSync;
+use super::node_progress::{NodeProgress, ProgressStep};
 use super::report_check::ReportCheck;
 use super::storage::{Storage, answer};
 use super::tasks::{BackgroundTasks, TaskResult};
@@ -38,6 +39,9 @@ pub(super) struct EventLoop {
     pub submitter: Submitter,
     pub work: WorkReceiver,
     pub device_sync: DeviceSync,
+    pub progress: NodeProgress,
+    /// The number of the newest connection that the link has to leave.
+    pub left: watch::Sender<u64>,
     pub south: South,
     /// Commands that wait for a place in the south's queue.
     pub commands: VecDeque<SouthCommand>,
@@ -171,6 +175,7 @@ impl EventLoop {
                 // This node can prove over HTTP the receipts that it announces over MQTT, while
                 // others may be a block behind.
                 self.tasks.prefer_node(node);
+                self.progress.connected(Instant::now());
                 self.start_sync();
                 let spool = self.storage.spool();
                 let commands = self.submitter.connected(spool);
@@ -178,19 +183,24 @@ impl EventLoop {
             }
             NodeEvent::Disconnected => {
                 self.device_sync.stop();
+                self.progress.disconnected();
                 self.submitter.disconnected();
                 Ok(())
             }
             NodeEvent::Receipt(payload) => self.on_receipt(&payload),
             NodeEvent::Work(payload) => {
-                let tasks = &mut self.tasks;
-                self.work.receive(&payload, tasks);
+                let ranges = self.work.receive(&payload, &mut self.tasks);
+                let (devices, now) = (self.storage.devices(), Instant::now());
+                for range in ranges {
+                    self.device_sync.answer(|| devices.held(&range), now);
+                }
                 Ok(())
             }
             NodeEvent::Head(payload) => {
                 let tasks = &mut self.tasks;
-                if let Some(height) = self.work.certified_height(&payload, tasks) {
-                    self.planner.observe_height(height);
+                if let Some(head) = self.work.certified_head(&payload, tasks) {
+                    self.planner.observe_height(head.height);
+                    self.progress.head(head.timestamp_ms, Instant::now());
                 }
                 Ok(())
             }
@@ -222,8 +232,8 @@ impl EventLoop {
 
     /// Announces the devices of this gateway; the node sends what is different on the ledger.
     fn start_sync(&mut self) {
-        let ranges = self.storage.devices().held_ranges();
-        self.device_sync.start(ranges, Instant::now());
+        let digest = self.storage.devices().digest();
+        self.device_sync.start(digest, Instant::now());
     }
 
     fn on_task_result(&mut self, result: TaskResult) -> Result<(), GatewayError> {
@@ -233,6 +243,7 @@ impl EventLoop {
             work,
             planner,
             device_sync,
+            progress,
             tasks,
             ..
         } = self;
@@ -249,6 +260,9 @@ impl EventLoop {
                 transaction,
                 proven,
             } => {
+                if proven.is_some() {
+                    progress.receipt_proven();
+                }
                 let (spool, now) = (storage.spool(), Instant::now());
                 let command = submitter.receipt_fetched(transaction, proven, spool, now);
                 self.submit(command)
@@ -262,6 +276,12 @@ impl EventLoop {
                 let effects =
                     work.verified(*result, planner, submitter, storage, device_sync, tasks);
                 self.carry_out(effects)
+            }
+            TaskResult::Nothing => Ok(()),
+            TaskResult::OthersAhead { newer_than_ms } => {
+                let step = progress.other_is_ahead(newer_than_ms);
+                self.on_progress(step);
+                Ok(())
             }
             TaskResult::ValidatorsFollowed { newer } => {
                 tasks.validators_followed();
@@ -282,9 +302,27 @@ impl EventLoop {
             self.start_sync();
         }
         let spool = self.storage.spool();
+        let has_in_flight = !spool.in_flight().is_empty();
         let commands = self.submitter.tick(spool, Instant::now());
         self.submit(commands)?;
-        self.sign_waiting()
+        self.sign_waiting()?;
+        let step = self.progress.tick(has_in_flight, Instant::now());
+        self.on_progress(step);
+        Ok(())
+    }
+
+    /// Leaves the node that the gateway is connected to, or compares it with the others.
+    fn on_progress(&mut self, step: ProgressStep) {
+        match step {
+            ProgressStep::Stay => {}
+            ProgressStep::AskOthers { newer_than_ms } => {
+                self.tasks.ask_others(newer_than_ms);
+            }
+            ProgressStep::Leave(reason) => {
+                tracing::warn!(reason, "the node makes no progress: the next one is tried");
+                self.left.send_replace(self.progress.connection());
+            }
+        }
     }
 
     /// Signs the reports that wait, batch by batch.

@@ -6,6 +6,7 @@ mod dead_letter;
 mod device_sync;
 mod device_table;
 mod event_loop;
+mod node_progress;
 mod report_check;
 mod storage;
 mod tasks;
@@ -23,12 +24,12 @@ use std::time::{Duration, Instant};
 use lamplighter_client::{Client, ClientConfig, ClientError, TrustAnchor, TrustAnchorError};
 use lamplighter_types::{Genesis, SecretKey};
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::artifact::{ArtifactCache, CacheError};
-use crate::config::{ConfigError, GatewayConfig};
+use crate::config::{ConfigError, GatewayConfig, NodeAddress};
 use crate::deployments::DeploymentPlanner;
 use crate::lwm2m::Endpoints;
 use crate::north::NodeLink;
@@ -41,6 +42,7 @@ use dead_letter::DeadLetterFile;
 use device_sync::DeviceSync;
 use device_table::DeviceTable;
 use event_loop::EventLoop;
+use node_progress::NodeProgress;
 use storage::Storage;
 use tasks::BackgroundTasks;
 use work::WorkReceiver;
@@ -118,6 +120,8 @@ impl Gateway {
         let south_address = south.local_addr();
         let (node_requests, requests) = mpsc::channel(NODE_REQUESTS_MAX);
         let (node_sender, node_events) = mpsc::channel(NODE_EVENTS_MAX);
+        let (left, leave) = watch::channel(0);
+        let progress = NodeProgress::new(config.nodes.len());
         let link = NodeLink {
             account: config.account.clone(),
             secret: secret.clone(),
@@ -125,6 +129,7 @@ impl Gateway {
             anchor: anchor.clone(),
             client: client.clone(),
             connect_timeout_max: Duration::from_secs(config.mqtt_connect_s),
+            leave,
         };
         let link = tokio::spawn(link.run(requests, node_sender, stop.clone()));
         let account = config.account;
@@ -144,6 +149,8 @@ impl Gateway {
             submitter: Submitter::new(signer, tokio::time::Instant::now()),
             work: WorkReceiver::new(account, anchor, record_age_max),
             device_sync: DeviceSync::default(),
+            progress,
+            left,
             south,
             commands: VecDeque::new(),
             node_requests,
@@ -193,8 +200,9 @@ fn client_of(
     anchor: &Arc<TrustAnchor>,
     secret: SecretKey,
 ) -> Result<Client, ClientError> {
-    let urls = config.nodes.iter().map(|node| node.http.clone()).collect();
-    let settings = ClientConfig::new(urls).with_genesis(genesis);
+    let urls = config.nodes.iter().map(NodeAddress::http_address).collect();
+    let mut settings = ClientConfig::new(urls).with_genesis(genesis);
+    settings.plain_http_beyond_loopback = config.plain_http_beyond_loopback;
     let settings = settings.with_trust(anchor.clone());
     Client::new(settings.with_key(config.account.clone(), secret))
 }

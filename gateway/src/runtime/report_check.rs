@@ -1,7 +1,7 @@
 //! The check of reports and events of Things before the gateway stores them.
 
 use lamplighter_contracts::validate::{self, FieldError};
-use lamplighter_types::limits::{EVENT_DATA_BYTES_MAX, TEXT_BYTES_MAX};
+use lamplighter_types::limits::{EVENT_DATA_BYTES_MAX, NUMBER_MAX, TEXT_BYTES_MAX};
 use lamplighter_types::{DeploymentState, DeviceEvent, DeviceSigned, Hash, Id, KeyPurpose, codec};
 
 use super::device_table::DeviceTable;
@@ -19,7 +19,7 @@ pub enum RejectReason {
     Malformed,
     #[error("a text in it is too long")]
     TooLong,
-    #[error("a text in it has a control character")]
+    #[error("a text in it has a character that is not seen or controls a terminal")]
     ControlCharacter,
     #[error("sequence numbers begin at 1")]
     SequenceZero,
@@ -113,8 +113,13 @@ impl ReportCheck<'_> {
     pub fn event(&self, bytes: &[u8]) -> Result<OutgoingReport, RejectReason> {
         let event: DeviceEvent = codec::decode(bytes).map_err(|_| RejectReason::Malformed)?;
         self.check_author(&event.device, &event)?;
-        if event.data.len() > EVENT_DATA_BYTES_MAX || event.kind.len() > KIND_BYTES_MAX {
+        if event.kind.len() > KIND_BYTES_MAX {
             return Err(RejectReason::TooLong);
+        }
+        check_text("data", &event.data, EVENT_DATA_BYTES_MAX)?;
+        // The ledger refuses them, and with them all events of the same transaction.
+        if event.sequence > NUMBER_MAX || event.time_ms > NUMBER_MAX {
+            return Err(RejectReason::Malformed);
         }
         if event.sequence == 0 {
             return Err(RejectReason::SequenceZero);
@@ -143,7 +148,11 @@ fn check_detail(signed: bool, detail: &mut String) -> Result<(), RejectReason> {
     if !signed {
         *detail = sanitize(detail, TEXT_BYTES_MAX);
     }
-    match validate::text("detail", detail, TEXT_BYTES_MAX) {
+    check_text("detail", detail, TEXT_BYTES_MAX)
+}
+
+fn check_text(field: &'static str, text: &str, max: usize) -> Result<(), RejectReason> {
+    match validate::text(field, text, max) {
         Ok(()) => Ok(()),
         Err(FieldError::TooLong { .. }) => Err(RejectReason::TooLong),
         Err(_) => Err(RejectReason::ControlCharacter),

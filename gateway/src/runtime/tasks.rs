@@ -38,6 +38,12 @@ pub(super) enum TaskResult {
     /// The highest sequence number of the key on the ledger; `None`: no node answered.
     SequenceFetched(Option<u64>),
     WorkVerified(Box<Result<(WorkMessage, ProvenState), VerifyError>>),
+    /// There is nothing to do.
+    Nothing,
+    /// Another node than the one that the gateway is connected to has proven a newer head.
+    OthersAhead {
+        newer_than_ms: u64,
+    },
     /// The validators in force were asked for; `newer`: others are trusted than before.
     ValidatorsFollowed {
         newer: bool,
@@ -50,6 +56,8 @@ pub(super) struct BackgroundTasks {
     key: PublicKey,
     cache: ArtifactCache,
     tasks: JoinSet<TaskResult>,
+    /// The node that the gateway is connected to.
+    node: usize,
     /// The validators in force are being asked for.
     following: bool,
     /// When they were last asked for.
@@ -63,14 +71,28 @@ impl BackgroundTasks {
             key,
             cache,
             tasks: JoinSet::new(),
+            node: 0,
             following: false,
             followed_at: None,
         }
     }
 
     /// Asks the node at this index of the configuration first.
-    pub fn prefer_node(&self, node: usize) {
+    pub fn prefer_node(&mut self, node: usize) {
+        self.node = node;
         self.client.prefer(node);
+    }
+
+    /// Asks the other nodes for a certified head that was made after this Unix time.
+    pub fn ask_others(&mut self, newer_than_ms: u64) {
+        let (client, node) = (self.client.clone(), self.node);
+        self.tasks.spawn(async move {
+            if client.others_have_head(node, newer_than_ms).await {
+                TaskResult::OthersAhead { newer_than_ms }
+            } else {
+                TaskResult::Nothing
+            }
+        });
     }
 
     /// The result of the next task that ends; `None` if there is no task.

@@ -106,6 +106,7 @@ fn genesis(node: &SecretKey, peer: SocketAddr) -> Genesis {
         accounts: vec![
             account("admin", &[Role::Administrator]),
             account("operator", &[Role::Operator]),
+            account("olga", &[Role::Operator]),
             account("ada", &[Role::Approver]),
             account("bob", &[Role::Approver]),
             account("acme", &[Role::Vendor]),
@@ -132,11 +133,14 @@ impl City {
             data_dir: dir.path().join("node"),
             peer_listen: peer,
             http_listen: any,
+            http: Default::default(),
             admin_listen: any,
             mqtt_listen: any,
             mqtts_listen: Some(any),
             mqtt_connect_s: 30,
             read_needs_token: true,
+            quotas: Default::default(),
+            mqtt: Default::default(),
             heartbeat_ms: 1_000,
             clock_offset_max_ms: 30_000,
             disk: Default::default(),
@@ -156,7 +160,7 @@ impl City {
     }
 
     pub fn client(&self, name: &str) -> Client {
-        let url = format!("http://{}", self.node.edges.http);
+        let url = format!("https://{}", self.node.edges.http);
         let config = ClientConfig::new(vec![url]).with_genesis(self.genesis.clone());
         Client::new(config.with_key(id(name), secret(name))).unwrap()
     }
@@ -192,6 +196,10 @@ impl City {
 
     /// Registers devices of the gateway `gw` with one transaction.
     pub async fn register_devices(&self, devices: impl Iterator<Item = &str>) {
+        self.register_devices_as("operator", devices).await;
+    }
+
+    pub async fn register_devices_as(&self, operator: &str, devices: impl Iterator<Item = &str>) {
         let chain_id = self.genesis.chain_id();
         // Devices of other manufacturers sign nothing.
         let secret_of = |name: &str| (!name.starts_with("foreign")).then(|| secret(name));
@@ -211,11 +219,8 @@ impl City {
             tags: Vec::new(),
         });
         let devices = devices.collect();
-        self.act(
-            "operator",
-            Action::Devices(DevicesAction::Register { devices }),
-        )
-        .await;
+        let register = DevicesAction::Register { devices };
+        self.act(operator, Action::Devices(register)).await;
     }
 
     pub async fn assign(&self, device: &str, gateway: &str) {
@@ -230,13 +235,13 @@ impl City {
         let nodes = vec![
             // Nothing listens there: the gateway tries the next one.
             NodeAddress {
-                http: format!("http://{}", free_address()),
+                http: format!("https://{}", free_address()),
                 mqtt: free_address().to_string(),
                 tls,
                 key: None,
             },
             NodeAddress {
-                http: format!("http://{}", edges.http),
+                http: format!("https://{}", edges.http),
                 mqtt: edges.mqtt[usize::from(tls)].to_string(),
                 tls,
                 key: None,
@@ -257,6 +262,7 @@ impl City {
             poll_s: 1,
             szx: 6,
             nodes,
+            plain_http_beyond_loopback: false,
             endpoints: Default::default(),
         }
     }

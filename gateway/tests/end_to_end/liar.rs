@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::http::StatusCode;
+use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use lamplighter_gateway::NodeAddress;
 use lamplighter_types::wire::topics::{self, GatewayTopic};
-use lamplighter_types::{Hash, Id, SignedTransaction, Transaction};
+use lamplighter_types::{Hash, Id, SignedTransaction, Transaction, codec};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -19,7 +21,7 @@ type Message = fn(Hash) -> Value;
 
 /// A receipt of a transaction that is in no block.
 pub fn lie(hash: Hash) -> Value {
-    json!({"transaction": hash, "height": 9, "index": 0, "receipt": {
+    json!({"transaction": hash, "height": 9, "index": 0, "certified": true, "receipt": {
         "transaction": hash, "outcome": "succeeded", "notifications": [],
     }})
 }
@@ -48,7 +50,7 @@ impl Liar {
                 tokio::spawn(broker(stream, chain_id, message, received.clone()));
             }
         });
-        let http = http(log.clone()).await;
+        let http = http(chain_id, log.clone()).await;
         let address = NodeAddress {
             http: format!("http://{http}"),
             mqtt: mqtt.to_string(),
@@ -73,7 +75,7 @@ fn gateway() -> Id {
     Id::new("gw").unwrap()
 }
 
-async fn http(log: Arc<RequestLog>) -> SocketAddr {
+async fn http(chain_id: Hash, log: Arc<RequestLog>) -> SocketAddr {
     let challenge =
         async || json!({"challenge": Hash::ZERO, "node": 1, "expires_ms": 1}).to_string();
     let token = async || json!({"token": "t", "expires_ms": 1}).to_string();
@@ -85,7 +87,16 @@ async fn http(log: Arc<RequestLog>) -> SocketAddr {
             json!({"version": 1, "set_changes": []}).to_string(),
         )
     };
+    // A receipt of a transaction that it tells nobody of.
+    let submit = async move |body: Bytes| {
+        let signed: Result<SignedTransaction, _> = codec::decode(&body);
+        signed.map_or_else(
+            |_| StatusCode::BAD_REQUEST.into_response(),
+            |signed| lie(signed.hash(&chain_id)).to_string().into_response(),
+        )
+    };
     let router = Router::new()
+        .route("/v1/transactions", post(submit))
         .route("/v1/auth/challenge", post(challenge))
         .route("/v1/auth/token", post(token))
         .route("/v1/keys/{key}", get(key))

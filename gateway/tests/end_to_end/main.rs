@@ -6,6 +6,7 @@ mod city;
 mod foreign;
 mod liar;
 mod many;
+mod python;
 
 use city::{City, Running, id, is_empty, secret, until};
 use foreign::Foreign;

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::wanted::{Disposition, Dispositions, WantedArtifact};
 use super::{ArtifactPeers, Artifacts, PeerFailure};
 use crate::alarms::{Alarms, NodeAlarm};
+use crate::blocking::Blocking;
 use crate::chain::Chain;
 use crate::message::{ArtifactRequest, PeerAnswer, PeerRequest, Peers};
 use crate::read::feed::Subscription;
@@ -38,6 +39,7 @@ pub(crate) struct ArtifactReplicator {
     pub node_account: Arc<NodeAccount>,
     pub peers: Arc<dyn Peers>,
     pub alarms: Arc<Alarms>,
+    pub blocking: Blocking,
 }
 
 impl ArtifactReplicator {
@@ -126,11 +128,10 @@ impl ArtifactReplicator {
     /// crash between the two the bytes are here without the record, and are removed, or reported
     /// again if a new release needs them.
     async fn collect(&self) -> Result<(bool, Vec<WantedArtifact>), StateError> {
-        let time_ms = self.chain.read_head().header.timestamp_ms;
-        let dispositions = Dispositions::new(self.chain.consistent_view()?, time_ms)?;
+        let Plan { kept, wanted } = self.plan().await?;
         let mut done = true;
-        for (digest, size_bytes) in self.artifacts.list() {
-            let collect = match dispositions.of(&digest)? {
+        for (digest, size_bytes, disposition, is_holder) in kept {
+            let collect = match disposition {
                 Disposition::Hold(charge) | Disposition::Keep(charge) => {
                     self.artifacts.set_charge(&digest, charge);
                     false
@@ -141,7 +142,7 @@ impl ArtifactReplicator {
             if !collect {
                 continue;
             }
-            if self.is_validator() && dispositions.is_holder(&digest, size_bytes, self.node)? {
+            if self.is_validator() && is_holder {
                 let action = FirmwareAction::DropArtifact {
                     artifact: digest,
                     size_bytes,
@@ -156,7 +157,28 @@ impl ArtifactReplicator {
                 done = false;
             }
         }
-        Ok((done, dispositions.wanted()?))
+        Ok((done, wanted))
+    }
+
+    /// Reads the ledger's word on every artifact, off the async threads: there may be many.
+    async fn plan(&self) -> Result<Plan, StateError> {
+        let (chain, node) = (self.chain.clone(), self.node);
+        let kept = self.artifacts.list();
+        let read = move || {
+            let time_ms = chain.read_head().header.timestamp_ms;
+            let dispositions = Dispositions::new(chain.consistent_view()?, time_ms)?;
+            let plan = |(digest, size_bytes)| {
+                let is_holder = dispositions.is_holder(&digest, size_bytes, node)?;
+                Ok((digest, size_bytes, dispositions.of(&digest)?, is_holder))
+            };
+            let kept: Result<_, StateError> = kept.into_iter().map(plan).collect();
+            let wanted = dispositions.wanted()?;
+            Ok(Plan {
+                kept: kept?,
+                wanted,
+            })
+        };
+        self.blocking.run(read).await
     }
 
     /// Fetches one artifact if it is missing, and reports it unless that is done already. Returns
@@ -200,6 +222,14 @@ impl ArtifactReplicator {
             _ => false,
         }
     }
+}
+
+/// The ledger's word on artifacts.
+struct Plan {
+    /// Artifacts that are here, with their sizes; whether the ledger has this node as a holder.
+    kept: Vec<(Hash, u64, Disposition, bool)>,
+    /// Artifacts that should be here.
+    wanted: Vec<WantedArtifact>,
 }
 
 /// The outcome of a pass through the artifacts.

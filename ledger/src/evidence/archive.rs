@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,6 @@ use lamplighter_types::{Attestation, Hash, PublicKey};
 use super::{Evidence, TwoHeaders, TwoLogs};
 use crate::alarms::{Alarms, NodeAlarm};
 use crate::chain::Chain;
-
-/// Pieces about one node. One is enough to exclude it; the others say where honest nodes may hold
-/// different logs.
-const PIECES_PER_NODE_MAX: usize = 8;
 
 /// One piece as it is kept and passed on.
 struct KeptEvidence {
@@ -46,6 +42,10 @@ impl EvidenceStore {
             kept: Mutex::default(),
         };
         for path in files_in(&store.dir)? {
+            if store.kept().len() >= EVIDENCE_MAX {
+                tracing::warn!(path = %path.display(), "more evidence than is kept");
+                break;
+            }
             match store.read_file(&path) {
                 Some(kept) => store.keep(kept),
                 None => tracing::warn!(path = %path.display(), "a file that is no evidence"),
@@ -114,6 +114,7 @@ impl EvidenceStore {
             tracing::warn!(%error, node, "what was said to be evidence is none");
             return;
         }
+        self.make_room();
         let bytes = Bytes::from(evidence.to_json());
         let hash = Hash::of(&bytes);
         let kind = match evidence {
@@ -134,21 +135,48 @@ impl EvidenceStore {
         });
     }
 
-    /// Returns whether a piece is worth its place: about a node with few, or about a later place in
-    /// the log, where other nodes may differ.
+    /// Returns whether a piece says something new: the first about a node, which excludes it, or,
+    /// while there is space, the first of its kind about a node.
     fn is_wanted(&self, evidence: &Evidence) -> bool {
         let kept = self.kept();
         let of_node = kept
             .values()
             .map(|kept| &kept.evidence)
             .filter(|kept| kept.node() == evidence.node());
-        let of_kind: Vec<Option<u64>> = of_node
-            .map(Evidence::log_index)
-            .filter(|index| index.is_some() == evidence.log_index().is_some())
-            .collect();
-        let new = of_kind.iter().all(|index| *index < evidence.log_index());
-        let first = of_kind.is_empty();
-        kept.len() < EVIDENCE_MAX && (first || new && of_kind.len() < PIECES_PER_NODE_MAX)
+        let of_node: Vec<_> = of_node.collect();
+        let same = |kept: &&Evidence| kept.log_index().is_some() == evidence.log_index().is_some();
+        of_node.is_empty() || kept.len() < EVIDENCE_MAX && !of_node.iter().any(same)
+    }
+
+    /// If there is no space, drops a piece, with its file: about a node that is no validator any
+    /// more, or else one of several about a node, which the others exclude. A ledger has fewer
+    /// validators than there are places, so there always is one.
+    fn make_room(&self) {
+        let dropped = {
+            let kept = self.kept();
+            if kept.len() < EVIDENCE_MAX {
+                return;
+            }
+            let retired = |kept: &KeptEvidence| {
+                self.key_of(kept.evidence.node()) != Some(kept.evidence.key())
+            };
+            let is_one_of_several = |one: &KeptEvidence| {
+                let node = one.evidence.node();
+                kept.values()
+                    .filter(|kept| kept.evidence.node() == node)
+                    .count()
+                    > 1
+            };
+            let found = kept.iter().find(|(_, kept)| retired(kept));
+            let found = found.or_else(|| kept.iter().find(|(_, kept)| is_one_of_several(kept)));
+            found.map(|(hash, kept)| (*hash, kept.path.clone()))
+        };
+        let Some((hash, path)) = dropped else { return };
+        self.kept().remove(&hash);
+        if let Err(error) = fs::remove_file(&path) {
+            // It is read again at the next start, and takes its place then.
+            tracing::warn!(%error, path = %path.display(), "evidence can't be removed");
+        }
     }
 
     fn keep(&self, kept: KeptEvidence) {
@@ -170,7 +198,7 @@ impl EvidenceStore {
     }
 }
 
-/// The JSON files of a directory, the first of them by name if there are too many.
+/// The JSON files of a directory, by name.
 fn files_in(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -188,17 +216,21 @@ fn files_in(dir: &Path) -> io::Result<Vec<PathBuf>> {
         }
     }
     paths.sort();
-    paths.truncate(EVIDENCE_MAX);
     Ok(paths)
 }
 
 impl EvidenceArchive for EvidenceStore {
-    fn hashes(&self) -> Vec<[u8; 32]> {
-        self.kept().keys().copied().collect()
+    fn accused(&self) -> Vec<u64> {
+        let kept = self.kept();
+        let accused: BTreeSet<u64> = kept.values().map(|kept| kept.evidence.node()).collect();
+        accused.into_iter().collect()
     }
 
-    fn read(&self, hash: &[u8; 32]) -> Option<Bytes> {
-        self.kept().get(hash).map(|kept| kept.bytes.clone())
+    fn read(&self, accused: u64) -> Option<Bytes> {
+        let kept = self.kept();
+        let mut pieces = kept.values();
+        let of_node = pieces.find(|kept| kept.evidence.node() == accused);
+        of_node.map(|kept| kept.bytes.clone())
     }
 
     fn add_found(&self, evidence: &LeaderEvidence) {
@@ -213,12 +245,5 @@ impl EvidenceArchive for EvidenceStore {
             Ok(evidence) => self.add(evidence),
             Err(error) => tracing::warn!(from, %error, "evidence that can't be read"),
         }
-    }
-
-    fn disputed(&self) -> Vec<u64> {
-        let kept = self.kept();
-        kept.values()
-            .filter_map(|kept| kept.evidence.log_index())
-            .collect()
     }
 }

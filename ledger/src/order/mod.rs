@@ -3,5 +3,6 @@
 
 pub(crate) mod electorate;
 pub(crate) mod forwarder;
+pub(crate) mod leader_contact;
 pub(crate) mod reconciler;
 pub(crate) mod sequencer;

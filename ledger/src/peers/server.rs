@@ -89,39 +89,41 @@ impl PeerServer {
         let chain_id = self.chain.chain_id();
         let verify = move || SignedTransaction::verify_all(transactions, &chain_id);
         let verified = self.blocking.run(verify).await;
-        let time_ms = self.chain.head().timestamp_ms;
-        let overlay = Overlay::new(self.chain.live_view());
-        let accepted: Result<_, StateError> = verified
-            .into_iter()
-            .map(|transaction| self.accept_one(from, transaction, &overlay, time_ms))
-            .collect();
+        let (chain, mempool) = (self.chain.clone(), self.mempool.clone());
+        let accept = move || {
+            let time_ms = chain.head().timestamp_ms;
+            let overlay = Overlay::new(chain.live_view());
+            let accept = |verified| accept_one(&mempool, from, verified, &overlay, time_ms);
+            verified.into_iter().map(accept).collect()
+        };
+        let accepted: Result<_, StateError> = self.blocking.run(accept).await;
         Ok(PeerAnswer::Submitted(accepted?))
     }
+}
 
-    fn accept_one(
-        &self,
-        from: u64,
-        verified: Result<Verified<Transaction>, TransactionError>,
-        overlay: &Overlay,
-        time_ms: u64,
-    ) -> Result<Acceptance, StateError> {
-        let transaction = match verified {
-            Ok(transaction) => transaction,
-            Err(error) => {
-                tracing::warn!(from, %error, "a node passed on a bad transaction");
-                return Ok(Acceptance::Refused);
-            }
-        };
-        // A pending one is not refused because of a block that was applied meanwhile.
-        if self.mempool.get(&transaction.hash()).is_some() {
-            return Ok(Acceptance::Accepted);
-        }
-        if admission::admit(overlay, &transaction, time_ms)?.is_err() {
+fn accept_one(
+    mempool: &Mempool,
+    from: u64,
+    verified: Result<Verified<Transaction>, TransactionError>,
+    overlay: &Overlay,
+    time_ms: u64,
+) -> Result<Acceptance, StateError> {
+    let transaction = match verified {
+        Ok(transaction) => transaction,
+        Err(error) => {
+            tracing::warn!(from, %error, "a node passed on a bad transaction");
             return Ok(Acceptance::Refused);
         }
-        Ok(match self.mempool.add(Arc::new(transaction)) {
-            Ok(()) => Acceptance::Accepted,
-            Err(_) => Acceptance::Busy,
-        })
+    };
+    // A pending one is not refused because of a block that was applied meanwhile.
+    if mempool.get(&transaction.hash()).is_some() {
+        return Ok(Acceptance::Accepted);
     }
+    if admission::admit(overlay, &transaction, time_ms)?.is_err() {
+        return Ok(Acceptance::Refused);
+    }
+    Ok(match mempool.add(Arc::new(transaction)) {
+        Ok(()) => Acceptance::Accepted,
+        Err(_) => Acceptance::Busy,
+    })
 }

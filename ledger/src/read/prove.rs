@@ -1,5 +1,6 @@
 //! Proofs of records under the newest certificate.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use lamplighter_state::{StateError, prove as build, tables};
@@ -48,14 +49,17 @@ pub enum ProveError {
 /// height `trusted`. The record and its path are read at once, while the state is that of the
 /// header; the header is proven after the wait.
 pub(crate) async fn prove(
-    chain: &Chain,
+    chain: &Arc<Chain>,
     blocking: Blocking,
     subject: Subject,
     trusted: u64,
     within: Duration,
 ) -> Result<ProofBundle, ProveError> {
     check_not_behind(chain, trusted)?;
-    let (height, record) = read_record(chain, subject)?;
+    // A transaction is proven with all the others of its block.
+    let reader = Arc::clone(chain);
+    let read = move || read_record(&reader, subject);
+    let (height, record) = blocking.run(read).await?;
     // The header of a change is certified by the set before it: the verifier needs a later one.
     let above_trusted = if trusted == 0 { 0 } else { trusted + 1 };
     wait_certified(chain, height.max(above_trusted), within).await?;
@@ -71,20 +75,23 @@ pub(crate) async fn prove(
 /// Proves the values under several keys at one height, so that the bundles share the header. They
 /// have the newest changes of the validators alone, at most `changes`.
 pub(crate) async fn prove_states(
-    chain: &Chain,
+    chain: &Arc<Chain>,
     blocking: Blocking,
-    keys: &[Vec<u8>],
+    keys: Vec<Vec<u8>>,
     changes: usize,
     within: Duration,
 ) -> Result<Vec<ProofBundle>, ProveError> {
-    let (height, records) = {
-        let head = chain.read_head();
-        let records: Result<Vec<_>, _> = keys
+    let reader = Arc::clone(chain);
+    let read = move || {
+        let head = reader.read_head();
+        let store = reader.store();
+        let records = keys
             .iter()
-            .map(|key| build::state(&*chain.store(), &head.tree, key))
-            .collect();
-        (head.header.height, records?)
+            .map(|key| build::state(&*store, &head.tree, key));
+        let records: Result<Vec<_>, StateError> = records.collect();
+        records.map(|records| (head.header.height, records))
     };
+    let (height, records) = blocking.run(read).await?;
     wait_certified(chain, height, within).await?;
     let (store, certified) = (chain.store(), chain.certified_height());
     let make = move || build::recent_header_proof(&*store, height, certified, changes);

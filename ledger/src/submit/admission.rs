@@ -13,6 +13,7 @@ use super::resolver::TicketResolver;
 use crate::alarms::Alarms;
 use crate::blocking::Blocking;
 use crate::chain::{Chain, HeadInfo};
+use crate::order::leader_contact::LeaderContact;
 
 /// Signatures that wait to be verified: a second of work for one core.
 const VERIFY_QUEUE_MAX: usize = 16_384;
@@ -39,6 +40,7 @@ pub(crate) struct Admission {
     mempool: Arc<Mempool>,
     resolver: TicketResolver,
     alarms: Arc<Alarms>,
+    leader_contact: Arc<LeaderContact>,
     verifier: Verifier,
 }
 
@@ -49,6 +51,7 @@ impl Admission {
         mempool: Arc<Mempool>,
         resolver: TicketResolver,
         alarms: Arc<Alarms>,
+        leader_contact: Arc<LeaderContact>,
         blocking: Blocking,
     ) -> Self {
         let verifier = Verifier::start(chain.chain_id(), blocking);
@@ -57,8 +60,19 @@ impl Admission {
             mempool,
             resolver,
             alarms,
+            leader_contact,
             verifier,
         }
+    }
+
+    /// The reason why nothing that this node takes now gets into a block.
+    pub fn cut_off(&self) -> Option<Busy> {
+        if self.chain.halted().is_some() {
+            return Some(Busy::Halted);
+        }
+        let lost_for = self.leader_contact.lost_for()?;
+        let seconds = lost_for.as_secs();
+        Some(Busy::NoLeader { seconds })
     }
 
     /// Adds a transaction to the mempool. The same bytes sent again get the same verdict.
@@ -91,6 +105,9 @@ impl Admission {
                 Some(commitment) => Ok(Ticket::resolved(hash, Verdict::Committed(commitment))),
                 None => Err(SubmitError::Refused(refusal)),
             };
+        }
+        if let Some(cut_off) = self.cut_off() {
+            return Err(SubmitError::Busy(cut_off));
         }
         let ticket = self.mempool.insert(verified.clone());
         let ticket = ticket.map_err(SubmitError::Busy)?;

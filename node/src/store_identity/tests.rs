@@ -121,6 +121,8 @@ fn a_peer_that_lost_its_signatures_is_refused() {
     assert!(verify(Some(1_000), Some(5_000)).is_err());
     // It was refused, so its store is not recorded.
     assert_eq!(verify(Some(1_000), Some(1_001)), Ok(()));
+    // No number of a peer overflows.
+    assert_eq!(verify(Some(u64::MAX), Some(5_000)), Ok(()));
     assert_eq!(verify(Some(1_000), None), Ok(()));
     assert!(verify_greeting(&kv, &peer(None), b"hello").is_err());
 }

@@ -8,7 +8,7 @@ use lamplighter_types::{
 };
 
 use super::keys::{EVENTS, HEAD, HEADERS, PLACES, RECEIPTS, TRANSACTIONS};
-use super::{devices, history, lists, row};
+use super::{devices, feed, history, lists, row};
 use crate::{Changes, StateError};
 
 /// Adds a block with all its indexes, and makes it the head.
@@ -35,7 +35,8 @@ pub fn put_block(
     put_indexes(batch, height, receipts, events);
 }
 
-/// Adds the indexes of a block's records: its receipts by subject, its events by device.
+/// Adds the indexes of a block's records: its receipts by subject, its events by device, the block
+/// by what its notifications are about.
 pub fn put_indexes(
     batch: &mut WriteBatch,
     height: u64,
@@ -44,6 +45,7 @@ pub fn put_indexes(
 ) {
     devices::put(batch, height, events);
     history::put(batch, height, receipts);
+    feed::put(batch, height, receipts);
 }
 
 /// Adds the changes of the state.

@@ -1,9 +1,10 @@
 //! All keys of the tables beside the contracts' state. Numbers are big-endian and of fixed width,
 //! names end with a zero byte, and each table has a prefix of its own in its column family.
 
-use lamplighter_store::Cf;
+use lamplighter_store::{Cf, KeyRange};
 use lamplighter_types::{AlarmId, ConfigTarget, Hash, Id};
 
+use super::feed::FeedKey;
 use super::history::Subject;
 
 /// A table: the column family and the prefix of its keys.
@@ -37,6 +38,10 @@ pub(crate) const HISTORY: StoreTable = table(Cf::History, b"n", "history nodes")
 pub(crate) const DEVICE_EVENTS: StoreTable = table(Cf::Index, b"e", "events of devices");
 /// subject, height, receipt → nothing
 pub(crate) const SUBJECT_RECEIPTS: StoreTable = table(Cf::Index, b"s", "receipts by subject");
+/// feed key, height → nothing
+pub(crate) const FEED_BLOCKS: StoreTable = table(Cf::Index, b"f", "blocks by notification");
+/// → height up to which the blocks by notification are complete
+pub(crate) const FEED_INDEXED: StoreTable = table(Cf::Index, b"n", "blocks by notification");
 /// → height of the newest block
 pub(crate) const HEAD: StoreTable = table(Cf::Chain, b"head", "head");
 /// → the last entry that consensus applied, in its encoding
@@ -55,7 +60,7 @@ pub(crate) const INSTALLING: StoreTable = table(Cf::Meta, b"installing", "instal
 pub(crate) const SET_PATHS: StoreTable = table(Cf::Meta, b"setpath", "set paths");
 
 #[cfg(test)]
-pub(crate) const ALL: [StoreTable; 16] = [
+pub(crate) const ALL: [StoreTable; 18] = [
     HEADERS,
     TRANSACTIONS,
     RECEIPTS,
@@ -65,6 +70,8 @@ pub(crate) const ALL: [StoreTable; 16] = [
     HISTORY,
     DEVICE_EVENTS,
     SUBJECT_RECEIPTS,
+    FEED_BLOCKS,
+    FEED_INDEXED,
     HEAD,
     MARKER,
     POSITION,
@@ -135,6 +142,27 @@ impl StoreTable {
         };
         let number = number.as_ref().map_or(&[][..], |number| &number[..]);
         self.parts(&[&[kind], name.as_bytes(), &[0], number])
+    }
+
+    /// The prefix of all keys of a feed key. No such prefix begins another one.
+    fn feed_key(&self, key: &FeedKey) -> Vec<u8> {
+        let (kind, name) = match key {
+            FeedKey::Kind(kind) => (b'k', kind.as_str()),
+            FeedKey::Device(device) => (b'd', device.as_str()),
+            FeedKey::District(district) => (b's', district.as_str()),
+        };
+        self.parts(&[&[kind], name.as_bytes(), &[0]])
+    }
+
+    pub fn feed_block(&self, key: &FeedKey, height: u64) -> Vec<u8> {
+        [self.feed_key(key), height.to_be_bytes().to_vec()].concat()
+    }
+
+    /// The keys of a feed key's blocks from `from` up to `until`.
+    pub fn feed_blocks(&self, key: &FeedKey, from: u64, until: u64) -> KeyRange {
+        let mut end = self.feed_block(key, until);
+        end.push(0);
+        KeyRange::between(self.feed_block(key, from), end)
     }
 
     pub fn subject_item(&self, subject: &Subject, height: u64, index: u32) -> Vec<u8> {

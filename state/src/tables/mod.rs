@@ -7,6 +7,7 @@
 mod blocks;
 mod chain;
 mod devices;
+mod feed;
 mod history;
 mod image;
 pub(crate) mod keys;
@@ -27,6 +28,7 @@ pub use chain::{
     put_certificate, put_history, put_installing, put_marker, put_position,
 };
 pub use devices::{DeviceEventEntry, device_event, device_events, event};
+pub use feed::{FeedKey, feed_indexed, index_feed_block, next_feed_block};
 pub use history::{Authorship, HistoryEntry, Subject, authorship, history};
 pub use image::proven_ranges;
 pub use validators::{

@@ -16,9 +16,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use crate::cast::Cast;
 use crate::error::ChaosError;
 use crate::fleet;
-use crate::hostile::cast::Cast;
 use crate::network::{TestNetwork, address};
 
 /// Ports of each node; they are free, since each node has a separate address.
@@ -95,7 +95,7 @@ pub struct Cluster {
 
 /// The address of the HTTP interface of a node.
 pub fn url(node: usize) -> String {
-    format!("http://{}", SocketAddr::from((address(node), HTTP_PORT)))
+    format!("https://{}", SocketAddr::from((address(node), HTTP_PORT)))
 }
 
 fn admin_url(node: usize, path: &str) -> String {
@@ -159,7 +159,10 @@ impl Cluster {
         let started = keys.into_iter().enumerate();
         let nodes = started
             .map(|(node, key)| configure_node(network, node, key, folder, program, &faketime));
+        let pinned = genesis.validators.validators.iter().map(|v| v.key);
+        let tls = lamplighter_tls::client(None, pinned.collect());
         let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls.map_err(|e| ChaosError::Setup(e.to_string()))?)
             .connect_timeout(ASK_WITHIN)
             .timeout(ASK_WITHIN)
             .build();

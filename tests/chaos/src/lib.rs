@@ -4,13 +4,13 @@
 //! given wrong clocks, while clients send signed transactions and read. At the end the chain of
 //! every node is read block by block, and [`check`] compares it with the answers to each client.
 
+mod cast;
 pub mod check;
 mod client;
 mod cluster;
 mod error;
 mod fleet;
 pub mod history;
-pub mod hostile;
 pub mod links;
 mod nemesis;
 mod network;

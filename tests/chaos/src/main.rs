@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use lamplighter_chaos::hostile::{ATTACKS, Attack};
 use lamplighter_chaos::{ChaosOptions, FaultKind, run};
+use lamplighter_devnet::hostile::{ATTACKS, Attack};
 use lamplighter_system::error_chain;
 
 /// Kills, stops and partitions real nodes while clients write and read, and checks their histories.

@@ -7,12 +7,12 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
+use crate::cast::{Cast, HostileRole};
 use crate::cluster::{self, CLOCK_OFFSET_MAX_MS, NodeStatus};
 use crate::error::ChaosError;
-use crate::hostile::Attack;
-use crate::hostile::cast::{Cast, HostileRole};
 use crate::links::{Links, SHAPES, Shape};
 use crate::world::SharedWorld;
+use lamplighter_devnet::hostile::Attack;
 
 /// Time to find the leader.
 const LEADER_WITHIN: Duration = Duration::from_secs(30);

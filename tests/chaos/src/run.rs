@@ -13,19 +13,19 @@ use rand::rngs::StdRng;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
+use crate::cast::{Cast, HOSTILE_NODES};
 use crate::check::{self, Evidence};
 use crate::client::{self, ChaosClient, ClientsState};
 use crate::cluster::{self, Cluster};
 use crate::error::ChaosError;
 use crate::fleet;
-use crate::hostile::Attack;
-use crate::hostile::cast::{Cast, HOSTILE_NODES};
 use crate::nemesis::Nemesis;
 use crate::network::TestNetwork;
 use crate::reader;
 use crate::report::{Report, ReportPart, Resumptions};
 use crate::timeline::LossKind;
 use crate::world::{self, SharedWorld, World};
+use lamplighter_devnet::hostile::Attack;
 
 /// Time until nodes must have the same blocks after the last fault.
 const LEVEL_WITHIN: Duration = Duration::from_secs(120);

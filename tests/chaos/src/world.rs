@@ -13,10 +13,10 @@ use tokio::sync::Mutex;
 use crate::client::ClientsState;
 use crate::cluster::{self, Cluster, NodeAlarm};
 use crate::error::ChaosError;
-use crate::hostile::Attack;
 use crate::links::{Links, Shape};
 use crate::network::TestNetwork;
 use crate::timeline::{LeaderLoss, LossKind, Timeline};
+use lamplighter_devnet::hostile::Attack;
 
 /// Interval between checks whether a started node answers.
 const ANSWER_CHECK_EVERY: Duration = Duration::from_millis(50);

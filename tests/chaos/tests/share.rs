@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lamplighter_chaos::check::Fault;
-use lamplighter_chaos::hostile::ATTACKS;
 use lamplighter_chaos::{ChaosOptions, FaultKind, run};
+use lamplighter_devnet::hostile::ATTACKS;
 
 /// Faults in turn, 140 s in total.
 const PARTS: [(FaultKind, u64); 6] = [

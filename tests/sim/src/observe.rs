@@ -46,7 +46,14 @@ fn control(wire: &NodeNetwork, request: &[u8]) -> String {
         }
         ControlRequest::ReadIndex => format!("read index of life {life}"),
         ControlRequest::Ping => "ping".to_owned(),
-        ControlRequest::Compare(request) => format!("compares logs, {:?}", request.disputed),
+        ControlRequest::Compare(request) => {
+            let indexes = request.indexes;
+            format!(
+                "compares logs, {:?} to {:?}",
+                indexes.first(),
+                indexes.last()
+            )
+        }
     }
 }
 

@@ -210,7 +210,7 @@ impl City {
             let mut places = Vec::new();
             for node in &self.devnet.nodes {
                 let url = format!("{}/v1/transactions/{hash}", node.url());
-                let (status, body) = ask(&url).await.unwrap();
+                let (status, body) = self.ask(&url).await.unwrap();
                 assert_eq!(status, 200, "node {} lost {hash}: {body}", node.node);
                 places.push((body["height"].clone(), body["index"].clone()));
             }
@@ -226,7 +226,9 @@ impl City {
     pub async fn has(&self, at: usize, hash: &Hash) {
         let url = format!("{}/v1/transactions/{hash}", self.devnet.nodes[at].url());
         until("a node catches up", async || {
-            ask(&url).await.is_some_and(|(status, _)| status == 200)
+            self.ask(&url)
+                .await
+                .is_some_and(|(status, _)| status == 200)
         })
         .await;
     }
@@ -234,15 +236,23 @@ impl City {
     /// The place of the node that leads, as another one sees it.
     pub async fn leader(&self, asked: usize) -> Option<usize> {
         let url = format!("{}/v1/status", self.devnet.nodes[asked].url());
-        let (_, status) = ask(&url).await?;
+        let (_, status) = self.ask(&url).await?;
         let leader = status["leader"].as_u64()?;
         self.devnet.nodes.iter().position(|n| n.node == leader)
+    }
+
+    /// Status and JSON body of an answer; none if there was no answer.
+    pub async fn ask(&self, url: &str) -> Option<(u16, Value)> {
+        let answer = self.devnet.http().unwrap().get(url).send().await.ok()?;
+        let status = answer.status().as_u16();
+        let body = answer.bytes().await.ok()?;
+        Some((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
     }
 
     /// Answer of `/readyz`.
     pub async fn readiness(&self, at: usize) -> Option<(u16, Value)> {
         let admin = self.devnet.nodes[at].config.admin_listen;
-        ask(&format!("http://{admin}/readyz")).await
+        self.ask(&format!("http://{admin}/readyz")).await
     }
 
     /// A client that asks one node only.
@@ -327,14 +337,6 @@ impl City {
     pub async fn stop(self) {
         self.devnet.stop().await.unwrap();
     }
-}
-
-/// Status and JSON body of an answer; none if there was no answer.
-pub async fn ask(url: &str) -> Option<(u16, Value)> {
-    let answer = reqwest::get(url).await.ok()?;
-    let status = answer.status().as_u16();
-    let body = answer.bytes().await.ok()?;
-    Some((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
 }
 
 pub async fn until(what: &str, mut reached: impl AsyncFnMut() -> bool) {

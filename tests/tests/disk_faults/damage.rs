@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use lamplighter_devnet::{FeedSubscriber, Journal, scenario};
 use lamplighter_types::Hash;
 
-use crate::city::{City, ask, until};
+use crate::city::{City, until};
 
 /// The node that is hit.
 const HIT: usize = 3;
@@ -257,9 +257,8 @@ async fn a_damaged_artifact_is_not_served_and_fetched_again() {
         .await;
         fs::remove_file(aside).unwrap();
     }
-    let (_, status) = ask(&format!("{}/v1/status", city.node(HIT).url()))
-        .await
-        .unwrap();
+    let url = format!("{}/v1/status", city.node(HIT).url());
+    let (_, status) = city.ask(&url).await.unwrap();
     assert_eq!(status["alarms"][0]["kind"], "damaged_artifact", "{status}");
     city.work(3).await;
     city.nothing_is_lost().await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lamplighter_client::Wait;
 
-use crate::city::{City, TIMEOUT, Tmpfs, ask, until};
+use crate::city::{City, TIMEOUT, Tmpfs, until};
 
 const MIB: u64 = 1 << 20;
 const GATEWAY: &str = "gateway-1";
@@ -69,9 +69,8 @@ async fn a_leader_with_a_full_disk_is_read_only_until_there_is_space() {
     city.work(10).await;
     assert_eq!(published(&mut city, full).await, Some(0));
     city.nothing_is_lost().await;
-    let (_, status) = ask(&format!("{}/v1/status", city.node(full).url()))
-        .await
-        .unwrap();
+    let url = format!("{}/v1/status", city.node(full).url());
+    let (_, status) = city.ask(&url).await.unwrap();
     assert_eq!(status["alarms"], serde_json::json!([]), "the alarm is over");
     city.stop().await;
 }
@@ -79,7 +78,7 @@ async fn a_leader_with_a_full_disk_is_read_only_until_there_is_space() {
 /// Reads are answered, transactions and uploads are refused with the reason.
 async fn refuses(city: &mut City, full: usize) {
     let url = city.node(full).url();
-    let (status, head) = ask(&format!("{url}/v1/status")).await.unwrap();
+    let (status, head) = city.ask(&format!("{url}/v1/status")).await.unwrap();
     assert_eq!(status, 200);
     let alarm = &head["alarms"][0];
     assert_eq!(alarm["kind"], "disk_full", "{head}");
@@ -88,14 +87,17 @@ async fn refuses(city: &mut City, full: usize) {
         "{alarm}"
     );
     let height = head["height"].as_u64().unwrap();
-    let (status, _) = ask(&format!("{url}/v1/blocks/{height}")).await.unwrap();
+    let (status, _) = city
+        .ask(&format!("{url}/v1/blocks/{height}"))
+        .await
+        .unwrap();
     assert_eq!(status, 200, "it can be read");
 
     let action = city.action();
     let client = city.client_of(full, Duration::from_secs(2));
     let signed = client.sign(action).await.unwrap();
     let body = lamplighter_types::codec::encode(&signed);
-    let http = reqwest::Client::new();
+    let http = city.devnet.http().unwrap();
     let answer = http
         .post(format!("{url}/v1/transactions"))
         .header("content-type", "application/octet-stream")
@@ -120,7 +122,14 @@ async fn refuses(city: &mut City, full: usize) {
     let quota_exceeded = Some(0x97);
     assert_eq!(published(city, full).await, quota_exceeded);
     let metrics = format!("http://{}/metrics", city.node(full).config.admin_listen);
-    let metrics = reqwest::get(metrics).await.unwrap().text().await.unwrap();
+    let metrics = http
+        .get(metrics)
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
     assert!(metrics.contains("lamplighter_read_only 1"), "{metrics}");
 }
 
@@ -170,7 +179,7 @@ async fn an_upload_that_does_not_fit_leaves_nothing_half_done() {
     let image: Vec<u8> = (0..2 * MIB).map(|n| (n % 251) as u8).collect();
     let digest = lamplighter_types::Hash::of(&image).to_string();
     let url = format!("{}/v1/artifacts", city.node(3).url());
-    let http = reqwest::Client::new();
+    let http = city.devnet.http().unwrap();
     let new = serde_json::json!({ "digest": digest, "size_bytes": image.len() });
     let begun = http.post(&url).json(&new).send().await.unwrap();
     assert!(begun.status().is_success());

@@ -122,11 +122,14 @@ impl City {
             data_dir: home.join("data"),
             peer_listen: at(0),
             http_listen: at(1),
+            http: Default::default(),
             admin_listen: at(2),
             mqtt_listen: at(3),
             mqtts_listen: None,
             mqtt_connect_s: 30,
             read_needs_token: true,
+            quotas: Default::default(),
+            mqtt: Default::default(),
             heartbeat_ms: 1_000,
             clock_offset_max_ms: 30_000,
             disk: DiskConfig {
@@ -161,7 +164,7 @@ impl City {
     }
 
     pub fn url(&self, node: u64) -> String {
-        format!("http://{}:7401", self.ip(node))
+        format!("https://{}:7401", self.ip(node))
     }
 
     /// Starts a process and writes its output to files in the node's folder.
@@ -212,7 +215,7 @@ impl City {
     /// Base address of a node that joined.
     pub fn joined_url(&self, node: u64) -> String {
         let first = 7400 + 10 * (node + u64::from(self.subnet.0));
-        format!("http://{}:{}", self.ip(node), first + 1)
+        format!("https://{}:{}", self.ip(node), first + 1)
     }
 
     /// Kills a node with SIGKILL.
@@ -313,9 +316,20 @@ impl City {
         }
     }
 
+    /// The keys of the nodes that have one in the folder.
+    fn node_keys(&self) -> Vec<lamplighter_types::PublicKey> {
+        let keys = self
+            .nodes
+            .keys()
+            .map(|node| self.home(*node).join("node.key"));
+        let keys = keys.filter_map(|path| lamplighter_node::key::read(&path).ok());
+        keys.map(|secret| secret.public()).collect()
+    }
+
     /// The status of a node; none while it does not answer.
     pub async fn status_at(&self, url: &str) -> Option<Value> {
-        let answer = reqwest::get(format!("{url}/v1/status")).await.ok()?;
+        let http = lamplighter_client::http_client_of(self.node_keys()).unwrap();
+        let answer = http.get(format!("{url}/v1/status")).send().await.ok()?;
         answer.json().await.ok()
     }
 

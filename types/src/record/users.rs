@@ -77,9 +77,13 @@ impl Grant {
         }
     }
 
-    /// Tells whether the grant is old enough for approvals by it, `wait_ms` after it was made.
-    pub fn is_mature(&self, time_ms: u64, wait_ms: u64) -> bool {
-        self.since_ms == 0 || time_ms.saturating_sub(self.since_ms) >= wait_ms
+    /// The block time in Unix ms from which on the grant is old enough for approvals by it,
+    /// `wait_ms` after it was made.
+    pub fn matures_ms(&self, wait_ms: u64) -> u64 {
+        match self.since_ms {
+            0 => 0,
+            since_ms => since_ms.saturating_add(wait_ms),
+        }
     }
 }
 
@@ -134,10 +138,19 @@ impl Account {
     /// Tells whether the account can act, and has had `role` for all of `scope` long enough for an
     /// approval.
     pub fn may_approve(&self, role: Role, scope: &Scope, time_ms: u64, wait_ms: u64) -> bool {
-        let carries = |grant: &Grant| {
-            grant.role == role && grant.scope.covers(scope) && grant.is_mature(time_ms, wait_ms)
-        };
-        !self.disabled && !self.keys.is_empty() && self.grants.iter().any(carries)
+        let from_ms = self.may_approve_from(role, scope, wait_ms);
+        from_ms.is_some_and(|from_ms| from_ms <= time_ms)
+    }
+
+    /// The block time in Unix ms from which on an approval by `role` counts for all of `scope`;
+    /// `None` without the role, without a key, or disabled.
+    pub fn may_approve_from(&self, role: Role, scope: &Scope, wait_ms: u64) -> Option<u64> {
+        if self.disabled || self.keys.is_empty() {
+            return None;
+        }
+        let of_role = |grant: &&Grant| grant.role == role && grant.scope.covers(scope);
+        let grants = self.grants.iter().filter(of_role);
+        grants.map(|grant| grant.matures_ms(wait_ms)).min()
     }
 
     /// Tells whether the account has `role` for any scope.

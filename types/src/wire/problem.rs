@@ -92,18 +92,34 @@ pub mod code {
     pub const FEED_AHEAD: &str = "feed.ahead";
     /// The account may not do this.
     pub const FORBIDDEN: &str = "forbidden";
+    /// The node has halted: another node has to be asked.
+    pub const HALTED: &str = "halted";
     /// The node failed; its log has the cause.
     pub const INTERNAL: &str = "internal";
     /// The path has other methods.
     pub const METHOD: &str = "method";
+    /// Plain HTTP was spoken to a port that speaks HTTPS.
+    pub const NEEDS_TLS: &str = "needs_tls";
     /// The record does not exist.
     pub const NOT_FOUND: &str = "not_found";
+    /// The node has known no leader for long: another node has to be asked.
+    pub const NO_LEADER: &str = "no_leader";
+    /// The page of a browser is of an origin that the node does not serve.
+    pub const ORIGIN: &str = "origin";
     /// A part of the path or query is not understood.
     pub const PARAMETER: &str = "parameter";
     /// The node's newest certificate is below the validators that the verifier trusts.
     pub const PROOF_BEHIND: &str = "proof.behind";
     /// The changes of the validators do not fit into one proof; `/v1/proofs/validators` has pages.
     pub const PROOF_MANY_CHANGES: &str = "proof.many_changes";
+    /// The account has as many requests at once as it may.
+    pub const QUOTA_REQUESTS: &str = "quota.requests";
+    /// The account has as many streams as it may.
+    pub const QUOTA_STREAMS: &str = "quota.streams";
+    /// The account has as many transactions waiting as it may.
+    pub const QUOTA_TRANSACTIONS: &str = "quota.transactions";
+    /// The account may not read this record.
+    pub const READ_SCOPE: &str = "read.scope";
     /// The requests exceed a rate limit.
     pub const RATE_LIMITED: &str = "rate_limited";
     /// The disk of the node is nearly full.
@@ -114,6 +130,8 @@ pub mod code {
     pub const TRANSACTION_MALFORMED: &str = "transaction.malformed";
     /// The transaction is signed by a key of another account.
     pub const TRANSACTION_UNAUTHORIZED: &str = "transaction.unauthorized";
+    /// The request asks for no WebSocket.
+    pub const WEBSOCKET: &str = "websocket";
 }
 
 /// Beginning of the codes that say that a sequence number can't be used.

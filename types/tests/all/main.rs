@@ -15,6 +15,7 @@ mod printable;
 mod proof;
 mod proof_file;
 mod protocol;
+mod python;
 mod replay;
 mod samples;
 mod transaction;

@@ -7,7 +7,10 @@ use utoipa::openapi::path::PathItem;
 use utoipa::openapi::security::SecurityRequirement;
 
 use super::TOKEN;
+use crate::rights;
 
+/// The media type of a stream of server-sent events.
+const EVENTS: &str = "text/event-stream";
 const PROBLEM_SCHEMA: &str = "#/components/schemas/Problem";
 
 /// Parameters that make a node wait: for a height, the leader, or a certificate.
@@ -25,7 +28,10 @@ const MEANINGS: [(&str, &str); 15] = [
         "401",
         "There is no token, or it is not good: `auth.missing`, `auth.refused`.",
     ),
-    ("403", "The account may not do this: `forbidden`."),
+    (
+        "403",
+        "The account may not do this, or not read this: `forbidden`, `read.scope`.",
+    ),
     ("404", "There is no such record at this node: `not_found`."),
     (
         "408",
@@ -103,6 +109,11 @@ fn describe(path: &str, method: &str, operation: &mut Value) {
     if let Some(content) = operation.pointer_mut("/requestBody/content") {
         content_of(content);
     }
+    if let (Some(kind), false) = (rights::kind_of(path), operation["security"] == json!([])) {
+        let text = operation["description"].as_str().unwrap_or_default();
+        let text = format!("{text}\n\n{}", rights::sentence(kind));
+        operation["description"] = text.trim_start().into();
+    }
     let responses = operation["responses"]
         .as_object_mut()
         .expect("an operation has responses");
@@ -125,7 +136,7 @@ fn statuses(operation: &Value) -> Vec<&'static str> {
             .map_or(&[][..], |l| l)
     };
     if !list("security").is_empty() {
-        statuses.push("401");
+        statuses.extend(["401", "403"]);
     }
     let parameters = list("parameters");
     if !parameters.is_empty() {
@@ -175,7 +186,10 @@ fn cursor(path: &str) -> &'static str {
     match path {
         "/v1/alarms" => "^[a-z0-9][a-z0-9._-]{0,63}:[0-9]{1,19}$",
         "/v1/devices/{device}/alarms" | "/v1/devices/{device}/events" => "^[0-9]{1,19}$",
-        path if path.ends_with("/history") || path == "/v1/feed" => "^[0-9]{1,19}\\.[0-9]{1,10}$",
+        path if path.ends_with("/history") || path.starts_with("/v1/feed") => {
+            // 2^32 - 1 is the end of a block; no block has a thousandth of that in it.
+            "^[0-9]{1,19}\\.([0-9]{1,9}|4294967295)$"
+        }
         _ => "^[a-z0-9][a-z0-9._-]{0,63}$",
     }
 }
@@ -217,7 +231,8 @@ fn headers(status: &str) -> Vec<(&'static str, Value)> {
     }
 }
 
-/// Problems have a media type of their own, and bytes no schema.
+/// Problems have a media type of their own, bytes no schema, and what a type describes in a stream
+/// is the data of one event.
 fn content_of(content: &mut Value) {
     let kinds = content
         .as_object_mut()
@@ -232,4 +247,27 @@ fn content_of(content: &mut Value) {
     if let Some(bytes) = kinds.get_mut(BYTES) {
         *bytes = Value::Object(Map::new());
     }
+    if let Some(stream) = kinds.get_mut(EVENTS) {
+        let data = stream["schema"].take();
+        stream["schema"] = server_sent_event(&data);
+    }
+}
+
+/// One event of a stream, as the standard of HTML names its fields. One without data, which a
+/// client does not see as an event, has the cursor alone.
+fn server_sent_event(data: &Value) -> Value {
+    json!({
+        "type": "object",
+        "description": "One event of the stream.",
+        "required": ["id", "event", "data"],
+        "properties": {
+            "id": { "type": "string", "description": "The cursor.", "pattern": cursor("/v1/feed") },
+            "event": { "type": "string", "description": "The name of the fact." },
+            "data": {
+                "type": "string",
+                "contentMediaType": JSON,
+                "contentSchema": data,
+            },
+        },
+    })
 }

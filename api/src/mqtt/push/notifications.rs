@@ -13,10 +13,11 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use lamplighter_ledger::{FeedStep, Handle, NotificationFilter, Subscription};
+use lamplighter_state::tables::FeedKey;
 use lamplighter_system::{Backoff, error_chain};
 use lamplighter_types::wire::topics::NotificationTopic;
 use lamplighter_types::wire::{Cursor, FeedEvent, NotificationMessage};
-use lamplighter_types::{Account, Fact, Notification, Scope};
+use lamplighter_types::{Account, Fact, Id, Notification, Scope};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -69,6 +70,7 @@ impl NotificationHub {
         let newest = Cursor::end_of(self.handle.head().height);
         let mut reader = NotificationReader {
             handle: self.handle.clone(),
+            account: account.account.clone(),
             districts: readable_districts(account).into(),
             room: Arc::clone(&self.room),
             counters: Arc::clone(&self.counters),
@@ -182,6 +184,7 @@ impl PreviousNotifications {
 /// One connection's position in the notifications.
 pub struct NotificationReader {
     handle: Handle,
+    account: Id,
     /// The districts whose notifications the account may read.
     districts: Arc<[Scope]>,
     room: Arc<Semaphore>,
@@ -238,14 +241,16 @@ impl NotificationReader {
     /// Reads from the feed up to the present head. What the ring has dropped is in blocks up to it.
     fn start_replay(&mut self) {
         self.counters.replays.add(1);
-        let filter = filter(Arc::clone(&self.districts));
-        let (handle, room) = (self.handle.clone(), Arc::clone(&self.room));
-        let step = read_step(handle.clone(), self.cursor, filter.clone(), room.clone());
+        let source = Source {
+            handle: self.handle.clone(),
+            account: self.account.clone(),
+            districts: Arc::clone(&self.districts),
+            room: Arc::clone(&self.room),
+        };
+        let step = read_step(source.clone(), self.cursor);
         self.replay = Some(Replay {
-            until: handle.head().height,
-            handle,
-            filter,
-            room,
+            until: self.handle.head().height,
+            source,
             after: self.cursor,
             step: Some(step),
             read: VecDeque::new(),
@@ -264,11 +269,26 @@ fn filter(districts: Arc<[Scope]>) -> NotificationFilter {
 
 type Step = BoxFuture<'static, Option<(FeedStep, Option<OwnedSemaphorePermit>)>>;
 
+/// The feed as one account reads it.
+#[derive(Clone)]
+struct Source {
+    handle: Handle,
+    account: Id,
+    districts: Arc<[Scope]>,
+    room: Arc<Semaphore>,
+}
+
+impl Source {
+    /// The blocks with a match are found by any of the districts.
+    fn keys(&self) -> Vec<Vec<FeedKey>> {
+        let districts = self.districts.iter().cloned();
+        vec![districts.map(FeedKey::District).collect()]
+    }
+}
+
 /// A reader of the feed. Its steps finish even if no call waits for them.
 struct Replay {
-    handle: Handle,
-    filter: NotificationFilter,
-    room: Arc<Semaphore>,
+    source: Source,
     /// The last height that is read.
     until: u64,
     /// Everything up to here is in `read` or was taken from it.
@@ -299,12 +319,7 @@ impl Replay {
             self.read = step.events.into();
             self.permit = permit;
             if self.after < Cursor::end_of(self.until) {
-                self.step = Some(read_step(
-                    self.handle.clone(),
-                    self.after,
-                    self.filter.clone(),
-                    Arc::clone(&self.room),
-                ));
+                self.step = Some(read_step(self.source.clone(), self.after));
             }
         }
     }
@@ -312,19 +327,17 @@ impl Replay {
 
 /// Reads the notifications of the next block after a cursor that has any, or only the first few of
 /// them; `None` when there is nothing more to read.
-fn read_step(
-    handle: Handle,
-    after: Cursor,
-    filter: NotificationFilter,
-    room: Arc<Semaphore>,
-) -> Step {
+fn read_step(source: Source, after: Cursor) -> Step {
     async move {
+        let filter = filter(Arc::clone(&source.districts));
         // A cursor that is ahead of the chain is one of another node; then there is no gap to fill.
-        let mut feed = handle.follow(Some(after), filter).ok()?;
+        let feed = source.handle.follow(Some(after), filter).ok()?;
+        let feed = feed.for_account(Some(&source.account));
+        let mut feed = feed.indexed_by(source.keys());
         let mut step = next_step(&mut feed).await?;
         let more = step.events.len().saturating_sub(REPLAY_MESSAGES);
         let permits = u32::try_from(more).unwrap_or(u32::MAX);
-        let permit = room.try_acquire_many_owned(permits).ok();
+        let permit = source.room.try_acquire_many_owned(permits).ok();
         if permit.is_none() {
             // The rest is read again.
             step.events.truncate(REPLAY_MESSAGES);

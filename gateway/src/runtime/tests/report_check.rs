@@ -129,6 +129,16 @@ fn only_events_of_the_device_itself_are_accepted() {
         ..event("lamp")
     });
     assert_eq!(check("lamp", &long), Err(RejectReason::TooLong));
+    let broken_clock = signed(DeviceEvent {
+        time_ms: u64::MAX,
+        ..event("lamp")
+    });
+    assert_eq!(check("lamp", &broken_clock), Err(RejectReason::Malformed));
+    let turned = signed(DeviceEvent {
+        data: "\u{202e}kram".to_owned(),
+        ..event("lamp")
+    });
+    assert_eq!(check("lamp", &turned), Err(RejectReason::ControlCharacter));
     let zero = signed(DeviceEvent {
         sequence: 0,
         ..event("lamp")
@@ -194,6 +204,10 @@ fn an_unsigned_text_is_sanitized_and_a_signed_one_must_be_valid() {
     };
     assert!(signed("two\nlines").is_ok());
     assert_eq!(signed("\u{1b}[2J"), Err(RejectReason::ControlCharacter));
+    assert_eq!(
+        signed("turned \u{202e}around"),
+        Err(RejectReason::ControlCharacter)
+    );
     assert_eq!(signed(&"d".repeat(1_001)), Err(RejectReason::TooLong));
 }
 

@@ -2,30 +2,50 @@
 //! waits for the head, so that a slow subscriber costs no memory and misses nothing.
 //!
 //! The chain may be long and a filter narrow, so it is read in bounded steps, off the async
-//! threads, and few steps of outside readers run at once: however many readers there are, consensus
-//! gets its time.
+//! threads, and few steps of outside readers run at once ([`turns`]): however many readers there
+//! are, consensus gets its time. A filter by kind, device or district skips the blocks that have
+//! nothing for it ([`index`]).
+
+mod index;
+mod turns;
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use lamplighter_state::tables::FeedKey;
 use lamplighter_state::{StateError, tables};
+use lamplighter_store::KvView;
 pub use lamplighter_types::wire::{Cursor, CursorError, FeedEvent};
 use lamplighter_types::{Block, Id, Notification};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::blocking::Blocking;
 use crate::chain::{Chain, HeadInfo};
+
+pub(crate) use index::complete as complete_index;
+use index::{BlockSearch, NextBlock};
+use turns::{AccountTurns, ReadTurns};
 
 /// Blocks of one step: a millisecond when they are small.
 pub const BLOCKS_PER_STEP: u64 = 64;
 /// Notifications after which a step ends with the current block, so that it is as short when blocks
 /// are large.
 const NOTIFICATIONS_PER_STEP: usize = 1_024;
-/// Steps of outside readers that run at once; the others wait in the order of their arrival. Two
-/// leave most of a machine of four processors to consensus, and half of one of two.
-const STEPS_AT_ONCE: usize = 2;
+/// Most long reads of outside readers that run at once: steps of the feed and histories.
+const LONG_READS_MAX: usize = 2;
+/// Short reads of outside readers that run at once, each of one record or page. They may wait for
+/// the disk.
+const SHORT_READS_AT_ONCE: usize = 8;
 /// Blocks that a cursor may be above all that this node has seen: a node that is a little ahead may
 /// have given it.
 pub const AHEAD_MAX: u64 = 64;
+
+/// Long reads of outside readers that run at once: on half of the processors at most, so that the
+/// others are left to consensus and to short requests.
+pub fn long_reads_at_once() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    (processors / 2).clamp(1, LONG_READS_MAX)
+}
 
 /// A cursor that no node of this ledger can have given: it is of another ledger, or of one that was
 /// started again from its genesis.
@@ -54,8 +74,9 @@ pub type NotificationFilter = Arc<dyn Fn(&Notification) -> bool + Send + Sync>;
 pub(crate) struct Feed {
     chain: Arc<Chain>,
     blocking: Blocking,
-    /// Permits for the steps of outside readers.
-    permits: Arc<Semaphore>,
+    turns: Arc<ReadTurns>,
+    /// The turns of short reads, which do not wait among the long ones.
+    short_turns: ReadTurns,
 }
 
 impl Feed {
@@ -63,22 +84,25 @@ impl Feed {
         Self {
             chain,
             blocking,
-            permits: Arc::new(Semaphore::new(STEPS_AT_ONCE)),
+            turns: Arc::new(ReadTurns::new(long_reads_at_once())),
+            short_turns: ReadTurns::new(SHORT_READS_AT_ONCE),
         }
     }
 
     /// A subscription of the node itself, to all notifications after a cursor; from the next block
-    /// on when it is `None`. It waits for no permit.
+    /// on when it is `None`. It waits for no turn.
     pub fn subscribe(&self, after: Option<Cursor>) -> Subscription {
         let head = self.chain.watch_head();
         let newest = Cursor::end_of(head.borrow().height);
         Subscription {
             chain: self.chain.clone(),
             blocking: self.blocking,
-            permits: None,
+            all_turns: self.turns.clone(),
+            turns: None,
             head,
             position: after.unwrap_or(newest),
             filter: None,
+            search: BlockSearch::default(),
         }
     }
 
@@ -96,45 +120,76 @@ impl Feed {
             return Err(CursorAhead { after, height });
         }
         Ok(Subscription {
-            permits: Some(self.permits.clone()),
+            turns: Some(self.turns.of(None)),
             filter: Some(filter),
             ..self.subscribe(after)
         })
     }
 
-    /// Does a read for an outside reader under one of the same permits, off the async threads.
+    /// Does a long read for an account, or for a reader without one, when it has its turn, off the
+    /// async threads.
     pub async fn read_in_turn<T: Send + 'static>(
         &self,
+        account: Option<&Id>,
         read: impl FnOnce() -> T + Send + 'static,
     ) -> T {
-        let permit = acquire(&self.permits).await;
+        self.read_with(self.turns.of(account), read).await
+    }
+
+    /// Does a read of one page or record likewise.
+    pub async fn read_page<T: Send + 'static>(
+        &self,
+        account: Option<&Id>,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        self.read_with(self.short_turns.of(account), read).await
+    }
+
+    async fn read_with<T: Send + 'static>(
+        &self,
+        turns: AccountTurns,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        let turn = turns.acquire().await;
         let read = move || {
             // Held until the read ends, even if the caller stops waiting.
-            let _permit = permit;
+            let _turn = turn;
             read()
         };
         self.blocking.run(read).await
     }
 }
 
-async fn acquire(permits: &Arc<Semaphore>) -> OwnedSemaphorePermit {
-    let permit = permits.clone().acquire_owned().await;
-    permit.expect("the semaphore is never closed")
-}
-
 /// A subscriber's position in the feed.
 pub struct Subscription {
     chain: Arc<Chain>,
     blocking: Blocking,
+    all_turns: Arc<ReadTurns>,
     /// None for the node itself.
-    permits: Option<Arc<Semaphore>>,
+    turns: Option<AccountTurns>,
     head: watch::Receiver<HeadInfo>,
     /// Everything up to here was returned or does not match.
     position: Cursor,
     filter: Option<NotificationFilter>,
+    search: BlockSearch,
 }
 
 impl Subscription {
+    /// Reads in the turns of an account.
+    #[must_use]
+    pub fn for_account(mut self, account: Option<&Id>) -> Self {
+        self.turns = Some(self.all_turns.of(account));
+        self
+    }
+
+    /// Skips blocks by the index. Everything that the filter matches must be under at least one key
+    /// of each group.
+    #[must_use]
+    pub fn indexed_by(mut self, groups: Vec<Vec<FeedKey>>) -> Self {
+        self.search = BlockSearch::new(groups);
+        self
+    }
+
     /// Everything up to here was returned or does not match.
     pub fn cursor(&self) -> Cursor {
         self.position
@@ -153,17 +208,23 @@ impl Subscription {
         };
         // Other tasks run between two steps even if all work is done on this thread.
         tokio::task::yield_now().await;
-        let permit = match &self.permits {
-            Some(permits) => Some(acquire(permits).await),
+        let turn = match &self.turns {
+            Some(turns) => Some(turns.acquire().await),
             None => None,
         };
         let (chain, filter) = (self.chain.clone(), self.filter.clone());
+        let search = self.search.clone();
         let read = move || {
-            // Held until the step ends, even if the caller stops waiting.
-            let _permit = permit;
-            read_step(&chain, first, newest, filter.as_ref())
+            let begin = Instant::now();
+            let step = read_step(&chain, &search, first, newest, filter.as_ref());
+            // The turn is held until here, even if the caller stops waiting.
+            (step, turn, begin.elapsed())
         };
-        let step = self.blocking.run(read).await?;
+        let (step, turn, took) = self.blocking.run(read).await;
+        if let (Some(turn), Blocking::Threads) = (turn, self.blocking) {
+            turn.rest(took);
+        }
+        let step = step?;
         self.position = step.cursor;
         Ok(Some(step))
     }
@@ -172,18 +233,33 @@ impl Subscription {
 /// Reads blocks up to `newest` until one has a match, or the step is over.
 fn read_step(
     chain: &Chain,
+    search: &BlockSearch,
     first: Cursor,
     newest: u64,
     filter: Option<&NotificationFilter>,
 ) -> Result<FeedStep, StateError> {
-    let (mut next, mut examined) = (first, 0);
-    let last = newest.min(first.height.saturating_add(BLOCKS_PER_STEP - 1));
+    let store = &*chain.store();
+    let skipped = |cursor| FeedStep {
+        events: Vec::new(),
+        cursor,
+    };
+    let (mut next, mut lookups, mut blocks, mut examined) = (first, 0, 0, 0);
     loop {
-        let (events, count) = read_block(chain, next, filter)?;
+        match search.next(store, next.height, newest, &mut lookups)? {
+            NextBlock::None => return Ok(skipped(Cursor::end_of(newest))),
+            // It is above `next`: no block is skipped unseen, and each step advances.
+            NextBlock::NoneBelow(height) => return Ok(skipped(Cursor::end_of(height - 1))),
+            NextBlock::At(height) if height > next.height => {
+                next = Cursor::end_of(height - 1).next();
+            }
+            NextBlock::At(_) => {}
+        }
+        let (events, count) = read_block(store, next, filter)?;
         examined += count;
-        let over = next.height >= last || examined >= NOTIFICATIONS_PER_STEP;
+        blocks += 1;
+        let over = blocks >= BLOCKS_PER_STEP || examined >= NOTIFICATIONS_PER_STEP;
         let cursor = Cursor::end_of(next.height);
-        if over || !events.is_empty() {
+        if over || next.height >= newest || !events.is_empty() {
             return Ok(FeedStep { events, cursor });
         }
         next = cursor.next();
@@ -192,11 +268,10 @@ fn read_step(
 
 /// The matches in a block from `first` on, and the number of the block's notifications.
 fn read_block(
-    chain: &Chain,
+    store: &dyn KvView,
     first: Cursor,
     filter: Option<&NotificationFilter>,
 ) -> Result<(Vec<FeedEvent>, usize), StateError> {
-    let store = &*chain.store();
     let height = first.height;
     let mut matches = Vec::new();
     let mut index: u32 = 0;

@@ -12,8 +12,8 @@ use lamplighter_store::{
 };
 use lamplighter_types::{
     Action, Encoding, EventsAction, Fact, GENESIS_VERSION, Genesis, GenesisAccount, Grant, Hash,
-    Header, Outcome, Policies, Receipt, Role, Scope, SecretKey, SignedTransaction, Transaction,
-    Validator, ValidatorSet,
+    Header, Outcome, Place, Policies, Receipt, Role, Scope, SecretKey, SignedTransaction,
+    Transaction, Validator, ValidatorSet,
 };
 
 use super::*;
@@ -182,6 +182,12 @@ fn nothing() -> NotificationFilter {
     Arc::new(|_| false)
 }
 
+async fn all_turns(test: &TestChain) -> tokio::sync::OwnedSemaphorePermit {
+    let all = long_reads_at_once() as u32;
+    let reads = test.feed.turns.reads().clone();
+    reads.acquire_many_owned(all).await.unwrap()
+}
+
 async fn read_to(feed: &mut Subscription, height: u64) {
     while feed.cursor().height < height {
         let step = tokio::time::timeout(TIMEOUT, feed.next()).await.unwrap();
@@ -231,7 +237,7 @@ async fn the_chain_is_not_read_on_the_async_threads() {
 #[tokio::test]
 async fn outside_readers_wait_for_permits_and_the_node_itself_does_not() {
     let test = TestChain::new(Blocking::Inline, 10);
-    let all = test.feed.permits.clone().acquire_many_owned(2).await;
+    let all = all_turns(&test).await;
     let mut outside = test.follow(Cursor::end_of(0), everything());
     let mut waiting = Box::pin(outside.next());
     let mut internal = test.feed.subscribe(Some(Cursor::end_of(0)));
@@ -247,15 +253,18 @@ async fn outside_readers_wait_for_permits_and_the_node_itself_does_not() {
 #[tokio::test]
 async fn other_long_reads_of_outside_readers_need_the_same_permits() {
     let test = TestChain::new(Blocking::Inline, 0);
-    let all = test.feed.permits.clone().acquire_many_owned(2).await;
-    let mut waiting = Box::pin(test.feed.read_in_turn(|| 7));
+    let all = all_turns(&test).await;
+    let mut waiting = Box::pin(test.feed.read_in_turn(None, || 7));
     assert!((&mut waiting).now_or_never().is_none());
     drop(all);
     assert_eq!(waiting.await, 7);
-    let free = || test.feed.permits.available_permits();
-    let read = test.feed.permits.clone();
-    let during = test.feed.read_in_turn(move || read.available_permits());
-    assert_eq!((during.await, free()), (1, 2));
+    let free = || test.feed.turns.reads().available_permits();
+    let read = test.feed.turns.reads().clone();
+    let during = test
+        .feed
+        .read_in_turn(None, move || read.available_permits());
+    let all = long_reads_at_once();
+    assert_eq!((during.await, free()), (all - 1, all));
 }
 
 #[tokio::test]
@@ -328,4 +337,193 @@ async fn a_read_that_fails_or_is_dropped_loses_nothing() {
     assert!(feed.next().now_or_never().is_none(), "it yields first");
     assert_eq!(feed.next().await.unwrap().unwrap().events.len(), 1);
     assert!(feed.next().now_or_never().is_none(), "and only once");
+}
+
+fn about(transaction: Hash, device: &str, district: &str, fact: Fact) -> Receipt {
+    let place = Place {
+        device: id(device),
+        district: Scope::new(district).unwrap(),
+        gateway: None,
+    };
+    Receipt {
+        transaction,
+        outcome: Outcome::Succeeded,
+        notifications: vec![Notification {
+            place: Some(place),
+            fact,
+        }],
+    }
+}
+
+/// A filter by kind, device and district, with the keys under which the index has its blocks.
+fn narrow(
+    kind: Option<&str>,
+    device: Option<&str>,
+    district: Option<&str>,
+) -> (NotificationFilter, Vec<Vec<FeedKey>>) {
+    let (kind, device) = (kind.map(str::to_owned), device.map(id));
+    let district = district.map(|district| Scope::new(district).unwrap());
+    let keys = [
+        kind.clone().map(FeedKey::Kind),
+        device.clone().map(FeedKey::Device),
+        district.clone().map(FeedKey::District),
+    ];
+    let filter = move |n: &Notification| {
+        let place = n.place.as_ref();
+        kind.as_ref().is_none_or(|kind| *kind == n.fact.kind())
+            && device
+                .as_ref()
+                .is_none_or(|d| place.is_some_and(|p| p.device == *d))
+            && district
+                .as_ref()
+                .is_none_or(|d| place.is_some_and(|p| d.covers(&p.district)))
+    };
+    let keys = keys.into_iter().flatten().map(|key| vec![key]);
+    (Arc::new(filter), keys.collect())
+}
+
+async fn heights(feed: &mut Subscription, until: u64) -> Vec<u64> {
+    let mut found = Vec::new();
+    while feed.cursor() < Cursor::end_of(until) {
+        let step = feed.next().await.unwrap().unwrap();
+        found.extend(step.events.iter().map(|event| event.cursor.height));
+    }
+    found
+}
+
+/// Blocks of every kind, device and district, in an order that no filter has by itself.
+fn varied(test: &TestChain, blocks: u64) {
+    for number in 0..blocks {
+        let device = format!("d{}", number % 7);
+        let district = ["north", "north/harbour", "south", "northern"][(number % 4) as usize];
+        let fact = match number % 3 {
+            0 => Fact::DeviceRegistered,
+            1 => Fact::DeviceResumed,
+            _ => Fact::HardwareReleased,
+        };
+        test.add(
+            &["alice"],
+            &[about(Hash::of(b"t"), &device, district, fact)],
+        );
+    }
+}
+
+/// With and without the index each filter finds the same.
+#[tokio::test]
+async fn the_index_finds_what_reading_every_block_finds() {
+    let test = TestChain::new(Blocking::Inline, 0);
+    varied(&test, 300);
+    let mut found_any = 0;
+    for kind in [None, Some("device_resumed"), Some("no_such_kind")] {
+        for device in [None, Some("d3"), Some("d33")] {
+            for district in [None, Some("north"), Some("")] {
+                let (filter, keys) = narrow(kind, device, district);
+                let mut plain = test.follow(Cursor::end_of(0), filter.clone());
+                let mut indexed = test.follow(Cursor::end_of(0), filter).indexed_by(keys);
+                let plain = heights(&mut plain, 300).await;
+                let indexed = heights(&mut indexed, 300).await;
+                assert_eq!(plain, indexed, "{kind:?} {device:?} {district:?}");
+                found_any += indexed.len();
+            }
+        }
+    }
+    assert!(found_any > 300, "{found_any}");
+}
+
+#[tokio::test]
+async fn a_filter_that_matches_nothing_reads_no_block() {
+    let test = TestChain::new(Blocking::Inline, 10_000);
+    varied(&test, 20);
+    for filter in [
+        narrow(None, Some("missing"), None),
+        narrow(Some("device_resumed"), Some("missing"), Some("north")),
+    ] {
+        let before = test.reads();
+        let (filter, keys) = filter;
+        let mut feed = test.follow(Cursor::end_of(0), filter).indexed_by(keys);
+        let step = feed.next().await.unwrap().unwrap();
+        assert_eq!(step.cursor, Cursor::end_of(10_020), "one step");
+        assert_eq!(test.reads(), before);
+    }
+}
+
+/// Two keys that are never in one block: the search goes from one to the other and finds nothing.
+#[tokio::test]
+async fn a_search_between_two_keys_is_bounded_by_its_step() {
+    let test = TestChain::new(Blocking::Inline, 0);
+    for number in 0..2_000 {
+        let (device, fact) = match number % 2 {
+            0 => ("even", Fact::DeviceRegistered),
+            _ => ("odd", Fact::DeviceResumed),
+        };
+        test.add(&["alice"], &[about(Hash::of(b"t"), device, "north", fact)]);
+    }
+    let (filter, keys) = narrow(Some("device_registered"), Some("odd"), None);
+    let mut feed = test.follow(Cursor::end_of(0), filter).indexed_by(keys);
+    let step = feed.next().await.unwrap().unwrap();
+    assert!(step.cursor < Cursor::end_of(1_000), "{}", step.cursor);
+    assert_eq!(heights(&mut feed, 2_000).await, [0u64; 0]);
+}
+
+/// A store that is older than the index gets it when it is opened, also after a crash in between.
+#[tokio::test]
+async fn the_index_is_made_when_it_is_missing() {
+    let test = TestChain::new(Blocking::Inline, 0);
+    varied(&test, 50);
+    let kv = test.chain.kv();
+    let rows = || {
+        let rows = kv.scan(Cf::Index, KeyRange::all(), Direction::Forward);
+        rows.unwrap().map(Result::unwrap).collect::<Vec<_>>()
+    };
+    let complete = rows();
+    for indexed_before in [None, Some(20u64)] {
+        let mut batch = WriteBatch::new();
+        // The rows of the index are those under `f`, its height is `n`.
+        batch.delete_range(Cf::Index, KeyRange::prefix("f"));
+        batch.delete_range(Cf::Index, KeyRange::prefix("n"));
+        for height in 0..=indexed_before.unwrap_or(0) {
+            if indexed_before.is_some() {
+                tables::index_feed_block(&**kv, &mut batch, height).unwrap();
+            }
+        }
+        kv.write(batch, Durability::Unsynced).unwrap();
+        assert_ne!(rows(), complete);
+        complete_index(&**kv, 50).unwrap();
+        assert_eq!(rows(), complete);
+    }
+    let reads = test.reads();
+    complete_index(&**kv, 50).unwrap();
+    assert_eq!(test.reads(), reads, "nothing is read when it is complete");
+}
+
+/// An account with many readers has no more turns than one with a single reader.
+#[tokio::test]
+async fn accounts_read_alternately() {
+    const HEIGHT: u64 = 10 * BLOCKS_PER_STEP;
+    let test = Arc::new(TestChain::new(Blocking::Threads, HEIGHT));
+    let all = all_turns(&test).await;
+    let steps = Arc::new(AtomicUsize::new(0));
+    let many = (0..100).map(|_| {
+        let (test, steps) = (test.clone(), steps.clone());
+        tokio::spawn(async move {
+            let feed = test.follow(Cursor::end_of(0), nothing());
+            let mut feed = feed.for_account(Some(&id("many")));
+            while feed.cursor() < Cursor::end_of(HEIGHT) {
+                feed.next().await.unwrap();
+                steps.fetch_add(1, Ordering::SeqCst);
+            }
+        })
+    });
+    let many: Vec<_> = many.collect();
+    tokio::task::yield_now().await;
+    let one = test.follow(Cursor::end_of(0), nothing());
+    let mut one = one.for_account(Some(&id("one")));
+    drop(all);
+    read_to(&mut one, HEIGHT).await;
+    let of_many = steps.load(Ordering::SeqCst);
+    // In the order of arrival each of its ten steps would wait for a hundred.
+    assert!(of_many <= 200, "{of_many} of 1,000");
+    for reader in many {
+        reader.await.unwrap();
+    }
 }

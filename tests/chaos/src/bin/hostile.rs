@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use lamplighter_chaos::hostile::{self, HostileOptions};
+use lamplighter_devnet::hostile::{self, HostileOptions};
 use lamplighter_system::error_chain;
 
 fn main() -> ExitCode {
@@ -12,8 +12,8 @@ fn main() -> ExitCode {
     let done = runtime.block_on(hostile::run(&options));
     runtime.shutdown_background();
     match done {
-        Ok(line) => {
-            println!("{line}");
+        Ok(summary) => {
+            println!("{:?} by node {}: {summary:?}", options.attack, options.node);
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -1,0 +1,68 @@
+use openraft::CommittedLeaderId;
+
+use super::*;
+use crate::election::SignatureBytes;
+
+fn content(index: u64) -> LogContent {
+    LogContent {
+        index,
+        digest: LogDigest([index as u8; 32]),
+    }
+}
+
+fn end(leader: NodeId, term: u64, index: u64) -> LogId {
+    LogId::new(CommittedLeaderId::new(term, leader), index)
+}
+
+fn statement(index: u64) -> LeaderStatement {
+    LeaderStatement {
+        term: 1,
+        leader: 2,
+        index,
+        digest: LogDigest([7; 32]),
+        signature: SignatureBytes([8; 64]),
+    }
+}
+
+#[test]
+fn a_content_that_was_dropped_is_refused_and_no_other() {
+    let dropped = DroppedLogs::default().with(Some(content(4)), Vec::new(), Vec::new());
+    assert!(dropped.is_dead(4, content(4).digest));
+    assert!(!dropped.is_dead(4, content(5).digest));
+    assert!(!dropped.is_dead(5, content(4).digest));
+}
+
+#[test]
+fn a_certificate_is_above_what_was_decided() {
+    let dropped = DroppedLogs::default().with(Some(content(4)), vec![statement(4)], Vec::new());
+    let dropped = dropped.with(None, vec![statement(4), statement(5)], Vec::new());
+    assert!(!dropped.is_dead(4, content(4).digest));
+    assert_eq!(dropped.statements, [statement(4), statement(5)]);
+}
+
+#[test]
+fn the_record_is_bounded() {
+    let mut dropped = DroppedLogs::default();
+    for index in 0..200 {
+        dropped = dropped.with(Some(content(index)), vec![statement(index)], Vec::new());
+    }
+    assert_eq!(dropped.dead.len(), DEAD_MAX);
+    assert_eq!(dropped.statements.len(), STATEMENTS_MAX);
+    assert!(dropped.is_dead(199, content(199).digest));
+}
+
+#[test]
+fn a_log_is_good_up_to_the_last_leadership_of_a_liar() {
+    let ends = vec![
+        end(1, 1, 9),
+        end(4, 2, 12),
+        end(2, 5, 20),
+        end(4, 6, 22),
+        end(3, 7, 30),
+    ];
+    let dropped = DroppedLogs::default().with(None, Vec::new(), ends);
+    let floor = |liar: NodeId| dropped.before_liars(|node| node == liar);
+    assert_eq!(floor(4), Some(Some(end(2, 5, 20))));
+    assert_eq!(floor(1), Some(None));
+    assert_eq!(floor(5), None, "nobody in this log is proven to lie");
+}
