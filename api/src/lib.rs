@@ -1,6 +1,8 @@
 //! The edge of a node: HTTP for the CMS, MQTT for gateways, and the operator's listener.
 
+mod address_shares;
 mod admin;
+mod deadline;
 mod http;
 mod https;
 mod listen;
@@ -24,7 +26,7 @@ use crate::https::HttpsAcceptor;
 pub use crate::https::{CertificateFileError, HttpTls};
 use crate::listen::listen;
 use crate::mqtt::{Edge, Listen};
-pub use crate::settings::{HttpSettings, SettingsError};
+pub use crate::settings::{HttpSettings, MqttSettings, QuotaSettings, SettingsError};
 pub use crate::token::Tokens;
 
 /// Settings of the edge.
@@ -48,6 +50,8 @@ pub struct EdgeConfig {
     pub mqtt_connect_time: Duration,
     pub read_needs_token: bool,
     pub http: HttpSettings,
+    pub quotas: QuotaSettings,
+    pub mqtt: MqttSettings,
 }
 
 /// The addresses of the listeners, with the ports that the system chose.
@@ -102,16 +106,19 @@ pub async fn serve(
         tokens.clone(),
         config.read_needs_token,
         config.http.clone(),
+        config.quotas.clone(),
         stop.clone(),
     );
     let identity = config.identity()?;
     let handshake_time = config.http_handshake_time;
     let tls = HttpsAcceptor::start(&config.http_tls, &identity, handshake_time, stop).await?;
-    let http = listen(config.http_listen, tls, http::router(app), tasks, stop).await?;
+    let router = http::router(app);
+    let http = listen(config.http_listen, tls, router, &config.http, tasks, stop).await?;
     let admin = listen(
         config.admin_listen,
         None,
         admin::router(handle.clone(), collectors),
+        &config.http,
         tasks,
         stop,
     )
@@ -139,6 +146,15 @@ fn serve_mqtt(
         listen: std::iter::once(plain).chain(tls).collect(),
         identity: tls.map(|_| identity),
         connect_time: config.mqtt_connect_time,
+        busy_connect_time: Duration::from_secs(config.mqtt.busy_connect_s),
+        pending_per_address: config.mqtt.pending_per_address as usize,
+        write_time: Duration::from_secs(config.mqtt.write_s),
+        packet_time: Duration::from_secs(config.mqtt.packet_s),
+        keepalive_default: config.mqtt.keepalive_default_s,
+        keepalive_max: config.mqtt.keepalive_max_s,
+        packets_per_second: config.quotas.mqtt_packets_per_second,
+        bytes_per_second: config.quotas.mqtt_bytes_per_second,
+        subscriptions_max: config.quotas.subscriptions as usize,
         ..mqtt::MqttConfig::default()
     };
     let edge = Edge::start(settings, handle, tokens)?;

@@ -201,6 +201,8 @@ fn config(
         heartbeat_ms: 60_000,
         clock_offset_max_ms: 30_000,
         disk: disk.clone(),
+        quotas: Default::default(),
+        mqtt: Default::default(),
     }
 }
 

@@ -305,6 +305,8 @@ pub fn make_node(
         heartbeat_ms: 60_000,
         clock_offset_max_ms: 30_000,
         disk: Default::default(),
+        quotas: Default::default(),
+        mqtt: Default::default(),
     };
     let text = toml::to_string_pretty(&config).expect("configurations have TOML forms");
     let path = dir.join("node.toml");

@@ -157,6 +157,8 @@ impl Devnet {
             heartbeat_ms: 2_000,
             clock_offset_max_ms: 30_000,
             disk: Default::default(),
+            quotas: Default::default(),
+            mqtt: Default::default(),
         };
         self.node_process(&name, config)
     }

@@ -1,11 +1,15 @@
 use std::time::Duration;
 
+use crate::artifacts::ArtifactLimits;
+
 /// Settings of a node's ledger. The defaults are right for a validator on a small machine.
 #[derive(Clone, Debug)]
 pub struct LedgerConfig {
     /// This node's id in Raft.
     pub node: u64,
     pub mempool: MempoolLimits,
+    /// Unfinished uploads of one account.
+    pub uploads_per_account_max: usize,
     /// Batches in flight at once: while one is being synced the next one is gathered.
     pub batches_in_flight_max: usize,
     /// The time after which an idle chain makes an empty block, so that its freshness can be
@@ -28,6 +32,7 @@ impl LedgerConfig {
         Self {
             node,
             mempool: MempoolLimits::default(),
+            uploads_per_account_max: ArtifactLimits::default().uploads_per_account_max,
             batches_in_flight_max: 3,
             heartbeat_every: Duration::from_secs(60),
             clock_offset_max_ms: 30_000,
@@ -46,6 +51,8 @@ pub struct MempoolLimits {
     pub bytes_max: usize,
     /// The size of a key's replay window: more of its transactions could not all be used anyway.
     pub per_key_max: usize,
+    /// Transactions of one account, which may have several keys.
+    pub per_account_max: usize,
     /// Callers that wait for the same transaction.
     pub waiters_max: usize,
 }
@@ -56,6 +63,7 @@ impl Default for MempoolLimits {
             transactions_max: 20_000,
             bytes_max: 64 << 20,
             per_key_max: lamplighter_types::limits::REPLAY_WINDOW as usize,
+            per_account_max: 2 * lamplighter_types::limits::REPLAY_WINDOW as usize,
             waiters_max: 16,
         }
     }

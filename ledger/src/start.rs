@@ -17,7 +17,7 @@ use crate::apply::snapshot;
 use crate::apply::snapshot_check::{ImageError, load_head};
 use crate::apply::state_machine::LedgerStateMachine;
 use crate::artifacts::replicate::ArtifactReplicator;
-use crate::artifacts::{ArtifactError, Artifacts};
+use crate::artifacts::{ArtifactError, ArtifactLimits, Artifacts};
 use crate::blocking::Blocking;
 use crate::certify::attester::Attester;
 use crate::certify::certifier::Certifier;
@@ -95,7 +95,11 @@ impl Ledger {
         };
         // Beside the artifacts, where an operator finds it.
         let evidence = artifacts.with_file_name("evidence");
-        let artifacts = Artifacts::open(artifacts.to_owned(), Default::default()).await?;
+        let limits = ArtifactLimits {
+            uploads_per_account_max: config.uploads_per_account_max,
+            ..ArtifactLimits::default()
+        };
+        let artifacts = Artifacts::open(artifacts.to_owned(), limits).await?;
         let open = move || open_chain(kv, genesis);
         let chain = Arc::new(blocking.run(open).await?);
         let mempool = Arc::new(Mempool::new(config.mempool.clone()));

@@ -328,6 +328,8 @@ async fn open_ledger(
     let mut settings = lamplighter_ledger::LedgerConfig::new(config.node);
     settings.heartbeat_every = config.heartbeat();
     settings.clock_offset_max_ms = config.clock_offset_max_ms;
+    settings.mempool.per_account_max = config.quotas.pending_transactions as usize;
+    settings.uploads_per_account_max = config.quotas.uploads as usize;
     let identity = Identity {
         account: account_of(&genesis, config.node),
         secret: secret.clone(),
@@ -485,5 +487,7 @@ fn edge_config(config: &NodeConfig, secret: &SecretKey) -> api::EdgeConfig {
         mqtt_connect_time: Duration::from_secs(config.mqtt_connect_s),
         read_needs_token: config.read_needs_token,
         http: config.http.settings.clone(),
+        quotas: config.quotas.clone(),
+        mqtt: config.mqtt.clone(),
     }
 }

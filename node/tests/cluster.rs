@@ -68,6 +68,8 @@ fn set_up(dir: &Path) -> (Genesis, Vec<NodeConfig>) {
             heartbeat_ms: 1_000,
             clock_offset_max_ms: 30_000,
             disk: Default::default(),
+            quotas: Default::default(),
+            mqtt: Default::default(),
         });
     }
     let genesis = Genesis {

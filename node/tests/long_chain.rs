@@ -98,6 +98,8 @@ fn set_up(dir: &Path, blocks: u64) -> (Genesis, Vec<NodeConfig>) {
             clock_offset_max_ms: 30_000,
             disk: Default::default(),
             http: Default::default(),
+            quotas: Default::default(),
+            mqtt: Default::default(),
         });
     }
     let genesis = Genesis {
@@ -329,7 +331,7 @@ async fn leader_of(nodes: &[Node]) -> (u64, u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readers_of_a_long_chain_hurt_nobody() {
+async fn readers_of_a_long_chain_slow_no_others_down() {
     let blocks = setting("LONG_CHAIN_BLOCKS", BLOCKS);
     let dir = TempDir::new().unwrap();
     let (genesis, configs) = set_up(dir.path(), blocks);

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use lamplighter_contracts::users;
 use lamplighter_system::unix_ms;
 use lamplighter_types::login::{Audience, Challenge, ChallengeRequest, Token, TokenRequest};
@@ -18,7 +18,7 @@ use super::App;
 use super::error::{ApiError, Problem, code};
 use super::extract::JsonBody;
 use super::feed::websocket;
-use super::reader;
+use super::{quota, reader};
 use crate::token::{Bearer, TOKEN_MS};
 
 /// Interval at which a stream checks its token.
@@ -86,10 +86,9 @@ fn is_key_of(app: &App, account: &Id, key: &PublicKey) -> Result<bool, ApiError>
 /// Middleware that requires a token, unless the node is configured to be open.
 pub async fn require_token(
     State(app): State<App>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let mut account = None;
     if app.read_needs_token {
         let value = request
             .headers()
@@ -106,13 +105,28 @@ pub async fn require_token(
             .tokens
             .check(token, Audience::HttpRead, unix_ms())
             .map_err(|e| refused(e.to_string()))?;
-        if !is_key_of(&app, &bearer.account, &bearer.key)? {
-            return Err(refused("the key of this token is no longer registered"));
-        }
-        account = Some(bearer.account.clone());
-        request.extensions_mut().insert(bearer);
+        return Ok(run_for(&app, bearer, request, next).await);
     }
-    Ok(reader::scope(account, next.run(request)).await)
+    Ok(reader::scope(None, next.run(request)).await)
+}
+
+/// Handles a request of an account, whose quotas count before the ledger is read.
+async fn run_for(app: &App, bearer: Bearer, mut request: Request, next: Next) -> Response {
+    let account = bearer.account.clone();
+    let handle = async {
+        match is_key_of(app, &bearer.account, &bearer.key) {
+            Ok(true) => {}
+            Ok(false) => {
+                let detail = "the key of this token is no longer registered";
+                return refused(detail).into_response();
+            }
+            Err(error) => return error.into_response(),
+        }
+        let account = Some(bearer.account.clone());
+        request.extensions_mut().insert(bearer);
+        reader::scope(account, next.run(request)).await
+    };
+    quota::of_account(app, &account, handle).await
 }
 
 /// Resolves when an endless answer has to end: its token has expired, or the key is not the

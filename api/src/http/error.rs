@@ -96,6 +96,11 @@ impl From<SubmitError> for ApiError {
                 refusal.to_string(),
             ),
             SubmitError::Busy(Busy::ReadOnly) => Self::read_only(Busy::ReadOnly.to_string()),
+            SubmitError::Busy(Busy::Account | Busy::Key) => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                code::QUOTA_TRANSACTIONS,
+                error.to_string(),
+            ),
             SubmitError::Busy(busy) => {
                 let code = match busy {
                     Busy::NoLeader { .. } => code::NO_LEADER,

@@ -21,8 +21,6 @@ use super::error::{ApiError, code};
 
 /// Longest body of a request that carries no transaction and no piece of an artifact.
 pub const BODY_BYTES_MAX: usize = 16 * 1024;
-/// A body must arrive within this time: a piece of an artifact at 1.1 Mbit/s.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Memory for bodies that are arriving, in KiB: 128 MiB, 32 pieces of artifacts or many thousand
 /// transactions.
 const BODIES_KIB_MAX: usize = 128 * 1024;
@@ -95,9 +93,10 @@ impl FromRequest<App> for BodyBytes {
                 Ok::<_, axum::Error>(piece)
             }))
         });
-        let read = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, app)).await;
+        let seconds = app.settings.body_timeout_s;
+        let within = Duration::from_secs(seconds);
+        let read = tokio::time::timeout(within, Bytes::from_request(request, app)).await;
         let read = read.map_err(|_| {
-            let seconds = BODY_TIMEOUT.as_secs();
             let detail = format!("the body did not arrive within {seconds} s");
             ApiError::new(StatusCode::REQUEST_TIMEOUT, code::BODY_TIMEOUT, detail)
         })?;

@@ -14,6 +14,7 @@ mod extract;
 mod feed;
 mod firmware;
 mod iotregistry;
+pub mod quota;
 mod read;
 mod reader;
 mod rollouts;
@@ -38,12 +39,13 @@ use tower::load_shed::LoadShedLayer;
 use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::settings::HttpSettings;
+use crate::settings::{HttpSettings, QuotaSettings};
 use crate::token::Tokens;
 use error::ApiError;
 pub(crate) use error::code;
 use extract::BodyBudget;
 use iotregistry::RelayLimit;
+use quota::Quotas;
 
 /// Requests at work at once; more get 503. Their bodies have a budget of their own.
 const REQUESTS_MAX: usize = 4_096;
@@ -60,6 +62,7 @@ pub struct App {
     pub bodies: BodyBudget,
     pub relay_limit: Arc<RelayLimit>,
     pub settings: Arc<HttpSettings>,
+    pub quotas: Quotas,
     pub stop: CancellationToken,
 }
 
@@ -69,6 +72,7 @@ impl App {
         tokens: Tokens,
         read_needs_token: bool,
         settings: HttpSettings,
+        quotas: QuotaSettings,
         stop: CancellationToken,
     ) -> Self {
         Self {
@@ -79,6 +83,7 @@ impl App {
             bodies: BodyBudget::new(),
             relay_limit: Arc::new(RelayLimit::new()),
             settings: Arc::new(settings),
+            quotas: Quotas::new(quotas),
             stop,
         }
     }
@@ -112,6 +117,10 @@ pub fn router(app: App) -> Router {
                 .layer(LoadShedLayer::new())
                 .layer(GlobalConcurrencyLimitLayer::new(REQUESTS_MAX)),
         )
+        .layer(middleware::from_fn_with_state(
+            app.clone(),
+            quota::of_address,
+        ))
         .layer(option_layer(cors::layer(&app.settings.cors_origins)))
         .with_state(app)
 }

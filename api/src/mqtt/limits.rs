@@ -9,23 +9,27 @@ use lamplighter_types::limits::TRANSACTION_BYTES_MAX;
 pub const CONNECT_TIME: Duration = Duration::from_secs(30);
 /// The same while more than half of [`PENDING_MAX`] are taken: an attacker that opens connections
 /// and sends nothing must open hundreds a second to keep others out.
-pub const CONNECT_TIME_BUSY: Duration = Duration::from_secs(5);
+pub const CONNECT_TIME_BUSY: Duration = Duration::from_secs(10);
+/// From the first byte of a packet to its last, unless configured: the largest at 1 KB a second,
+/// which NB-IoT carries at its edge. Until then the packet keeps the connection alive.
+pub const PACKET_TIME: Duration = Duration::from_secs(300);
 /// Bytes that the kernel keeps for a client that does not read, of which Linux makes twice as many:
 /// left to itself it takes megabytes, and the write time would not begin to run.
 pub const SEND_BUFFER_BYTES: u32 = 64 * 1024;
-/// A client has this long to take `WRITE_BYTES`. One that does not read is cut, so that its memory
-/// is freed.
-pub const WRITE_TIME: Duration = Duration::from_secs(10);
+/// A client has this long to take `WRITE_BYTES`, unless configured: 1 KB a second. One that does
+/// not read is cut, so that its memory is freed.
+pub const WRITE_TIME: Duration = Duration::from_secs(60);
 /// Most bytes that are encoded before they are written, so that a slow reader holds little memory.
 pub const WRITE_BYTES: usize = 64 * 1024;
 /// Time for the last DISCONNECT: a takeover waits behind it.
 pub const CLOSE_TIME: Duration = Duration::from_millis(250);
 /// A new connection waits this long until the old one of the same account has ended.
 pub const TAKEOVER_TIME: Duration = Duration::from_secs(5);
-/// Keepalive of a client that asks for none, so that half-open connections do not pile up.
+/// Keepalive of a client that asks for none, unless configured, so that half-open connections do
+/// not pile up.
 pub const KEEPALIVE_DEFAULT: u16 = 60;
-/// Longest keepalive of an MQTT 5 client, which learns it from CONNACK; that of 3.1.1 has no place
-/// for it.
+/// Longest keepalive of an MQTT 5 client, unless configured, which learns it from CONNACK; that of
+/// 3.1.1 has no place for it.
 pub const KEEPALIVE_MAX: u16 = 600;
 /// A session without a connection is kept this long; after that the ledger is asked again.
 pub const SESSION_TIME: Duration = Duration::from_secs(3600);
@@ -34,6 +38,8 @@ pub const SWEEP_TIME: Duration = Duration::from_secs(30);
 
 /// Connections that have not yet proven who they are. They hold at most `CONNECT_BYTES` each.
 pub const PENDING_MAX: usize = 4096;
+/// Connections of one address among them, unless configured: half, as a fleet may be behind one.
+pub const PENDING_PER_ADDRESS: usize = 2_048;
 /// Connections of known accounts; 5,000 fit in 300 MB.
 pub const CONNECTIONS_MAX: usize = 10_000;
 /// Queue of the kernel for connections that were not yet accepted, for a whole fleet coming back.
@@ -53,7 +59,7 @@ pub const TOPIC_BYTES: usize = 256;
 pub const LEVEL_BYTES: usize = 64;
 /// Longest MQTT 5 correlation data that is kept until the receipt comes.
 pub const CORRELATION_BYTES: usize = 256;
-/// Filters of one session.
+/// Filters of one session, unless configured.
 pub const FILTERS_MAX: usize = 64;
 
 /// Publications of one client whose admission is not yet known (MQTT 5 receive maximum). QoS 2

@@ -2,7 +2,7 @@
 //! run in the connection's own task.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ use super::Shared;
 use super::codec;
 use super::connection::Connection;
 use super::connection::handshake::{self, ConnectInfo, ConnectRefused};
-use super::limits::{BACKLOG, CLOSE_TIME, CONNECT_TIME_BUSY, SEND_BUFFER_BYTES, TAKEOVER_TIME};
+use super::limits::{BACKLOG, CLOSE_TIME, SEND_BUFFER_BYTES, TAKEOVER_TIME};
+use crate::address_shares::AddressPlace;
 
 /// Pause after a failure to accept: the system has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -46,7 +47,7 @@ pub async fn accept(shared: Arc<Shared>, listener: TcpListener, tls: Option<TlsA
             () = shared.stop.cancelled() => return,
         };
         match accepted {
-            Ok((stream, _)) => start(&shared, stream, tls.clone()),
+            Ok((stream, peer)) => start(&shared, stream, peer.ip(), tls.clone()),
             Err(error) => {
                 tracing::warn!(%error, "an MQTT connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -55,11 +56,17 @@ pub async fn accept(shared: Arc<Shared>, listener: TcpListener, tls: Option<TlsA
     }
 }
 
-fn start(shared: &Arc<Shared>, stream: TcpStream, tls: Option<TlsAcceptor>) {
+fn start(shared: &Arc<Shared>, stream: TcpStream, address: IpAddr, tls: Option<TlsAcceptor>) {
     shared.counters.accepted.add(1);
-    let Ok(pending) = Arc::clone(&shared.pending).try_acquire_owned() else {
+    let permit = Arc::clone(&shared.pending).try_acquire_owned().ok();
+    let place = shared.pending_shares.acquire(address.to_canonical());
+    let (Some(permit), Some(place)) = (permit, place) else {
         shared.counters.refused_full.add(1);
         return;
+    };
+    let pending = PendingPlace {
+        _permit: permit,
+        _place: place,
     };
     // Fails only on a socket that is already closed, which the first read shows.
     stream.set_nodelay(true).ok();
@@ -85,11 +92,17 @@ fn start(shared: &Arc<Shared>, stream: TcpStream, tls: Option<TlsAcceptor>) {
     });
 }
 
+/// The place of a connection before its CONNECT.
+struct PendingPlace {
+    _permit: OwnedSemaphorePermit,
+    _place: AddressPlace,
+}
+
 /// Time until the CONNECT of a new connection: less where places are short.
 fn connect_time(shared: &Shared) -> Duration {
     let most = shared.config.connect_time;
     if shared.pending.available_permits() < shared.config.pending_max / 2 {
-        most.min(CONNECT_TIME_BUSY)
+        most.min(shared.config.busy_connect_time)
     } else {
         most
     }
@@ -100,7 +113,7 @@ async fn connect<S>(
     mut stream: S,
     peer: Option<PublicKey>,
     deadline: Instant,
-    pending: OwnedSemaphorePermit,
+    pending: PendingPlace,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -133,7 +146,7 @@ async fn serve<S>(
     stream: S,
     rx: BytesMut,
     info: ConnectInfo,
-    pending: OwnedSemaphorePermit,
+    pending: PendingPlace,
 ) -> Option<(S, ConnectRefused)>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,

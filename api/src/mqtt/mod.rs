@@ -59,6 +59,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::address_shares::AddressShares;
 use crate::token::Tokens;
 use accounts::Accounts;
 use push::notifications::NotificationHub;
@@ -87,9 +88,18 @@ pub struct MqttConfig {
     pub listen: Vec<Listen>,
     /// The node's certificate and key; needed where `listen` has TLS.
     pub identity: Option<tls::Identity>,
-    /// From TCP connection to complete CONNECT; no longer than [`limits::CONNECT_TIME_BUSY`] while
-    /// many connections are in between.
+    /// From TCP connection to complete CONNECT; no longer than `busy_connect_time` while many
+    /// connections are in between.
     pub connect_time: Duration,
+    pub busy_connect_time: Duration,
+    /// From the first byte of a packet to its last.
+    pub packet_time: Duration,
+    /// Keepalive in seconds of a client that asks for none.
+    pub keepalive_default: u16,
+    /// Longest keepalive in seconds of an MQTT 5 client.
+    pub keepalive_max: u16,
+    /// Filters of one session.
+    pub subscriptions_max: usize,
     /// A client takes what it is sent within this time, or is cut.
     pub write_time: Duration,
     /// Longest life of a session without a connection.
@@ -98,6 +108,8 @@ pub struct MqttConfig {
     pub connections_max: usize,
     /// Connections before their CONNECT.
     pub pending_max: usize,
+    /// Those of one address.
+    pub pending_per_address: usize,
     /// Packets a second of one account.
     pub packets_per_second: u32,
     /// Bytes a second of one account.
@@ -110,10 +122,16 @@ impl Default for MqttConfig {
             listen: Vec::new(),
             identity: None,
             connect_time: limits::CONNECT_TIME,
+            busy_connect_time: limits::CONNECT_TIME_BUSY,
+            packet_time: limits::PACKET_TIME,
+            keepalive_default: limits::KEEPALIVE_DEFAULT,
+            keepalive_max: limits::KEEPALIVE_MAX,
+            subscriptions_max: limits::FILTERS_MAX,
             write_time: limits::WRITE_TIME,
             session_time: limits::SESSION_TIME,
             connections_max: limits::CONNECTIONS_MAX,
             pending_max: limits::PENDING_MAX,
+            pending_per_address: limits::PENDING_PER_ADDRESS,
             packets_per_second: limits::PACKETS_PER_SECOND,
             bytes_per_second: limits::BYTES_PER_SECOND,
         }
@@ -158,6 +176,8 @@ pub(crate) struct Shared {
     counters: Arc<Counters>,
     /// Connections before their CONNECT.
     pending: Arc<Semaphore>,
+    /// The share of each address in them.
+    pending_shares: AddressShares,
     /// Connections of known accounts.
     places: Arc<Semaphore>,
     stop: CancellationToken,
@@ -170,6 +190,7 @@ impl Shared {
         let rates = Rates {
             packets: config.packets_per_second,
             bytes: config.bytes_per_second,
+            subscriptions: config.subscriptions_max,
         };
         let sessions = Arc::new(SessionRegistry::new(rates, Arc::clone(&counters)));
         let tasks = TaskTracker::new();
@@ -186,6 +207,7 @@ impl Shared {
             sessions,
             receipts: Arc::new(Semaphore::new(limits::RECEIPTS_MAX)),
             pending: Arc::new(Semaphore::new(config.pending_max)),
+            pending_shares: AddressShares::new(config.pending_per_address),
             places: Arc::new(Semaphore::new(config.connections_max)),
             counters,
             stop,

@@ -17,6 +17,7 @@ use super::topics::{self, Inbound, Interest, TopicError};
 const RATES: Rates = Rates {
     packets: 100,
     bytes: 10_000,
+    subscriptions: 64,
 };
 
 #[test]
@@ -181,7 +182,7 @@ fn a_role_for_a_district_covers_those_inside_it() {
 
 #[test]
 fn a_session_has_a_limited_number_of_filters() {
-    let mut filters = topics::Subscriptions::default();
+    let mut filters = topics::Subscriptions::new(64);
     let filter = |n: usize| format!("lamplighter/1/notify/alarm/anywhere-{n}/+");
     for n in 0..64 {
         let new = filters.insert(&filter(n), Interest::Notifications, 1);

@@ -9,7 +9,7 @@ use lamplighter_types::{Account, AccountKind};
 use rumqttd::protocol::{matches, valid_filter, valid_topic};
 
 use super::accounts::readable_districts;
-use super::limits::{FILTERS_MAX, LEVEL_BYTES, TOPIC_BYTES};
+use super::limits::{LEVEL_BYTES, TOPIC_BYTES};
 
 /// A kind of publication from clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,16 +136,25 @@ fn is_name_or_any(level: &str) -> bool {
 }
 
 /// The filters of one session with the QoS that was granted for each.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Subscriptions {
     filters: BTreeMap<String, (Interest, u8)>,
+    most: usize,
 }
 
 impl Subscriptions {
+    /// None yet, and at most so many.
+    pub fn new(most: usize) -> Self {
+        Self {
+            filters: BTreeMap::new(),
+            most,
+        }
+    }
+
     /// Adds or replaces a filter. `None` when the session has too many, else whether it is new.
     pub fn insert(&mut self, filter: &str, interest: Interest, qos: u8) -> Option<bool> {
         let new = !self.filters.contains_key(filter);
-        if new && self.filters.len() >= FILTERS_MAX {
+        if new && self.filters.len() >= self.most {
             return None;
         }
         self.filters.insert(filter.to_owned(), (interest, qos));

@@ -32,7 +32,7 @@ async fn assert_offset(node: &Node, digest: &Hash) -> Answer {
     Answer::of(request.send().await.unwrap()).await
 }
 
-async fn upload(node: &Node, bytes: &[u8]) -> Hash {
+pub async fn upload(node: &Node, bytes: &[u8]) -> Hash {
     let digest = Hash::of(bytes);
     begin(node, &digest, bytes.len()).await.ok();
     assert_eq!(append(node, &digest, 0, bytes).await.ok()["complete"], true);

@@ -12,6 +12,7 @@ mod https;
 mod messages;
 mod node;
 mod proxy;
+mod quotas;
 mod read;
 mod relay;
 mod scenario;

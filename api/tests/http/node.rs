@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lamplighter_api::{EdgeAddresses, EdgeConfig, HttpSettings, HttpTls, serve};
+use lamplighter_api::{EdgeAddresses, EdgeConfig, HttpSettings, HttpTls, QuotaSettings, serve};
 use lamplighter_consensus::{Consensus, RaftLane, Transport, TransportError};
 use lamplighter_ledger::{
     Clock, Handle, Identity, Ledger, LedgerConfig, PeerAnswer, PeerError, PeerGossip, PeerRequest,
@@ -190,6 +190,13 @@ impl Answer {
     }
 }
 
+/// Settings of the edge of a node.
+#[derive(Default)]
+pub struct Settings {
+    pub http: HttpSettings,
+    pub quotas: QuotaSettings,
+}
+
 impl Node {
     /// The proof with which `secret` is registered for an account.
     pub fn proof(&self, secret: &SecretKey, account: &Id) -> Signature {
@@ -202,8 +209,18 @@ impl Node {
 
     /// Starts a node with these settings of its HTTP interface.
     pub async fn start_with_http(http: HttpSettings) -> Self {
+        let settings = Settings {
+            http,
+            ..Settings::default()
+        };
+        Self::start_with_settings(settings).await
+    }
+
+    /// Starts a node with these settings of its edge.
+    pub async fn start_with_settings(settings: Settings) -> Self {
         let (config, clock) = (LedgerConfig::new(1), Arc::new(SystemClock));
-        let mut node = Self::begin_with(config, genesis(), clock, HttpTls::Ledger, http).await;
+        let mut node =
+            Self::begin_with(config, genesis(), clock, HttpTls::Ledger, settings).await;
         node.handle.wait_certified(1, STEP_TIMEOUT).await.unwrap();
         node.token = node.login(&id("admin"), &admin()).await;
         node
@@ -259,7 +276,7 @@ impl Node {
         clock: Arc<dyn Clock>,
         tls: HttpTls,
     ) -> Self {
-        Self::begin_with(config, genesis, clock, tls, HttpSettings::default()).await
+        Self::begin_with(config, genesis, clock, tls, Settings::default()).await
     }
 
     async fn begin_with(
@@ -267,7 +284,7 @@ impl Node {
         genesis: Genesis,
         clock: Arc<dyn Clock>,
         tls: HttpTls,
-        http: HttpSettings,
+        edge_settings: Settings,
     ) -> Self {
         let dir = TempDir::new().unwrap();
         let (kv, wire) = (Arc::new(MemoryKv::new()), Arc::new(Alone::default()));
@@ -312,7 +329,9 @@ impl Node {
             mqtts_listen: None,
             mqtt_connect_time: Duration::from_secs(30),
             read_needs_token: true,
-            http,
+            http: edge_settings.http,
+            quotas: edge_settings.quotas,
+            mqtt: Default::default(),
         };
         let certificate = edge.identity().unwrap().to_pem();
         let edges = serve(edge, handle.clone(), Vec::new(), &tasks, &stop)

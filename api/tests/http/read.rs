@@ -28,7 +28,7 @@ async fn every_documented_read_answers_and_wants_its_token() {
     let document = node.get("/openapi.json").await.ok();
     let mut found = 0;
     for (path, item) in document["paths"].as_object().unwrap() {
-        if item.get("get").is_none() || path == "/v1/feed" {
+        if item.get("get").is_none() || path.starts_with("/v1/feed") {
             continue;
         }
         let filled = fill(path);

@@ -227,8 +227,8 @@ async fn a_gateway_that_does_not_fetch_its_receipts_is_held_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn silence_ends_a_connection_and_only_whole_packets_count() {
-    let world = world().await;
+async fn silence_ends_a_connection_and_a_packet_without_an_end_too() {
+    let world = world_with(|config| config.packet_time = Duration::from_millis(2500)).await;
     let start = Instant::now();
     let mut quiet = Raw::connect(
         world.plain,
@@ -381,4 +381,75 @@ async fn plain_tcp_is_for_loopback_only() {
         ..outside(true)
     })
     .unwrap();
+}
+
+/// A large transaction on a slow field link takes longer than the keepalive.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_packet_that_is_under_way_keeps_the_connection_alive() {
+    let world = world().await;
+    let mut connect = ConnectPacket::new(true, "gw-1");
+    connect.keepalive = 1;
+    let mut raw = Raw::connect(world.plain, connect).await;
+    let packet = publish(true, TX.as_bytes(), 1, 7, &world.tx("gw-1"));
+    let pieces = packet.chunks(packet.len().div_ceil(8));
+    for piece in pieces {
+        // Eight times half a second are more than one and a half seconds.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        raw.send(piece).await;
+    }
+    raw.expect(PUBACK).await;
+}
+
+/// Nor is it alive for ever, byte by byte.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_packet_has_to_be_whole_in_time() {
+    let world = world_with(|config| config.packet_time = Duration::from_secs(1)).await;
+    let mut raw = Raw::connect(world.plain, ConnectPacket::new(true, "gw-1")).await;
+    let packet = publish(true, TX.as_bytes(), 1, 7, &world.tx("gw-1"));
+    raw.send(&packet[..10]).await;
+    let begin = Instant::now();
+    assert_eq!(raw.expect_closed().await, Some(0x8d));
+    assert!(begin.elapsed() < Duration::from_secs(20));
+    world
+        .until_count("keepalive_timeouts", |count| count == 1)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_and_keepalive_are_those_of_the_configuration() {
+    let world = world_with(|config| {
+        config.subscriptions_max = 2;
+        config.keepalive_max = 30;
+    })
+    .await;
+    let mut connect = ConnectPacket::new(true, "root");
+    connect.keepalive = 100;
+    let mut raw = Raw::connect(world.plain, connect).await;
+    for (district, code) in [("north", 1), ("south", 1), ("east", 0x97)] {
+        let filter = format!("lamplighter/1/notify/+/{district}/+");
+        assert_eq!(raw.subscribe(&filter, 1).await, code, "{district}");
+    }
+}
+
+/// One address can't take all the places from others.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_has_a_share_of_the_places_before_connect() {
+    let world = world_with(|config| config.pending_per_address = 3).await;
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        silent.push(TcpStream::connect(world.plain).await.unwrap());
+    }
+    world.until_count("accepted", |count| count == 3).await;
+    let mut fourth = Raw::open(world.plain, true).await;
+    assert_eq!(fourth.expect_closed().await, None);
+    assert_eq!(world.count("refused_full"), 1);
+    // Those that have connected do not count.
+    drop(silent);
+    world
+        .until_count("refused_connect", |count| count == 3)
+        .await;
+    for name in ["gw-1", "gw-2", "ann", "root"] {
+        let mut raw = Raw::connect(world.plain, ConnectPacket::new(true, name)).await;
+        raw.ping().await;
+    }
 }

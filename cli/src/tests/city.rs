@@ -68,6 +68,8 @@ impl City {
             mqtts_listen: None,
             mqtt_connect_s: 30,
             read_needs_token: true,
+            quotas: Default::default(),
+            mqtt: Default::default(),
             heartbeat_ms: 1_000,
             clock_offset_max_ms: 30_000,
             disk: Default::default(),

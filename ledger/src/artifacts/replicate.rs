@@ -226,9 +226,9 @@ impl ArtifactReplicator {
 
 /// The ledger's word on artifacts.
 struct Plan {
-    /// Those that are here, with their sizes; whether the ledger has this node as a holder.
+    /// Artifacts that are here, with their sizes; whether the ledger has this node as a holder.
     kept: Vec<(Hash, u64, Disposition, bool)>,
-    /// Those that should be here.
+    /// Artifacts that should be here.
     wanted: Vec<WantedArtifact>,
 }
 

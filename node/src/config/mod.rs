@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lamplighter_api::{HttpSettings, SettingsError};
+use lamplighter_api::{HttpSettings, MqttSettings, QuotaSettings, SettingsError};
 use lamplighter_types::Genesis;
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +57,12 @@ pub struct NodeConfig {
     /// The limits of the disk.
     #[serde(default)]
     pub disk: DiskConfig,
+    /// The quotas of each account.
+    #[serde(default)]
+    pub quotas: QuotaSettings,
+    /// The times of MQTT.
+    #[serde(default)]
+    pub mqtt: MqttSettings,
 }
 
 /// How the HTTP interface is encrypted.
@@ -151,7 +157,7 @@ pub enum ConfigError {
     #[error("mqtt_connect_s must be between 1 and 300")]
     MqttConnect,
     #[error("a setting is not usable")]
-    Http(#[from] SettingsError),
+    Edge(#[from] SettingsError),
     #[error("http.handshake_s must be between 1 and 300")]
     Handshake,
     #[error(
@@ -183,6 +189,8 @@ impl NodeConfig {
             return Err(ConfigError::MqttConnect);
         }
         config.http.settings.check()?;
+        config.quotas.check()?;
+        config.mqtt.check()?;
         config.check_http()?;
         let base = path.parent().unwrap_or(Path::new("."));
         for file in [&mut config.genesis, &mut config.key, &mut config.data_dir] {

@@ -112,6 +112,12 @@ pub mod code {
     pub const PROOF_BEHIND: &str = "proof.behind";
     /// The changes of the validators do not fit into one proof; `/v1/proofs/validators` has pages.
     pub const PROOF_MANY_CHANGES: &str = "proof.many_changes";
+    /// The account has as many requests at once as it may.
+    pub const QUOTA_REQUESTS: &str = "quota.requests";
+    /// The account has as many streams as it may.
+    pub const QUOTA_STREAMS: &str = "quota.streams";
+    /// The account has as many transactions waiting as it may.
+    pub const QUOTA_TRANSACTIONS: &str = "quota.transactions";
     /// The requests exceed a rate limit.
     pub const RATE_LIMITED: &str = "rate_limited";
     /// The disk of the node is nearly full.

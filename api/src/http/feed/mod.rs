@@ -121,13 +121,14 @@ fn open(
     let after: Option<Cursor> = last.or(query.after.as_deref()).map(parse).transpose()?;
     let permit = app.subscribers.clone().try_acquire_owned();
     let permit = permit.map_err(|_| ApiError::busy("too many subscribers"))?;
+    let active = app.quotas.begin_stream(bearer.map(|b| &b.account))?;
     let keys = query.keys();
     let filter = Arc::new(move |notification: &Notification| query.matches(notification));
     let followed = app.handle.follow(after, filter);
     Ok(followed.map(|subscription| {
         let subscription = subscription.indexed_by(keys);
         let account = bearer.map(|bearer| &bearer.account);
-        FeedReader::new(subscription.for_account(account), permit)
+        FeedReader::new(subscription.for_account(account), (permit, active))
     }))
 }
 

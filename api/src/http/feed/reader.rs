@@ -8,6 +8,8 @@ use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use crate::http::quota::ActiveStream;
+
 /// Messages that are made at once; then the task yields.
 const MESSAGES_PER_TURN: usize = 16;
 /// While no notification passes the filter, the cursor alone is sent once in this many blocks, or
@@ -43,17 +45,17 @@ pub struct FeedReader {
     /// The newest id that was sent, and when; no time before the first.
     sent: Cursor,
     sent_at: Option<Instant>,
-    _permit: OwnedSemaphorePermit,
+    _places: (OwnedSemaphorePermit, ActiveStream),
 }
 
 impl FeedReader {
-    pub fn new(subscription: Subscription, permit: OwnedSemaphorePermit) -> Self {
+    pub fn new(subscription: Subscription, places: (OwnedSemaphorePermit, ActiveStream)) -> Self {
         Self {
             sent: subscription.cursor(),
             subscription,
             unsent: VecDeque::new(),
             sent_at: None,
-            _permit: permit,
+            _places: places,
         }
     }
 

@@ -92,11 +92,11 @@ fn require_origin(app: &App, headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(origin) = text(header::ORIGIN) else {
         return Ok(());
     };
-    let is_own = text(header::HOST).is_some_and(|host| {
+    let is_same = text(header::HOST).is_some_and(|host| {
         let rest = origin.split_once("://").map(|(_, rest)| rest);
         rest.is_some_and(|rest| rest.eq_ignore_ascii_case(host))
     });
-    if is_own || app.settings.cors_origins.iter().any(|o| o == origin) {
+    if is_same || app.settings.cors_origins.iter().any(|o| o == origin) {
         return Ok(());
     }
     let detail = format!("this node does not serve pages of {origin}: see http.cors_origins");

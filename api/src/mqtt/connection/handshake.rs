@@ -10,12 +10,11 @@ use rumqttd::protocol::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use crate::mqtt::MqttConfig;
 use crate::mqtt::Shared;
 use crate::mqtt::accounts::Login;
 use crate::mqtt::codec::{self, CodecError, Version};
-use crate::mqtt::limits::{
-    CONNECT_BYTES, KEEPALIVE_DEFAULT, KEEPALIVE_MAX, PACKET_BYTES, RECEIVE_MAX, SEND_MAX,
-};
+use crate::mqtt::limits::{CONNECT_BYTES, PACKET_BYTES, RECEIVE_MAX, SEND_MAX};
 use crate::mqtt::submit::{SubmittedBytes, encoding};
 use crate::mqtt::topics::{self, Inbound, TopicError};
 
@@ -158,14 +157,13 @@ fn check(
         Some(will) => Some(check_will(shared, &login.account, will, will_properties)?),
         None => None,
     };
-    let session_time = shared.config.session_time;
     Ok(terms(
         version,
         login,
         connect,
         properties.as_ref(),
         will,
-        session_time,
+        &shared.config,
     ))
 }
 
@@ -327,9 +325,9 @@ fn terms(
     connect: Connect,
     properties: Option<&ConnectProperties>,
     will: Option<Will>,
-    session_time: Duration,
+    config: &MqttConfig,
 ) -> ConnectInfo {
-    let most = u32::try_from(session_time.as_secs()).unwrap_or(u32::MAX);
+    let most = u32::try_from(config.session_time.as_secs()).unwrap_or(u32::MAX);
     let wanted = match version {
         Version::V4 if connect.clean_session => 0,
         Version::V4 => most,
@@ -339,8 +337,8 @@ fn terms(
     };
     let expiry = wanted.min(most);
     let keepalive = match (version, connect.keep_alive) {
-        (_, 0) => KEEPALIVE_DEFAULT,
-        (Version::V5, asked) => asked.min(KEEPALIVE_MAX),
+        (_, 0) => config.keepalive_default,
+        (Version::V5, asked) => asked.min(config.keepalive_max),
         (Version::V4, asked) => asked,
     };
     let window = properties

@@ -63,7 +63,10 @@ pub struct Connection<S> {
     received: BytesMut,
     /// `received` holds no whole packet: only the client can bring more.
     drained: bool,
-    last_packet_at: Instant,
+    /// When the client last proved to be alive: by a whole packet, or a part of one.
+    last_received_at: Instant,
+    /// Since when `received` has a part of a packet.
+    packet_began_at: Option<Instant>,
     paused_until: Option<Instant>,
     /// Session expiry that came with DISCONNECT.
     expiry_override: Option<Duration>,
@@ -97,7 +100,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             streams: Streams::default(),
             expiry_override: None,
             accepted: false,
-            last_packet_at: now,
+            last_received_at: now,
+            packet_began_at: None,
             drained: false,
             paused_until: None,
             shared,
@@ -185,15 +189,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             let packet = codec::next(self.info.version, &mut self.received).map_err(|error| {
                 CloseReason::Violation(error.reason(), "sent a packet that is not allowed")
             })?;
+            let now = Instant::now();
             let Some(packet) = packet else {
                 self.drained = true;
+                let is_part = !self.received.is_empty();
+                self.packet_began_at = is_part.then(|| self.packet_began_at.unwrap_or(now));
                 break;
             };
-            self.last_packet_at = Instant::now();
+            self.packet_began_at = None;
+            self.last_received_at = now;
             let wait = self.session.charge(before - self.received.len());
             if !wait.is_zero() {
                 self.shared.counters.throttled.add(1);
-                self.paused_until = Some(self.last_packet_at + wait);
+                self.paused_until = Some(now + wait);
             }
             self.on_packet(packet)?;
         }
@@ -280,6 +288,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             session,
             control,
             shared,
+            last_received_at,
             ..
         } = self;
         if received.is_empty() && received.capacity() > READ_BYTES {
@@ -291,7 +300,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         tokio::select! {
             read = stream.read_buf(received), if may_read => match read {
                 Ok(0) => Err(CloseReason::Lost(io::ErrorKind::UnexpectedEof.into())),
-                Ok(_) => Ok(Wakeup::Read),
+                Ok(_) => {
+                    *last_received_at = Instant::now();
+                    Ok(Wakeup::Read)
+                }
                 Err(error) => Err(CloseReason::Lost(error)),
             },
             Some(ack) = acknowledgements.next(), if !acknowledgements.is_empty() => {
@@ -308,20 +320,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     fn next_deadline(&mut self, may_read: bool) -> Instant {
         // A client that is not read cannot prove that it is alive.
         if !may_read {
-            self.last_packet_at = Instant::now();
+            let now = Instant::now();
+            self.last_received_at = now;
+            self.packet_began_at = self.packet_began_at.map(|_| now);
         }
-        let others = [self.token_expires_at, self.paused_until];
+        let others = [
+            self.token_expires_at,
+            self.paused_until,
+            self.packet_deadline(),
+        ];
         let others = others.into_iter().flatten();
         others.fold(self.keepalive_deadline(), Instant::min)
     }
 
-    /// One and a half keepalives after the last whole packet.
+    /// When the packet that is under way has to be whole.
+    fn packet_deadline(&self) -> Option<Instant> {
+        let began_at = self.packet_began_at?;
+        Some(began_at + self.shared.config.packet_time)
+    }
+
+    /// One and a half keepalives after the last bytes: a large packet on a slow link may take
+    /// longer than that.
     fn keepalive_deadline(&self) -> Instant {
-        self.last_packet_at + Duration::from_millis(u64::from(self.info.keepalive) * 1500)
+        self.last_received_at + Duration::from_millis(u64::from(self.info.keepalive) * 1500)
     }
 
     fn on_timer(&mut self) -> Result<Wakeup, CloseReason> {
-        if self.keepalive_deadline() <= Instant::now() {
+        let now = Instant::now();
+        let packet_is_late = self.packet_deadline().is_some_and(|end| end <= now);
+        if packet_is_late || self.keepalive_deadline() <= now {
             return Err(CloseReason::KeepaliveTimeout);
         }
         // The pause or the token has ended; `check_control` is next.

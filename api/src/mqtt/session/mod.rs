@@ -48,6 +48,8 @@ pub struct Rates {
     pub packets: u32,
     /// Bytes a second.
     pub bytes: u32,
+    /// Filters of its session.
+    pub subscriptions: usize,
 }
 
 /// One account. At most one connection at a time holds it; see [`AccountSession::acquire`].
@@ -58,6 +60,7 @@ pub struct AccountSession {
     pub mailbox_ready: Notify,
     /// Notified when the mailbox has more room.
     pub mailbox_room: Notify,
+    subscriptions_max: usize,
     exclusive: Arc<tokio::sync::Mutex<()>>,
     control: watch::Sender<ControlSignal>,
     started: watch::Sender<SessionStart>,
@@ -99,6 +102,7 @@ impl AccountSession {
         };
         Self {
             id,
+            subscriptions_max: rates.subscriptions,
             mailbox_ready: Notify::new(),
             mailbox_room: Notify::new(),
             exclusive: Arc::default(),
@@ -167,7 +171,7 @@ impl AccountSession {
         let resumed = !clean && !expired && state.session.is_some();
         if !resumed {
             state.session = Some(Session {
-                subscriptions: Subscriptions::default(),
+                subscriptions: Subscriptions::new(self.subscriptions_max),
                 expiry,
                 received_ids: BTreeSet::new(),
                 notifications_read: None,

@@ -74,7 +74,7 @@ pub(crate) struct Feed {
     chain: Arc<Chain>,
     blocking: Blocking,
     turns: Arc<ReadTurns>,
-    /// Of reads that are short, so that they do not wait among the long ones.
+    /// The turns of short reads, which do not wait among the long ones.
     short_turns: ReadTurns,
 }
 

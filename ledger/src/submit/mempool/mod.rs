@@ -1,11 +1,13 @@
-//! Transactions that wait for their block: bounded, each once, in the order of arrival; and the
-//! tickets of the callers who wait for them.
+//! Transactions that wait for their block: bounded, each once, for each account in the order of
+//! arrival; and the tickets of the callers who wait for them.
 //!
 //! A transaction stays until its block is applied, it is refused, or it expires; which node leads
 //! only decides its [`EntryStatus`] meanwhile. So a change of the leader loses nothing: what was in
 //! flight is queued again.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+mod queue;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::chain::Commitment;
 use crate::config::MempoolLimits;
+use queue::FairQueue;
 
 /// Bytes that a transaction adds to an encoded batch, beyond its payload: encoding, key, length,
 /// signature.
@@ -33,6 +36,8 @@ pub enum Busy {
     Mempool,
     #[error("this key has as many transactions waiting as its replay window has numbers")]
     Key,
+    #[error("this account has as many transactions waiting as one account may have")]
+    Account,
     #[error("too many callers wait for this transaction")]
     Waiters,
     #[error("too many signatures wait to be verified")]
@@ -120,10 +125,12 @@ struct MempoolEntry {
 #[derive(Default)]
 struct MempoolState {
     entries: HashMap<Hash, MempoolEntry>,
-    /// The queued ones, oldest first; hashes of removed entries are skipped.
-    queue: VecDeque<Hash>,
+    /// The queued ones; hashes of removed entries are skipped.
+    queue: FairQueue,
     /// The sequence numbers and hashes of each key's transactions.
     per_key: BTreeMap<PublicKey, BTreeSet<(u64, Hash)>>,
+    /// The number of each account's transactions.
+    per_account: BTreeMap<Id, usize>,
     bytes: usize,
 }
 
@@ -191,10 +198,16 @@ impl Mempool {
         if count >= self.limits.per_key_max {
             return Err(Busy::Key);
         }
+        let account = transaction.get().sender.clone();
+        let count = state.per_account.get(&account).copied().unwrap_or(0);
+        if count >= self.limits.per_account_max {
+            return Err(Busy::Account);
+        }
+        state.queue.push_back(&account, hash);
+        state.per_account.insert(account, count + 1);
         let numbered = (transaction.get().sequence, hash);
         state.per_key.entry(key).or_default().insert(numbered);
         state.bytes += bytes;
-        state.queue.push_back(hash);
         let entry = MempoolEntry {
             transaction,
             status: EntryStatus::Queued,
@@ -244,7 +257,7 @@ impl Mempool {
         entries.map(|entry| entry.transaction.clone()).collect()
     }
 
-    /// The oldest queued transactions that fit one batch; they count as proposed.
+    /// The queued transactions that are next and fit one batch; they count as proposed.
     pub fn dequeue_batch(&self) -> Vec<PendingTransaction> {
         self.dequeue(
             BATCH_BYTES_MAX - BATCH_OVERHEAD_BYTES,
@@ -253,7 +266,8 @@ impl Mempool {
         )
     }
 
-    /// The oldest queued transactions within both limits; they count as forwarded to the leader.
+    /// The queued transactions that are next, within both limits; they count as forwarded to the
+    /// leader.
     pub fn dequeue_to_forward(
         &self,
         bytes_max: usize,
@@ -271,7 +285,7 @@ impl Mempool {
         let mut state = self.lock();
         let (mut dequeued, mut bytes) = (Vec::new(), 0);
         while dequeued.len() < count_max {
-            let Some(hash) = state.queue.pop_front() else {
+            let Some((account, hash)) = state.queue.pop_front() else {
                 break;
             };
             let Some(entry) = state.entries.get_mut(&hash) else {
@@ -282,7 +296,7 @@ impl Mempool {
             }
             bytes += size(&entry.transaction);
             if bytes > bytes_max {
-                state.queue.push_front(hash);
+                state.queue.unpop(account, hash);
                 break;
             }
             entry.status = status;
@@ -300,7 +314,8 @@ impl Mempool {
                 && entry.status != EntryStatus::Queued
             {
                 entry.status = EntryStatus::Queued;
-                state.queue.push_front(hash);
+                let account = entry.transaction.get().sender.clone();
+                state.queue.push_front(&account, hash);
             }
         }
         drop(state);
@@ -327,7 +342,7 @@ impl Mempool {
         for (hash, entry) in entries.iter_mut() {
             if entry.status != EntryStatus::Queued && is_lost(entry.status) {
                 entry.status = EntryStatus::Queued;
-                queue.push_back(*hash);
+                queue.push_back(&entry.transaction.get().sender, *hash);
                 requeued = true;
             }
         }
@@ -408,6 +423,13 @@ impl MempoolState {
             numbered.remove(&(entry.transaction.get().sequence, *hash));
             if numbered.is_empty() {
                 self.per_key.remove(&key);
+            }
+        }
+        let account = &entry.transaction.get().sender;
+        if let Some(count) = self.per_account.get_mut(account) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_account.remove(account);
             }
         }
         // Hashes of removed entries stay in the queue until they come to its front; this bounds

@@ -187,3 +187,86 @@ fn a_sent_transaction_is_not_resolved_as_unsent() {
     resolve_both();
     assert_eq!(sequences(&mempool.dequeue_batch()), [1]);
 }
+
+fn of_account(account: &str, key: u8, sequence: u64) -> PendingTransaction {
+    let transaction = Transaction {
+        sender: Id::new(account).unwrap(),
+        ..transaction(key, sequence).get().clone()
+    };
+    let secret = SecretKey::from_seed([key; 32]);
+    let chain = Hash::ZERO;
+    let signed = SignedTransaction::sign(&transaction, Encoding::Bincode, &chain, &secret);
+    Arc::new(signed.verify(&chain).unwrap())
+}
+
+fn senders(dequeued: &[PendingTransaction]) -> Vec<(&str, u64)> {
+    let sender = |t: &PendingTransaction| t.get().sequence;
+    let names = dequeued.iter().map(|t| t.get().sender.as_str());
+    names.zip(dequeued.iter().map(sender)).collect()
+}
+
+/// The many transactions of one account delay those of another by one each.
+#[test]
+fn accounts_take_turns_in_batches() {
+    let mempool = Mempool::new(MempoolLimits::default());
+    (1..=1_000).for_each(|n| mempool.add(of_account("flood", 1, n)).unwrap());
+    (1..=2).for_each(|n| mempool.add(of_account("other", 2, n)).unwrap());
+    let five = mempool.dequeue_to_forward(usize::MAX, 5);
+    let expected = [
+        ("flood", 1),
+        ("other", 1),
+        ("flood", 2),
+        ("other", 2),
+        ("flood", 3),
+    ];
+    assert_eq!(senders(&five), expected);
+    // One that does not fit keeps its turn.
+    mempool.add(of_account("other", 2, 3)).unwrap();
+    assert_eq!(mempool.dequeue_to_forward(10, 5).len(), 0);
+    assert_eq!(mempool.dequeue_to_forward(10, 5).len(), 0);
+    let two = mempool.dequeue_to_forward(usize::MAX, 2);
+    assert_eq!(senders(&two), [("flood", 4), ("other", 3)]);
+    // Those in flight come back before the others of their account.
+    mempool.requeue(five.iter().map(|t| t.hash()));
+    let five = mempool.dequeue_to_forward(usize::MAX, 5);
+    let expected = [
+        ("flood", 1),
+        ("other", 1),
+        ("flood", 2),
+        ("other", 2),
+        ("flood", 3),
+    ];
+    assert_eq!(senders(&five), expected);
+}
+
+#[test]
+fn one_account_does_not_fill_the_mempool() {
+    let mempool = Mempool::new(MempoolLimits {
+        per_account_max: 2,
+        ..MempoolLimits::default()
+    });
+    mempool.add(of_account("flood", 1, 1)).unwrap();
+    mempool.add(of_account("flood", 2, 1)).unwrap();
+    let third = of_account("flood", 3, 1);
+    assert_eq!(mempool.add(third.clone()), Err(Busy::Account));
+    mempool.add(of_account("other", 4, 1)).unwrap();
+    mempool.resolve(&of_account("flood", 2, 1).hash(), &Verdict::Unknown);
+    mempool.add(third).unwrap();
+}
+
+/// Hashes of transactions that ended do not pile up in the queue.
+#[test]
+fn the_queue_of_what_ended_is_bounded() {
+    let mempool = Mempool::new(MempoolLimits::default());
+    for n in 1..=5_000u64 {
+        let account = format!("account-{}", n % 7);
+        let transaction = of_account(&account, (n % 7) as u8, n);
+        let hash = transaction.hash();
+        mempool.add(transaction).unwrap();
+        mempool.resolve(&hash, &Verdict::Unknown);
+        assert!(mempool.lock().queue.len() <= 1_100);
+    }
+    assert!(mempool.dequeue_batch().is_empty());
+    assert!(mempool.lock().queue.is_empty());
+    assert!(mempool.lock().per_account.is_empty());
+}
