@@ -25,7 +25,7 @@ use crate::http::App;
 use crate::https::HttpsAcceptor;
 pub use crate::https::{CertificateFileError, HttpTls};
 use crate::listen::listen;
-use crate::mqtt::{Edge, Listen};
+use crate::mqtt::{Edge, EdgeMetrics, Listen};
 pub use crate::settings::{HttpSettings, MqttSettings, QuotaSettings, SettingsError};
 pub use crate::token::Tokens;
 
@@ -96,7 +96,7 @@ impl EdgeConfig {
 pub async fn serve(
     config: EdgeConfig,
     handle: Handle,
-    collectors: Vec<Box<dyn Collector>>,
+    mut collectors: Vec<Box<dyn Collector>>,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<EdgeAddresses, ServeError> {
@@ -114,16 +114,17 @@ pub async fn serve(
     let tls = HttpsAcceptor::start(&config.http_tls, &identity, handshake_time, stop).await?;
     let router = http::router(app);
     let http = listen(config.http_listen, tls, router, &config.http, tasks, stop).await?;
+    let (mqtt, metrics) = serve_mqtt(&config, identity, handle.clone(), tokens, tasks, stop)?;
+    collectors.push(Box::new(metrics));
     let admin = listen(
         config.admin_listen,
         None,
-        admin::router(handle.clone(), collectors),
+        admin::router(handle, collectors),
         &config.http,
         tasks,
         stop,
     )
     .await?;
-    let mqtt = serve_mqtt(&config, identity, handle, tokens, tasks, stop)?;
     Ok(EdgeAddresses { http, admin, mqtt })
 }
 
@@ -134,7 +135,7 @@ fn serve_mqtt(
     tokens: Tokens,
     tasks: &TaskTracker,
     stop: &CancellationToken,
-) -> Result<Vec<SocketAddr>, ServeError> {
+) -> Result<(Vec<SocketAddr>, EdgeMetrics), ServeError> {
     let plain = Listen {
         address: config.mqtt_listen,
         tls: false,
@@ -158,11 +159,11 @@ fn serve_mqtt(
         ..mqtt::MqttConfig::default()
     };
     let edge = Edge::start(settings, handle, tokens)?;
-    let addresses = edge.addresses().to_vec();
+    let (addresses, metrics) = (edge.addresses().to_vec(), EdgeMetrics(edge.counters()));
     let stop = stop.clone();
     tasks.spawn(async move {
         stop.cancelled().await;
         edge.stop().await;
     });
-    Ok(addresses)
+    Ok((addresses, metrics))
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::failure::Failure;
 use crate::output::{emit, emit_members, joined, or_dash, print, print_line};
 use crate::session::{Session, asking};
-use crate::{describe, time};
+use crate::{describe, sent, time};
 
 /// The status of a node, as far as people need it.
 #[derive(Deserialize)]
@@ -125,6 +125,14 @@ pub enum TransactionCommand {
     Send { file: PathBuf },
     /// Signs an action from a file (JSON) and prints the signed transaction.
     Sign { file: PathBuf },
+    /// The transactions that this user's commands sent without learning the outcome, and what
+    /// became of them.
+    Pending,
+    /// Sends the same bytes of such transactions again; each happens once.
+    Resume {
+        /// The transaction's hash; all that have not expired without it.
+        transaction: Option<Hash>,
+    },
 }
 
 pub async fn transaction(
@@ -135,8 +143,10 @@ pub async fn transaction(
         TransactionCommand::Show { transaction } => show(session, &transaction).await?,
         TransactionCommand::Send { file } => {
             let signed: SignedTransaction = read_json(&file)?;
-            session.report(session.client.submit_signed(&signed, session.wait()).await)?;
+            session.output.submitted(&session.send(&signed).await?);
         }
+        TransactionCommand::Pending => sent::pending(session).await?,
+        TransactionCommand::Resume { transaction } => sent::resume(session, transaction).await?,
         TransactionCommand::Sign { file } => {
             session.account()?;
             let action: Action = read_json(&file)?;

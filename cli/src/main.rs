@@ -19,6 +19,7 @@ mod history;
 mod image;
 mod import;
 mod join;
+mod kept;
 mod keys;
 mod output;
 mod paging;
@@ -27,6 +28,7 @@ mod people;
 mod proof;
 mod rollouts;
 mod run;
+mod sent;
 mod session;
 #[cfg(test)]
 mod tests;

@@ -1,20 +1,16 @@
 //! The failure of a command whose transaction was sent and is in no block yet.
 
-use std::fs;
-
 use lamplighter_client::Pending;
 use lamplighter_system::{error_chain, unix_ms};
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::kept::KeptTransactions;
 use crate::output::{Output, print};
 use crate::time;
 
-/// Digits of the transaction's hash in the name of its file.
-const NAME_DIGITS: usize = 16;
-
-/// Writes the transaction to a file, so that the same bytes can be sent again, and explains how.
-pub fn failure(pending: &Pending, output: Output) -> Failure {
+/// Explains how to ask for the transaction, and how to send the same bytes again.
+pub fn failure(pending: &Pending, kept: Option<&KeptTransactions>, output: Output) -> Failure {
     let Pending {
         transaction,
         signed,
@@ -23,29 +19,28 @@ pub fn failure(pending: &Pending, output: Output) -> Failure {
         sent_to,
         ..
     } = pending;
-    let hash = transaction.to_string();
-    let file = format!("transaction-{}.json", &hash[..NAME_DIGITS]);
-    let envelope = json!(signed).to_string();
-    let written = fs::write(&file, format!("{envelope}\n"));
+    let file = kept.map(|kept| kept.file(transaction));
+    let file = file.filter(|file| file.exists());
     if output.json {
         print(
             &json!({ "transaction": transaction, "expires_ms": expires_ms, "taken_by": taken_by,
-            "sent_to": sent_to, "file": written.is_ok().then_some(&file), "signed": signed }),
+            "sent_to": sent_to, "file": file, "signed": signed }),
         );
     }
-    let again = match written {
-        Ok(()) => format!(
+    let again = match file {
+        Some(_) => format!(
             "Send the same bytes again, as often as you like; it happens once:\n  \
-             lamplighter transaction send {file}"
+             lamplighter transaction resume {transaction}"
         ),
-        Err(error) => format!(
-            "The file {file} could not be written: {error}. To send the same bytes again put this \
-             line into a file for `lamplighter transaction send FILE`; it happens once:\n{envelope}"
+        None => format!(
+            "To send the same bytes again put this line into a file for `lamplighter transaction \
+             send FILE`; it happens once:\n{}",
+            json!(signed)
         ),
     };
     Failure::pending(words(pending)).with_note(format!(
         "It may still happen, until {}. Ask what became of it:\n  \
-         lamplighter transaction show {hash}\n{again}\n\
+         lamplighter transaction show {transaction}\n{again}\n\
          The same command given again before then would be a second transaction.",
         until(*expires_ms, unix_ms()),
     ))

@@ -10,12 +10,13 @@ use lamplighter_client::{
     Client, ClientConfig, ClientError, Cursor, Feed, FeedFilter, Submitted, TrustAnchor, Wait,
 };
 use lamplighter_node::key;
-use lamplighter_system::error_chain;
-use lamplighter_types::{Action, Genesis, Id, Outcome, SecretKey, codec};
+use lamplighter_system::{error_chain, unix_ms};
+use lamplighter_types::{Action, Genesis, Hash, Id, Outcome, SecretKey, SignedTransaction, codec};
 use serde::Deserialize;
 
 use crate::describe;
 use crate::failure::Failure;
+use crate::kept::{self, KeptTransactions};
 use crate::output::{Output, warn};
 use crate::pending;
 
@@ -102,6 +103,16 @@ pub struct SessionArguments {
         env = "LAMPLIGHTER_KEY"
     )]
     key: Option<PathBuf>,
+    /// The folder in which commands keep the transactions that they sent until they know the
+    /// outcome; by default ~/.local/state/lamplighter.
+    #[arg(
+        id = "session_state",
+        long = "state",
+        value_name = "FOLDER",
+        global = true,
+        env = "LAMPLIGHTER_STATE"
+    )]
+    state: Option<PathBuf>,
     /// The deadline for all nodes together, in seconds.
     #[arg(
         id = "session_timeout",
@@ -139,6 +150,8 @@ pub struct Session {
     pub signer: Option<(Id, SecretKey)>,
     /// The file to which newer validators that are proven are written.
     pub updated_file: Option<PathBuf>,
+    /// The folder for transactions whose outcome is not known; none if the user has none.
+    pub state_folder: Option<PathBuf>,
     pub output: Output,
 }
 
@@ -270,6 +283,7 @@ impl SessionArguments {
             genesis,
             signer,
             updated_file: self.updated_file().map(Path::to_owned),
+            state_folder: self.state.clone().or_else(kept::state_folder),
             output: self.output(),
         })
     }
@@ -301,7 +315,58 @@ impl Session {
     /// record.
     pub async fn perform(&self, action: Action) -> Result<Submitted, Failure> {
         self.account()?;
-        self.outcome(self.client.submit(action, self.wait()).await)
+        let kept = self.kept().await?;
+        let mut noted = Vec::new();
+        let note = |signed: &SignedTransaction, hash| {
+            noted.push(hash);
+            keep(kept.as_ref(), &hash, signed);
+        };
+        let submitted = self.client.submit_noted(action, self.wait(), note).await;
+        self.settle(kept.as_ref(), &noted, submitted)
+    }
+
+    /// Submits a signed transaction, as [`perform`](Self::perform) does.
+    pub async fn send(&self, signed: &SignedTransaction) -> Result<Submitted, Failure> {
+        let kept = self.kept().await?;
+        let hash = signed.hash(&self.client.chain_id().await.map_err(asking)?);
+        keep(kept.as_ref(), &hash, signed);
+        let submitted = self.client.submit_signed(signed, self.wait()).await;
+        self.settle(kept.as_ref(), &[hash], submitted)
+    }
+
+    /// The transactions of this ledger that are kept; `None` without a folder for them.
+    pub async fn kept(&self) -> Result<Option<KeptTransactions>, Failure> {
+        let Some(folder) = &self.state_folder else {
+            return Ok(None);
+        };
+        let chain_id = self.client.chain_id().await.map_err(asking)?;
+        Ok(Some(KeptTransactions::new(folder, chain_id)))
+    }
+
+    /// Forgets the transactions whose outcome is known.
+    fn settle(
+        &self,
+        kept: Option<&KeptTransactions>,
+        sent: &[Hash],
+        submitted: Result<Submitted, ClientError>,
+    ) -> Result<Submitted, Failure> {
+        let pending = match &submitted {
+            Err(ClientError::Pending(pending)) => Some(pending.transaction),
+            _ => None,
+        };
+        for hash in sent.iter().filter(|hash| Some(**hash) != pending) {
+            if let Some(Err(error)) = kept.map(|kept| kept.forget(hash)) {
+                warn(&format!(
+                    "the transaction {hash} stays in the list of pending ones: {error}"
+                ));
+            }
+        }
+        match submitted {
+            Err(ClientError::Pending(pending)) => {
+                Err(pending::failure(&pending, kept, self.output))
+            }
+            submitted => self.outcome(submitted),
+        }
     }
 
     /// With the genesis file a receipt is proven, so that no node can invent one.
@@ -312,19 +377,8 @@ impl Session {
         }
     }
 
-    /// Prints the outcome of a transaction; a refusal is a failure of the command.
-    pub fn report(&self, submitted: Result<Submitted, ClientError>) -> Result<(), Failure> {
-        self.output.submitted(&self.outcome(submitted)?);
-        Ok(())
-    }
-
     fn outcome(&self, submitted: Result<Submitted, ClientError>) -> Result<Submitted, Failure> {
-        let submitted = match submitted {
-            Err(ClientError::Pending(pending)) => {
-                return Err(pending::failure(&pending, self.output));
-            }
-            submitted => submitted.map_err(asking)?,
-        };
+        let submitted = submitted.map_err(asking)?;
         if let Some(Outcome::Failed { code, fields }) =
             submitted.receipt.as_ref().map(|receipt| &receipt.outcome)
         {
@@ -340,6 +394,13 @@ impl Session {
             return Err(Failure::refused(words));
         }
         Ok(submitted)
+    }
+}
+
+/// Keeps a transaction before it is sent. Without that it is sent all the same.
+fn keep(kept: Option<&KeptTransactions>, hash: &Hash, signed: &SignedTransaction) {
+    if let Some(Err(error)) = kept.map(|kept| kept.keep(hash, signed, unix_ms())) {
+        warn(&format!("the transaction {hash} can't be kept: {error}"));
     }
 }
 

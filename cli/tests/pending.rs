@@ -105,6 +105,7 @@ impl Ledger<'_> {
     async fn run(&self, account: &str, words: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lamplighter"));
         command.current_dir(self.dir).args(["--as", account]);
+        command.env("LAMPLIGHTER_STATE", self.dir.join("state"));
         command.args([
             "--key",
             &format!("{account}.key"),
@@ -167,23 +168,42 @@ async fn a_transaction_without_quorum_is_reported_pending_and_can_be_sent_again(
         rest.split_whitespace().next().unwrap().to_owned()
     };
     let hash = after("lamplighter transaction show ");
-    let file = after("lamplighter transaction send ");
-    let bytes = std::fs::read(ledger.dir.join(&file)).unwrap();
-    let signed: SignedTransaction = serde_json::from_slice(&bytes).unwrap();
-    assert_eq!(signed.hash(&first.handle.chain_id()).to_string(), hash);
-    let again = ["--timeout", "3", "--json", "transaction", "send", &file];
+    assert_eq!(after("lamplighter transaction resume "), hash);
+    let again = ["--timeout", "3", "--json", "transaction", "resume", &hash];
     let output = ledger.run("admin", &again).await;
     assert_eq!(output.status.code(), Some(4));
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["taken_by"][0], url);
+    let file = json["file"].as_str().unwrap().to_owned();
+    let bytes = std::fs::read(&file).unwrap();
+    let signed: SignedTransaction = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(signed.hash(&first.handle.chain_id()).to_string(), hash);
+    let listed = ["--timeout", "3", "transaction", "pending"];
+    let output = ledger.run("admin", &listed).await;
+    let printed = text(&output.stdout);
+    assert!(
+        printed.contains(&hash) && printed.contains("waiting"),
+        "{output:?}"
+    );
 
     let second = Node::start(ledger.nodes[1].clone()).await.unwrap();
     first.handle.wait_certified(1, TIMEOUT).await.unwrap();
-    for _ in 0..2 {
-        let output = ledger.run("admin", &["transaction", "send", &file]).await;
+    let copy = ledger.dir.join("copy.json");
+    std::fs::copy(&file, &copy).unwrap();
+    let copy = copy.display().to_string();
+    for again in [
+        ["transaction", "pending"].as_slice(),
+        &["transaction", "send", &copy],
+        &["transaction", "send", &copy],
+    ] {
+        let output = ledger.run("admin", again).await;
         assert!(output.status.success(), "{output:?}");
         assert!(text(&output.stdout).contains(&hash), "{output:?}");
     }
+    // Its outcome is known.
+    assert!(!std::path::Path::new(&file).exists());
+    let output = ledger.run("admin", &["transaction", "resume", &hash]).await;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
     let output = ledger.run("admin", &["transaction", "show", &hash]).await;
     assert!(output.status.success(), "{output:?}");
     approvers_read_fields(&ledger).await;

@@ -234,11 +234,11 @@ impl Client {
             let mut round = Round::new(call.doubts_refusals);
             for index in self.inner.nodes.in_turn() {
                 let patience = Patience { silence_max, until };
-                let answer = self.attempt(index, &call, patience).await;
+                let answer = Box::pin(self.attempt(index, &call, patience)).await;
                 let result = match answer {
                     Ok(answer) => {
                         let height = answer.number(header::LEDGER_HEIGHT);
-                        let checked = check(answer).await;
+                        let checked = Box::pin(check(answer)).await;
                         checked
                             .map(|value| (value, height))
                             .map_err(|error| (error, Duration::ZERO))

@@ -130,7 +130,15 @@ impl Feed {
                 self.connect().await?;
                 continue;
             };
-            match stream.next(&self.client).await {
+            let node = stream.node;
+            let next = tokio::select! {
+                next = stream.next(&self.client) => next,
+                () = self.client.falls_behind(node) => Err(ClientError::Stream {
+                    node: self.client.inner.nodes.list[node].url.clone(),
+                    what: "other nodes have newer certified blocks",
+                }),
+            };
+            match next {
                 // After a reconnection a node may begin a little earlier.
                 Ok(item) if self.cursor.is_some_and(|cursor| item.cursor() <= cursor) => {}
                 Ok(item) => {
@@ -142,7 +150,6 @@ impl Feed {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the event stream broke off");
-                    let node = stream.node;
                     let standings = &self.client.inner.nodes.standings;
                     standings.failed(node, Fault::Unserved);
                     self.stream = None;

@@ -47,7 +47,7 @@ impl Client {
                 height: answer.number(header::LEDGER_HEIGHT).unwrap_or(0),
             })
         };
-        self.call_checked(call, read).await
+        Box::pin(self.call_checked(call, read)).await
     }
 
     /// One record. Nodes put its last change beside it.

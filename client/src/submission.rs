@@ -4,7 +4,8 @@
 //! claim that it did not, and a client that believes that signs again and performs the action
 //! twice. So a refusal counts when a second node refuses too, and a transaction that was sent
 //! without an answer is reported as [`Pending`]. If a certificate is waited for and the genesis
-//! file is there, a receipt counts only when it is proven.
+//! file is there, a receipt counts only when it is proven, or, where the transaction has ended the
+//! client's own right to read, when two nodes report the same.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub(crate) struct Submission<'a> {
     accepted_by: BTreeSet<usize>,
     /// Nodes that may have received it.
     sent_to: BTreeSet<usize>,
+    /// Reports of receipts whose proof this client may not read.
+    claims: Vec<Submitted>,
     started: Instant,
 }
 
@@ -71,6 +74,7 @@ impl<'a> Submission<'a> {
             wait,
             accepted_by: BTreeSet::new(),
             sent_to: BTreeSet::new(),
+            claims: Vec::new(),
             started: Instant::now(),
         }
     }
@@ -147,7 +151,7 @@ impl<'a> Submission<'a> {
         None
     }
 
-    async fn call_node(&self, index: usize, until: Instant) -> NodeReport {
+    async fn call_node(&mut self, index: usize, until: Instant) -> NodeReport {
         let timeout = until
             .saturating_duration_since(Instant::now())
             .min(CALL_TIMEOUT);
@@ -166,9 +170,15 @@ impl<'a> Submission<'a> {
         };
         match submitted {
             Ok(done) if self.wait == Wait::None => NodeReport::Done(done),
-            Ok(done) if done.receipt.is_some() => match self.proven(done).await {
+            Ok(done) if done.receipt.is_some() => match self.proven(done.clone()).await {
                 Ok(done) => NodeReport::Done(done),
-                Err(error) => NodeReport::Failed(error, Duration::ZERO),
+                Err(error) if is_barred(&error) && self.is_confirmed(&done) => {
+                    NodeReport::Done(done)
+                }
+                Err(error) => {
+                    self.claims.push(done);
+                    NodeReport::Failed(error, Duration::ZERO)
+                }
             },
             Ok(_) => NodeReport::Accepted,
             Err(error) if error.problem().is_some() => NodeReport::Refused(error),
@@ -182,7 +192,7 @@ impl<'a> Submission<'a> {
         if self.wait != Wait::Certified || self.client.trust_anchor().is_err() {
             return Ok(submitted);
         }
-        let (receipt, proven) = self.client.proven_receipt(&self.hash).await?;
+        let (receipt, proven) = Box::pin(self.client.proven_receipt(&self.hash)).await?;
         let is_same = submitted.receipt.as_ref() == Some(&receipt);
         Ok(Submitted {
             height: Some(proven.height),
@@ -196,6 +206,13 @@ impl<'a> Submission<'a> {
     /// True if a node accepted the transaction or may have received it.
     fn may_be_pending(&self) -> bool {
         !self.accepted_by.is_empty() || !self.sent_to.is_empty()
+    }
+
+    /// True if another node reported the same receipt, or there is no other node.
+    fn is_confirmed(&self, done: &Submitted) -> bool {
+        let is_same =
+            |claim: &Submitted| (claim.height, &claim.receipt) == (done.height, &done.receipt);
+        self.client.inner.nodes.list.len() == 1 || self.claims.iter().any(is_same)
     }
 
     /// Checks that an answer is about this transaction.
@@ -258,6 +275,12 @@ impl<'a> Submission<'a> {
             last,
         }))
     }
+}
+
+/// True if the client may read nothing: its transaction has replaced or revoked its own key.
+fn is_barred(error: &ClientError) -> bool {
+    let problem = error.problem();
+    problem.is_some_and(|problem| matches!(problem.status, 401 | 403))
 }
 
 /// True for a transaction in a block that was not certified in time.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use lamplighter_system::unix_ms;
 use lamplighter_types::wire::{KeyInfo, Submitted, Wait, problem};
 use lamplighter_types::{
-    Action, Encoding, KeyPurpose, PublicKey, SecretKey, Signature, SignedTransaction, Transaction,
-    UsersAction,
+    Action, Encoding, Hash, KeyPurpose, PublicKey, SecretKey, Signature, SignedTransaction,
+    Transaction, UsersAction,
 };
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -125,9 +125,25 @@ impl Client {
     /// # Errors
     /// As [`submit_signed`](Self::submit_signed).
     pub async fn submit(&self, action: Action, wait: Wait) -> Result<Submitted, ClientError> {
+        self.submit_noted(action, wait, |_, _| {}).await
+    }
+
+    /// Submits an action as [`submit`](Self::submit) does. `note` gets each signed transaction with
+    /// its hash before it is sent, so that its bytes can be kept and sent again whatever happens.
+    ///
+    /// # Errors
+    /// As [`submit_signed`](Self::submit_signed).
+    pub async fn submit_noted(
+        &self,
+        action: Action,
+        wait: Wait,
+        mut note: impl FnMut(&SignedTransaction, Hash),
+    ) -> Result<Submitted, ClientError> {
         let mut renumberings = 0;
         loop {
             let signed = self.sign(action.clone()).await?;
+            let hash = signed.hash(&self.chain_id().await?);
+            note(&signed, hash);
             let submitted = self.submit_signed(&signed, wait).await;
             match submitted {
                 Err(error) if is_about_sequence(&error) && renumberings < RENUMBERINGS_MAX => {
@@ -152,7 +168,8 @@ impl Client {
         wait: Wait,
     ) -> Result<Submitted, ClientError> {
         let hash = signed.hash(&self.chain_id().await?);
-        Submission::new(self, signed, hash, wait).run().await
+        // Everything below is in one future otherwise, on the stack of whoever waits for it.
+        Box::pin(Submission::new(self, signed, hash, wait).run()).await
     }
 }
 

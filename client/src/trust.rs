@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use lamplighter_system::files;
 use lamplighter_types::proof::{
@@ -16,6 +17,11 @@ use tokio::time::Instant;
 use crate::Client;
 use crate::calls::{Call, NodeResponse, Patience};
 use crate::error::ClientError;
+
+/// A node whose stream is silent for so long is compared with the others, again and again.
+const COMPARED_EVERY: Duration = Duration::from_secs(15);
+/// A node whose newest certified block is older by this than another's is behind.
+const BEHIND_MS: u64 = 10_000;
 
 /// The keeper of the newest trusted set. It only moves to newer sets, and what a proof shows is
 /// returned only once the set that it leads to is on disk: after a crash no proof of an older set
@@ -150,7 +156,8 @@ impl Client {
             let before = anchor.current().height;
             let call = Call::get(format!("/v1/proofs/validators?trusted={before}"));
             let check = async |answer: NodeResponse| verify_path(anchor.clone(), answer).await;
-            let (reached, more) = self.call_checked(call.doubting_refusals(), check).await?;
+            let call = call.doubting_refusals();
+            let (reached, more) = Box::pin(self.call_checked(call, check)).await?;
             if !more || reached.height <= before {
                 return Ok(reached);
             }
@@ -171,6 +178,22 @@ impl Client {
             }
         }
         false
+    }
+
+    /// Waits until another node has certified blocks that are newer by far than those of
+    /// `urls[index]`: that one is cut off or halted. Waits for ever without the genesis file.
+    pub(crate) async fn falls_behind(&self, index: usize) {
+        if self.trust_anchor().is_err() || self.inner.nodes.list.len() == 1 {
+            return std::future::pending().await;
+        }
+        loop {
+            tokio::time::sleep(COMPARED_EVERY).await;
+            let own = self.certified_head_at(index).await;
+            let own_ms = own.map_or(0, |head| head.timestamp_ms);
+            if self.others_have_head(index, own_ms + BEHIND_MS).await {
+                return;
+            }
+        }
     }
 
     /// The newest certified header of one node, verified.

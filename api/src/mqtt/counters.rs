@@ -1,6 +1,12 @@
 //! Counters of the edge, for the metrics page and for tests.
 
+use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::gauge::ConstGauge;
 
 /// One number that other threads may read at any time.
 #[derive(Debug, Default)]
@@ -79,6 +85,26 @@ counters! {
     dropped,
     /// Wills that were submitted to the ledger.
     wills,
+    /// Reads of the ledger for work of gateways: pages of devices, and open work that was looked at
+    /// again.
+    work_reads,
     /// Times a connection read notifications from the feed because it was behind or away.
     replays,
+}
+
+/// The counters in `/metrics`, as `mqtt_*`.
+#[derive(Debug)]
+pub struct EdgeMetrics(pub Arc<Counters>);
+
+impl Collector for EdgeMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        for (name, value) in self.0.all() {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            let (name, kind) = (format!("mqtt_{name}"), gauge.metric_type());
+            let encoder =
+                encoder.encode_descriptor(&name, "A count of the MQTT edge", None, kind)?;
+            gauge.encode(encoder)?;
+        }
+        Ok(())
+    }
 }

@@ -67,7 +67,7 @@ use push::work_queue::WorkQueue;
 use push::{head, notifications, work_feed};
 use session::{Rates, SessionRegistry};
 
-pub use counters::{Counter, Counters};
+pub use counters::{Counter, Counters, EdgeMetrics};
 
 /// Time for connections to close when the node stops.
 const STOP_TIME: Duration = Duration::from_secs(5);
@@ -201,6 +201,7 @@ impl Shared {
             work: WorkQueue::new(
                 handle.clone(),
                 Arc::clone(&sessions),
+                Arc::clone(&counters),
                 tasks.clone(),
                 stop.clone(),
             ),
@@ -255,7 +256,9 @@ impl Edge {
         tasks.spawn(notifications::run(Arc::clone(&shared), notifications_feed));
         let collect = work_feed::collect(Arc::clone(&shared), work_feed, Arc::clone(&resend));
         tasks.spawn(collect);
-        tasks.spawn(work_feed::resend_open(Arc::clone(&shared), resend));
+        tasks.spawn(work_feed::look_for_all(Arc::clone(&shared), resend));
+        let work = shared.work.clone();
+        tasks.spawn(async move { work.remind().await });
         Ok(Self { shared, addresses })
     }
 

@@ -8,7 +8,9 @@ use lamplighter_ledger::SubmitError;
 use lamplighter_system::{Backoff, error_chain};
 use lamplighter_types::wire::content_type;
 use lamplighter_types::wire::problem::code;
-use lamplighter_types::wire::work::{DEVICES_HELD_MAX, DevicesHeld, SyncRequest};
+use lamplighter_types::wire::work::{
+    DEVICES_HELD_MAX, DevicesHeld, RangeDigest, SYNC_RANGES_MAX, SyncRequest,
+};
 use lamplighter_types::wire::{ReceiptMessage, RefusalReason};
 use lamplighter_types::{Encoding, Hash, SignedTransaction, codec};
 use rumqttd::protocol::PubAckReason;
@@ -239,8 +241,19 @@ impl Retry {
 pub enum WorkRequest {
     /// The gateway subscribed, and may ask at once as well.
     Subscribed,
-    /// The gateway asked for it, with the devices that it holds.
-    Asked(Option<DevicesHeld>),
+    /// The gateway asked for it, with what it holds.
+    Asked(HeldDevices),
+}
+
+/// The devices that a gateway says it holds.
+#[derive(Debug, Clone)]
+pub enum HeldDevices {
+    /// It does not say, and gets everything.
+    Unknown,
+    /// The names in one range.
+    Named(DevicesHeld),
+    /// Digests of ranges that do not overlap.
+    Digests(Vec<RangeDigest>),
 }
 
 /// Requests the work of a gateway, as its `sync` publication asks for.
@@ -260,18 +273,38 @@ pub async fn sync(
     }
 }
 
-fn decode_sync(payload: &[u8]) -> Result<Option<DevicesHeld>, String> {
+fn decode_sync(payload: &[u8]) -> Result<HeldDevices, String> {
     let request: SyncRequest = codec::decode_json(payload)
         .map_err(|error| format!("not a request for work: {}", error_chain(&error)))?;
     // `since` is accepted and not used: the ledger is the queue, so all open work is sent.
-    let SyncRequest { since: _, devices } = request;
-    let count = devices.as_ref().map_or(0, |held| held.devices.len());
-    if count > DEVICES_HELD_MAX {
-        return Err(format!(
-            "{count} devices are more than the {DEVICES_HELD_MAX} of one sync"
-        ));
+    let SyncRequest {
+        since: _,
+        devices,
+        ranges,
+    } = request;
+    match devices {
+        Some(_) if !ranges.is_empty() => {
+            Err("a request has either devices or digests of ranges".to_owned())
+        }
+        Some(held) if held.devices.len() > DEVICES_HELD_MAX => Err(format!(
+            "{} devices are more than the {DEVICES_HELD_MAX} of one sync",
+            held.devices.len()
+        )),
+        Some(held) => Ok(HeldDevices::Named(held)),
+        None if ranges.is_empty() => Ok(HeldDevices::Unknown),
+        None if ranges.len() > SYNC_RANGES_MAX => Err(format!(
+            "{} ranges are more than the {SYNC_RANGES_MAX} of one sync",
+            ranges.len()
+        )),
+        // Otherwise a gateway could have all its devices read many times over.
+        None if !ranges.is_sorted_by(|one, next| {
+            one.until.is_some() && next.after.as_ref() >= one.until.as_ref()
+        }) =>
+        {
+            Err("the ranges overlap, or are not in the order of their names".to_owned())
+        }
+        None => Ok(HeldDevices::Digests(ranges)),
     }
-    Ok(devices)
 }
 
 /// Requests the work of a gateway; it follows on the work topic.
@@ -296,16 +329,21 @@ pub async fn work(
 /// False when the ledger can't be read.
 async fn request_work(shared: &Shared, session: &AccountSession, request: WorkRequest) -> bool {
     let (work, gateway) = (&shared.work, &session.id);
-    match request {
-        WorkRequest::Subscribed => work.subscribed(gateway),
-        WorkRequest::Asked(None) => work.send_all(gateway),
-        WorkRequest::Asked(Some(held)) => {
-            if let Err(error) = work.send_difference(gateway, held).await {
-                let error = error_chain(&error);
-                tracing::error!(error, %gateway, "the work of a gateway can't be read");
-                return false;
-            }
+    let compared = match request {
+        WorkRequest::Subscribed => {
+            work.subscribed(gateway);
+            Ok(())
         }
+        WorkRequest::Asked(HeldDevices::Unknown) => {
+            work.send_all(gateway);
+            Ok(())
+        }
+        WorkRequest::Asked(HeldDevices::Named(held)) => work.send_difference(gateway, held).await,
+        WorkRequest::Asked(HeldDevices::Digests(ranges)) => work.compare(gateway, ranges).await,
+    };
+    if let Err(error) = &compared {
+        let error = error_chain(error);
+        tracing::error!(error, %gateway, "the work of a gateway can't be read");
     }
-    true
+    compared.is_ok()
 }

@@ -1,7 +1,10 @@
 //! Every row of the topics table, allowed and refused, in both protocol versions.
 
+use lamplighter_contracts::devices;
 use lamplighter_types::wire::ReceiptMessage;
-use lamplighter_types::wire::work::{WorkItem, WorkMessage};
+use lamplighter_types::wire::work::{
+    DeviceMark, DevicesDigester, RangeDigest, SyncRequest, WorkItem, WorkMessage,
+};
 use lamplighter_types::{
     Action, ConfigAction, ConfigTarget, DevicesAction, Hash, Id, SignedTransaction, codec,
 };
@@ -153,6 +156,71 @@ async fn work_comes_on_subscribing_on_sync_and_on_reconnecting() {
         while !work(&mut raw).await.items.contains(&all[0]) {}
         Raw::connect(world.plain, ConnectPacket::new(v5, "gw-1")).await;
         world.act(set_desired(&device, "{}", version + 1)).await;
+    }
+}
+
+/// The sync request with the digest of a range of devices, JSON.
+fn digests(ranges: &[(Option<&str>, Option<&str>, &DevicesDigester)]) -> Vec<u8> {
+    let range = |(after, until, digester): &(Option<&str>, Option<&str>, &DevicesDigester)| {
+        let (count, digest) = digester.finish();
+        RangeDigest {
+            after: after.map(id),
+            until: until.map(id),
+            count,
+            digest,
+        }
+    };
+    let request = SyncRequest {
+        ranges: ranges.iter().map(range).collect(),
+        ..SyncRequest::default()
+    };
+    serde_json::to_vec(&request).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_digest_that_differs_is_asked_for_and_an_equal_one_costs_nothing() {
+    let world = world().await;
+    let mut raw = Raw::connect(world.plain, ConnectPacket::new(true, "gw-1")).await;
+    assert_eq!(raw.subscribe(WORK, 1).await, 1);
+    let (view, _) = world.handle.view().unwrap();
+    let device = devices::device(&view, &id("lamp-1")).unwrap().unwrap();
+    let all = [WorkItem::Device {
+        device: id("lamp-1"),
+    }];
+    let (nothing, mut same, mut other) =
+        <(DevicesDigester, DevicesDigester, DevicesDigester)>::default();
+    same.add(&id("lamp-1"), &DeviceMark::of(&device));
+    other.add(&id("lamp-9"), &DeviceMark::of(&device));
+    // A gateway that holds nothing gets it at once.
+    let empty = digests(&[(None, None, &nothing)]);
+    assert_eq!(raw.publish_acked(SYNC, 5, &empty).await, 0);
+    assert_eq!(work(&mut raw).await.items, all);
+    // Of two ranges, only the one that differs is asked for.
+    let two = digests(&[
+        (None, Some("lamp-0"), &other),
+        (Some("lamp-0"), None, &same),
+    ]);
+    assert_eq!(raw.publish_acked(SYNC, 6, &two).await, 0);
+    let message = work(&mut raw).await;
+    let asked = WorkItem::Range {
+        after: None,
+        until: Some(id("lamp-0")),
+    };
+    assert_eq!(message.items, [asked]);
+    assert!(message.proofs.records.is_empty());
+    // The answer names a device that is not, or no longer, its own: its absence is proven.
+    let held = br#"{"devices":{"until":"lamp-0","devices":{"lamp":"00"}}}"#;
+    assert_eq!(raw.publish_acked(SYNC, 7, held).await, 0);
+    let message = work(&mut raw).await;
+    let gone = WorkItem::Device { device: id("lamp") };
+    assert_eq!(message.items, [gone]);
+    for malformed in [
+        digests(&[(None, None, &same), (None, None, &same)]),
+        digests(&[(Some("b"), None, &same), (None, Some("b"), &same)]),
+        digests(&[(None, None, &same); 65]),
+        br#"{"devices":{"devices":{}},"ranges":[{"count":0,"digest":""}]}"#.to_vec(),
+    ] {
+        assert_eq!(raw.publish_acked(SYNC, 8, &malformed).await, 0x99);
     }
 }
 

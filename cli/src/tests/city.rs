@@ -161,8 +161,10 @@ impl City {
         let words = command.split_whitespace();
         let words = words.map(|word| in_braces(word).unwrap_or_else(|| word.to_owned()));
         let profile = self.path("client.toml").display().to_string();
+        let state = self.path("state").display().to_string();
         let begin = ["lamplighter", "--as", account, "--profile", &profile];
-        let all = begin.map(str::to_owned).into_iter().chain(words);
+        let begin = [&begin[..], &["--state", &state]].concat().into_iter();
+        let all = begin.map(str::to_owned).chain(words);
         let arguments = Arguments::try_parse_from(all);
         let arguments = arguments.unwrap_or_else(|error| panic!("{command}: {error}"));
         tokio::time::timeout(TIMEOUT, carry_out(arguments))

@@ -16,7 +16,7 @@ use super::city::{City, id};
 use crate::Arguments;
 
 /// All options that are meant for every command, with what they are called.
-const GLOBAL: [&str; 11] = [
+const GLOBAL: [&str; 12] = [
     "profile",
     "node-url",
     "genesis",
@@ -26,6 +26,7 @@ const GLOBAL: [&str; 11] = [
     "update-trusted",
     "as",
     "key",
+    "state",
     "timeout",
     "json",
 ];
@@ -490,6 +491,8 @@ impl Day {
             .done("auditor", "transaction send {signed.json}")
             .await;
         self.check_blocks("transaction send", "gateway-1");
+        self.reads("auditor", "transaction pending").await;
+        self.reads("auditor", "transaction resume").await;
         self.writes("operator", "alarm ack lamp-2 1").await;
         // It is acknowledged and open; once it is cleared too, only its history has it.
         let proof = "proof get --out {alarm.json} alarm lamp-2 1";

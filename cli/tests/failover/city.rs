@@ -269,7 +269,7 @@ impl City {
     pub async fn run(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lamplighter"));
         command.current_dir(self.dir.path()).args(arguments);
-        command.env("XDG_STATE_HOME", self.dir.path().join("state"));
+        command.env("LAMPLIGHTER_STATE", self.dir.path().join("state"));
         let output = tokio::task::spawn_blocking(move || command.output());
         output.await.unwrap().unwrap()
     }

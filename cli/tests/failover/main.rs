@@ -11,10 +11,10 @@ mod liar;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use lamplighter_client::{Client, ClientConfig, Wait};
+use lamplighter_client::{Client, ClientConfig, Feed, FeedEvent, FeedFilter, Wait};
 use lamplighter_devnet::thing::NewEvent;
 use lamplighter_gateway::NodeAddress;
-use lamplighter_types::{Action, AlarmChange, Hash, Receipt, Severity, UsersAction};
+use lamplighter_types::{Action, AlarmChange, Fact, Hash, Receipt, Severity, UsersAction};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -64,6 +64,22 @@ async fn sdk(city: &City, urls: &[String]) {
         let receipt = proven(city, &submitted.transaction).await;
         assert_eq!(submitted.receipt, Some(receipt));
     }
+}
+
+/// A follower whose stream comes from the node that is cut off.
+async fn follower(mut feed: Feed) {
+    let start = Instant::now();
+    let wanted = |event: &FeedEvent| {
+        matches!(&event.notification.fact, Fact::OrganizationRegistered { organization, .. }
+            if *organization == id("second"))
+    };
+    until("the follower's event", async || {
+        let event = feed.next().await.unwrap();
+        wanted(&event).then_some(())
+    })
+    .await;
+    println!("the follower: after {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(60));
 }
 
 async fn program(city: &City, urls: &[String]) {
@@ -142,6 +158,9 @@ async fn progress_decides_and_not_the_socket() {
     let city = City::build().await;
     let liar = Liar::start(city.genesis.chain_id(), lie).await;
     let silent = silent().await;
+    let before = city.client("admin", vec![city.url(1), city.url(3)]);
+    let mut feed = before.feed(&FeedFilter::default(), None);
+    feed.connect().await.unwrap();
     city.cut_first();
     let nodes = vec![
         city.address(1),
@@ -159,7 +178,7 @@ async fn progress_decides_and_not_the_socket() {
     let sdk = sdk(&city, &urls);
     let program = program(&city, &urls);
     let gateway = gateway(&city, nodes);
-    tokio::join!(sdk, program, gateway);
+    tokio::join!(sdk, program, gateway, follower(feed));
     assert!(!liar.proofs().is_empty(), "it was asked");
     assert!(
         !liar.transactions().is_empty(),

@@ -1,10 +1,12 @@
-//! Announcements of the devices that this gateway knows; the node answers with the differences. No
-//! IO.
+//! Announcements of the devices that this gateway knows: a digest of all, and where the node finds
+//! that the ledger differs, digests of parts and at last names. The node answers with the devices
+//! that differ. Whatever is lost on the way is found again by the next announcement, because the
+//! difference is still there. No IO.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use lamplighter_types::wire::work::{DevicesHeld, SyncRequest};
+use lamplighter_types::wire::work::{RangeDigest, SyncRequest};
 use tokio::time::Instant;
 
 /// Time between two announcements while nothing seems to be missing.
@@ -13,20 +15,38 @@ const SYNC_EVERY: Duration = Duration::from_secs(300);
 /// the node has newer proofs.
 const SYNC_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
+/// Answers that wait to be sent. A node that asks for more than that is asked again later.
+const ANSWERS_MAX: usize = 1_024;
+
 /// The announcements to the node that the gateway is connected to.
 #[derive(Debug, Default)]
 pub(super) struct DeviceSync {
-    /// Ranges that wait to be sent.
-    ranges: VecDeque<DevicesHeld>,
+    /// Requests that wait to be sent.
+    requests: VecDeque<SyncRequest>,
     /// Time of the next announcement; none while there is no connection.
     next_at: Option<Instant>,
 }
 
 impl DeviceSync {
-    /// Announces the devices.
-    pub fn start(&mut self, ranges: Vec<DevicesHeld>, now: Instant) {
-        self.ranges = ranges.into();
+    /// Announces the devices by the digest of all.
+    pub fn start(&mut self, digest: RangeDigest, now: Instant) {
+        self.requests = VecDeque::from([SyncRequest {
+            ranges: vec![digest],
+            ..SyncRequest::default()
+        }]);
         self.next_at = Some(now + SYNC_EVERY);
+    }
+
+    /// Answers a node that asks for a range, unless it asks without end.
+    pub fn answer(&mut self, request: impl FnOnce() -> SyncRequest, now: Instant) {
+        if self.next_at.is_none() {
+            return;
+        }
+        if self.requests.len() < ANSWERS_MAX {
+            self.requests.push_back(request());
+        } else {
+            self.start_soon(now);
+        }
     }
 
     /// Ends with the connection.
@@ -46,15 +66,11 @@ impl DeviceSync {
     }
 
     pub fn has_request(&self) -> bool {
-        !self.ranges.is_empty()
+        !self.requests.is_empty()
     }
 
     /// The next request to send.
     pub fn next_request(&mut self) -> Option<SyncRequest> {
-        let range = self.ranges.pop_front()?;
-        Some(SyncRequest {
-            since: None,
-            devices: Some(range),
-        })
+        self.requests.pop_front()
     }
 }

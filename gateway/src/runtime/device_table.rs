@@ -4,24 +4,57 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use lamplighter_system::files;
 use lamplighter_types::codec::{self, CodecError};
-use lamplighter_types::wire::work::{DEVICES_HELD_MAX, DeviceMark, DevicesHeld};
+use lamplighter_types::wire::work::{
+    DEVICES_HELD_MAX, DeviceMark, DevicesDigester, DevicesHeld, RangeDigest, SYNC_RANGES_MAX,
+    SyncRequest,
+};
 use lamplighter_types::{Device, Id};
 use serde::{Deserialize, Serialize};
 
 /// Devices in the table: more than a mesh can carry. A node can't make the gateway keep more.
 pub const DEVICES_MAX: usize = 10_000;
 
-/// Names in one range that the gateway sends to a node, though the node takes [`DEVICES_HELD_MAX`]:
-/// with the longest names these are less than 64 KiB, which a slow link carries in seconds, and
-/// other messages wait no longer behind them. A node drops a connection whose message takes too
-/// long.
-pub const HELD_RANGE_MAX: usize = 500;
+/// Names in one message to a node: about 4 KiB with names of usual length, which a slow link
+/// carries in seconds.
+pub const HELD_RANGE_MAX: usize = 64;
 const _: () = assert!(HELD_RANGE_MAX <= DEVICES_HELD_MAX);
+/// Ranges into which a range with more devices is divided: of 10,000 devices one that differs is
+/// found in three messages.
+const PARTS: usize = 16;
+const _: () = assert!(PARTS <= SYNC_RANGES_MAX);
+
+/// The names after `after` up to `until`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NameRange {
+    pub after: Option<Id>,
+    pub until: Option<Id>,
+}
+
+impl NameRange {
+    fn is_empty(&self) -> bool {
+        self.after.is_some() && self.until.is_some() && self.after >= self.until
+    }
+}
+
+fn digest_of(range: &NameRange, marks: &[(Id, DeviceMark)]) -> RangeDigest {
+    let mut digester = DevicesDigester::default();
+    for (name, mark) in marks {
+        digester.add(name, mark);
+    }
+    let (count, digest) = digester.finish();
+    RangeDigest {
+        after: range.after.clone(),
+        until: range.until.clone(),
+        count,
+        digest,
+    }
+}
 
 /// Why the table could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -164,32 +197,64 @@ impl DeviceTable {
         })
     }
 
-    /// The devices of this gateway, in ranges of at most [`HELD_RANGE_MAX`] names.
-    pub fn held_ranges(&self) -> Vec<DevicesHeld> {
+    /// The digest of all devices of this gateway.
+    pub fn digest(&self) -> RangeDigest {
+        let range = NameRange::default();
+        digest_of(&range, &self.marks(&range))
+    }
+
+    /// The answer to a node that asks what this gateway holds in a range: the devices, or the
+    /// digests of smaller ranges if there are too many.
+    pub fn held(&self, range: &NameRange) -> SyncRequest {
+        let marks = self.marks(range);
+        if marks.len() <= HELD_RANGE_MAX {
+            return SyncRequest {
+                devices: Some(DevicesHeld {
+                    after: range.after.clone(),
+                    until: range.until.clone(),
+                    devices: marks.into_iter().collect(),
+                }),
+                ..SyncRequest::default()
+            };
+        }
+        let part_len = marks.len().div_ceil(PARTS).max(HELD_RANGE_MAX);
+        let mut after = range.after.clone();
+        let mut ranges = Vec::new();
+        let mut parts = marks.chunks(part_len).peekable();
+        while let Some(part) = parts.next() {
+            let last = part.last().map(|(name, _)| name.clone());
+            let is_last = parts.peek().is_none();
+            let until = if is_last { range.until.clone() } else { last };
+            let part_range = NameRange { after, until };
+            ranges.push(digest_of(&part_range, part));
+            after = part_range.until;
+        }
+        SyncRequest {
+            ranges,
+            ..SyncRequest::default()
+        }
+    }
+
+    /// The devices of this gateway in a range.
+    fn marks(&self, range: &NameRange) -> Vec<(Id, DeviceMark)> {
         let table = self.read();
-        let devices = table.entries.iter().filter_map(|(name, entry)| {
+        let begin = range
+            .after
+            .clone()
+            .map_or(Bound::Unbounded, Bound::Excluded);
+        let end = range
+            .until
+            .clone()
+            .map_or(Bound::Unbounded, Bound::Included);
+        if range.is_empty() {
+            return Vec::new();
+        }
+        let entries = table.entries.range((begin, end));
+        let devices = entries.filter_map(|(name, entry)| {
             let device = entry.device.as_ref()?;
             Some((name.clone(), DeviceMark::of(device)))
         });
-        let devices: Vec<_> = devices.collect();
-        let mut ranges: Vec<DevicesHeld> = devices
-            .chunks(HELD_RANGE_MAX)
-            .map(|part| DevicesHeld {
-                after: None,
-                until: part.last().map(|(name, _)| name.clone()),
-                devices: part.iter().cloned().collect(),
-            })
-            .collect();
-        if ranges.is_empty() {
-            ranges.push(DevicesHeld::default());
-        }
-        for at in 1..ranges.len() {
-            ranges[at].after = ranges[at - 1].until.clone();
-        }
-        if let Some(last) = ranges.last_mut() {
-            last.until = None;
-        }
-        ranges
+        devices.collect()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Entries> {

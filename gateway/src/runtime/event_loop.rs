@@ -189,8 +189,11 @@ impl EventLoop {
             }
             NodeEvent::Receipt(payload) => self.on_receipt(&payload),
             NodeEvent::Work(payload) => {
-                let tasks = &mut self.tasks;
-                self.work.receive(&payload, tasks);
+                let ranges = self.work.receive(&payload, &mut self.tasks);
+                let (devices, now) = (self.storage.devices(), Instant::now());
+                for range in ranges {
+                    self.device_sync.answer(|| devices.held(&range), now);
+                }
                 Ok(())
             }
             NodeEvent::Head(payload) => {
@@ -229,8 +232,8 @@ impl EventLoop {
 
     /// Announces the devices of this gateway; the node sends what is different on the ledger.
     fn start_sync(&mut self) {
-        let ranges = self.storage.devices().held_ranges();
-        self.device_sync.start(ranges, Instant::now());
+        let digest = self.storage.devices().digest();
+        self.device_sync.start(digest, Instant::now());
     }
 
     fn on_task_result(&mut self, result: TaskResult) -> Result<(), GatewayError> {

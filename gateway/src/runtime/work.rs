@@ -11,7 +11,7 @@ use lamplighter_types::{DeploymentState, Device, Header, Id, codec};
 use tokio::time::Instant;
 
 use super::device_sync::DeviceSync;
-use super::device_table::{DEVICES_MAX, DeviceTable, DeviceTableChanges};
+use super::device_table::{DEVICES_MAX, DeviceTable, DeviceTableChanges, NameRange};
 use super::storage::Storage;
 use super::tasks::BackgroundTasks;
 use crate::deployments::{DeploymentPlanner, Effect};
@@ -47,18 +47,31 @@ impl WorkReceiver {
         self.verifications < VERIFICATIONS_MAX
     }
 
-    /// Starts to verify a message.
-    pub fn receive(&mut self, payload: &[u8], tasks: &mut BackgroundTasks) {
-        match WorkMessage::from_json(payload, &self.account) {
-            Ok(message) => {
-                self.verifications += 1;
-                tasks.verify_work(message, self.anchor.clone(), self.record_age_max);
-            }
+    /// Starts to verify a message. Returns the ranges that the node asks for: what the gateway holds
+    /// is no secret to a node, so that needs no proof.
+    pub fn receive(&mut self, payload: &[u8], tasks: &mut BackgroundTasks) -> Vec<NameRange> {
+        let mut message = match WorkMessage::from_json(payload, &self.account) {
+            Ok(message) => message,
             Err(error) => {
                 let error = error_chain(&error);
                 tracing::warn!(error, "a node sent something that is no work");
+                return Vec::new();
             }
+        };
+        let mut ranges = Vec::new();
+        message.items.retain(|item| match item {
+            WorkItem::Range { after, until } => {
+                let (after, until) = (after.clone(), until.clone());
+                ranges.push(NameRange { after, until });
+                false
+            }
+            _ => true,
+        });
+        if !message.items.is_empty() {
+            self.verifications += 1;
+            tasks.verify_work(message, self.anchor.clone(), self.record_age_max);
         }
+        ranges
     }
 
     /// The header of a head that is certified by the validators that are trusted. New validators
@@ -134,7 +147,7 @@ impl WorkReceiver {
     ) -> Result<Vec<Effect>, VerifyError> {
         let now_ms = unix_ms();
         match item {
-            WorkItem::Device { .. } => Ok(Vec::new()),
+            WorkItem::Device { .. } | WorkItem::Range { .. } => Ok(Vec::new()),
             WorkItem::Deployment { rollout, device } => {
                 match verify::deployment(state, rollout, device, &self.account, now_ms)? {
                     // A node can prove the end of any gateway's deployment.
@@ -161,7 +174,7 @@ impl WorkReceiver {
 fn device_of(item: &WorkItem) -> Option<(&WorkItem, &Id)> {
     match item {
         WorkItem::Device { device } => Some((item, device)),
-        WorkItem::Deployment { .. } | WorkItem::Config { .. } => None,
+        WorkItem::Deployment { .. } | WorkItem::Config { .. } | WorkItem::Range { .. } => None,
     }
 }
 

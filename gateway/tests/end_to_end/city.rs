@@ -106,6 +106,7 @@ fn genesis(node: &SecretKey, peer: SocketAddr) -> Genesis {
         accounts: vec![
             account("admin", &[Role::Administrator]),
             account("operator", &[Role::Operator]),
+            account("olga", &[Role::Operator]),
             account("ada", &[Role::Approver]),
             account("bob", &[Role::Approver]),
             account("acme", &[Role::Vendor]),
@@ -195,6 +196,10 @@ impl City {
 
     /// Registers devices of the gateway `gw` with one transaction.
     pub async fn register_devices(&self, devices: impl Iterator<Item = &str>) {
+        self.register_devices_as("operator", devices).await;
+    }
+
+    pub async fn register_devices_as(&self, operator: &str, devices: impl Iterator<Item = &str>) {
         let chain_id = self.genesis.chain_id();
         // Devices of other manufacturers sign nothing.
         let secret_of = |name: &str| (!name.starts_with("foreign")).then(|| secret(name));
@@ -214,11 +219,8 @@ impl City {
             tags: Vec::new(),
         });
         let devices = devices.collect();
-        self.act(
-            "operator",
-            Action::Devices(DevicesAction::Register { devices }),
-        )
-        .await;
+        let register = DevicesAction::Register { devices };
+        self.act(operator, Action::Devices(register)).await;
     }
 
     pub async fn assign(&self, device: &str, gateway: &str) {

@@ -10,14 +10,16 @@
 //! | [`Device`](WorkItem::Device) | the device |
 //! | [`Deployment`](WorkItem::Deployment) at work | the deployment, the device, its `DeviceState`, the release, the vendor's account, the `KeyRecord` of the key that signed the release |
 //! | [`Deployment`](WorkItem::Deployment) that ended | the deployment |
+//! | [`Range`](WorkItem::Range) | none |
 //! | [`Config`](WorkItem::Config) | the device, what it reported, and the desired documents of the fleet, its model, each level of its district from the outermost on, and the device itself |
 //!
 //! The keys are those of the contracts (`devices::keys`, `rollouts::keys`, `firmware::keys`,
 //! `users::keys`, `config::keys`). Records are those of the newest state: a gateway refuses a
 //! record whose block is older than its limit, or lower than the block of that record that it has
 //! already. Items of one message may share records. A node sends several messages if one is too
-//! short, and repeats open work again and again. A gateway names the devices that it holds in a
-//! [`SyncRequest`], and gets the difference.
+//! short, and repeats open work again and again. A gateway tells what it holds in a
+//! [`SyncRequest`], by digests of ranges and by names where a digest differs, and gets the
+//! difference.
 
 use std::collections::BTreeMap;
 
@@ -45,6 +47,8 @@ pub const DEVICES_HELD_MAX: usize = 2_000;
 /// Number of set changes that lead to a head, the newest: with sets of the largest size they are a
 /// third of a message. A gateway that needs more fetches them over HTTP.
 pub const WORK_SET_CHANGES_MAX: usize = 4;
+/// Number of digests in one [`SyncRequest`]: with the longest names they are 20 KiB.
+pub const SYNC_RANGES_MAX: usize = 64;
 /// Version of the format.
 pub const WORK_VERSION: u32 = 2;
 
@@ -57,10 +61,62 @@ pub struct SyncRequest {
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub since: Option<Cursor>,
-    /// The devices that the gateway holds. It then gets only those that differ on the ledger, also
-    /// those that are no longer assigned to it; without this list it gets all its devices.
+    /// The devices that the gateway holds in a range. It then gets those that differ on the ledger,
+    /// also those that are no longer assigned to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub devices: Option<DevicesHeld>,
+    /// Digests of what the gateway holds in ranges that follow each other and do not overlap, at
+    /// most [`SYNC_RANGES_MAX`]. Where the ledger differs, the node asks for the range
+    /// ([`WorkItem::Range`]). With neither digests nor devices it gets all its devices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ranges: Vec<RangeDigest>,
+}
+
+/// The names after `after` up to `until`, in the order of their bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RangeDigest {
+    /// The range begins after this name; with the first name if there is none.
+    #[serde(default)]
+    pub after: Option<Id>,
+    /// The range ends with this name; with the last name if there is none.
+    #[serde(default)]
+    pub until: Option<Id>,
+    /// Number of devices that the gateway holds in the range.
+    pub count: u32,
+    pub digest: DevicesDigest,
+}
+
+/// A digest of devices: the first 16 bytes, in hexadecimal digits, of the BLAKE3 digest of a text
+/// with two lines for each device, in the order of their names: its name and its [`DeviceMark`].
+/// Like a mark it decides only which work is sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DevicesDigest(String);
+
+/// Makes a [`DevicesDigest`] of devices that are added in the order of their names.
+#[derive(Clone, Debug, Default)]
+pub struct DevicesDigester {
+    hasher: blake3::Hasher,
+    count: u32,
+}
+
+impl DevicesDigester {
+    pub fn add(&mut self, name: &Id, mark: &DeviceMark) {
+        for line in [name.as_str(), &mark.0] {
+            self.hasher.update(line.as_bytes()).update(b"\n");
+        }
+        self.count = self.count.saturating_add(1);
+    }
+
+    /// The number of the devices, and their digest.
+    pub fn finish(&self) -> (u32, DevicesDigest) {
+        let digest = self.hasher.finalize();
+        let digits = hex::encode(&digest.as_bytes()[..16]);
+        (self.count, DevicesDigest(digits))
+    }
 }
 
 /// The devices that a gateway holds among the names after `after` up to `until`, in the order of
@@ -127,6 +183,15 @@ pub enum WorkItem {
     /// device, what it reported, and the desired documents of the fleet, its model, each level of
     /// its district from the outermost on, and the device itself, each there or absent.
     Config { device: Id },
+    /// The node asks what the gateway holds among the names after `after` up to `until`: the ledger
+    /// has other devices there than the gateway's digest says. Answered by a [`SyncRequest`] with
+    /// the devices, or with the digests of smaller ranges. Nothing is proven.
+    Range {
+        #[serde(default)]
+        after: Option<Id>,
+        #[serde(default)]
+        until: Option<Id>,
+    },
 }
 
 /// Several [`ProofBundle`]s with the parts that they share kept once.

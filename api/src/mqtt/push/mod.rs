@@ -5,6 +5,7 @@ pub mod notifications;
 mod open_work;
 mod pending;
 pub mod receipts;
+mod reminders;
 #[cfg(test)]
 mod tests;
 pub mod work_feed;

@@ -12,8 +12,8 @@ use lamplighter_ledger::Handle;
 use lamplighter_state::{StateError, View};
 use lamplighter_types::wire::Cursor;
 use lamplighter_types::wire::work::{
-    DeviceMark, DevicesHeld, ProofSet, WORK_BYTES_MAX, WORK_ITEMS_MAX, WORK_RECORDS_MAX,
-    WORK_SET_CHANGES_MAX, WORK_VERSION, WorkItem, WorkMessage,
+    DeviceMark, DevicesDigest, DevicesDigester, DevicesHeld, ProofSet, RangeDigest, WORK_BYTES_MAX,
+    WORK_ITEMS_MAX, WORK_RECORDS_MAX, WORK_SET_CHANGES_MAX, WORK_VERSION, WorkItem, WorkMessage,
 };
 use lamplighter_types::{ConfigTarget, Device, Id};
 
@@ -31,7 +31,7 @@ pub enum WorkSelection {
     All,
     /// Deployments at work, and configuration that is not reported.
     Open,
-    /// Where the ledger differs from what the gateway holds, and what is open.
+    /// Where the ledger differs from what the gateway holds.
     Difference(Arc<DevicesHeld>),
 }
 
@@ -59,10 +59,22 @@ pub async fn page(
     selection: &WorkSelection,
     at: DevicePosition,
 ) -> Result<(Vec<WorkItem>, Option<DevicePosition>), StateError> {
-    let (handle, gateway, selection) = (handle.clone(), gateway.clone(), selection.clone());
+    let (gateway, selection) = (gateway.clone(), selection.clone());
+    read(handle, move |view| {
+        read_page(view, &gateway, &selection, at)
+    })
+    .await
+}
+
+/// Reads the newest state on a thread that may wait for the disk.
+pub async fn read<T: Send + 'static>(
+    handle: &Handle,
+    read: impl FnOnce(&View) -> Result<T, StateError> + Send + 'static,
+) -> Result<T, StateError> {
+    let handle = handle.clone();
     let read = tokio::task::spawn_blocking(move || {
         let (view, _) = handle.view()?;
-        read_page(&view, &gateway, &selection, at)
+        read(&view)
     });
     match read.await {
         Ok(read) => read,
@@ -93,11 +105,13 @@ fn read_page(
             next = None;
         }
         items.extend(differing(&devices, held, at.after.as_ref(), next.as_ref()));
-    } else if matches!(selection, WorkSelection::All) {
-        items.extend(devices.iter().map(device_item));
-    }
-    for device in &devices {
-        items.extend(of_device(view, device)?);
+    } else {
+        if matches!(selection, WorkSelection::All) {
+            items.extend(devices.iter().map(device_item));
+        }
+        for device in &devices {
+            items.extend(of_device(view, device)?);
+        }
     }
     let seen = at.seen + devices.len();
     if next.is_some() && seen >= DEVICES_MAX {
@@ -109,6 +123,59 @@ fn read_page(
         seen,
     });
     Ok((items, next))
+}
+
+/// The devices of a range that are read for a digest.
+pub struct DigestProgress {
+    after: Option<Id>,
+    digester: DevicesDigester,
+    seen: usize,
+}
+
+impl DigestProgress {
+    pub fn begin(range: &RangeDigest) -> Self {
+        Self {
+            after: range.after.clone(),
+            digester: DevicesDigester::default(),
+            seen: 0,
+        }
+    }
+
+    /// The number of the devices read so far, and their digest.
+    pub fn finish(&self) -> (u32, DevicesDigest) {
+        self.digester.finish()
+    }
+
+    /// Reads the next page of the gateway's devices up to `until`; true if there are more.
+    pub fn read_page(
+        &mut self,
+        view: &View,
+        gateway: &Id,
+        until: Option<&Id>,
+    ) -> Result<bool, StateError> {
+        let devices = devices::by_gateway(view, gateway, self.after.as_ref(), PAGE)?;
+        let is_last = devices.len() < PAGE;
+        self.seen += devices.len();
+        for device in devices {
+            if until.is_some_and(|until| device.device > *until) {
+                return Ok(false);
+            }
+            self.digester.add(&device.device, &DeviceMark::of(&device));
+            self.after = Some(device.device);
+        }
+        Ok(!is_last && self.seen < DEVICES_MAX)
+    }
+}
+
+/// True if an item that was sent still waits for a report of the gateway.
+pub fn is_open(view: &View, gateway: &Id, item: &WorkItem) -> Result<bool, StateError> {
+    let (WorkItem::Deployment { device, .. } | WorkItem::Config { device }) = item else {
+        return Ok(false);
+    };
+    let Some(device) = devices::device(view, device)? else {
+        return Ok(false);
+    };
+    Ok(device.gateway.as_ref() == Some(gateway) && of_device(view, &device)?.contains(item))
 }
 
 fn device_item(device: &Device) -> WorkItem {
@@ -164,6 +231,7 @@ pub fn of_device(view: &View, device: &Device) -> Result<Vec<WorkItem>, StateErr
 fn keys(view: &View, item: &WorkItem) -> Result<Vec<Vec<u8>>, StateError> {
     let mut keys = Vec::new();
     match item {
+        WorkItem::Range { .. } => {}
         WorkItem::Device { device } => keys.push(bytes(devices::keys::device(device))),
         WorkItem::Deployment { rollout, device } => {
             keys.push(bytes(rollouts::keys::deployment(rollout, device)));
@@ -233,9 +301,12 @@ pub async fn message(
     }
     let wanted: Vec<_> = wanted.into_iter().collect();
     let changes = WORK_SET_CHANGES_MAX;
-    let bundles = handle
-        .prove_states(wanted, changes, CERTIFICATE_TIMEOUT)
-        .await?;
+    let bundles = if wanted.is_empty() {
+        Vec::new()
+    } else {
+        let proved = handle.prove_states(wanted, changes, CERTIFICATE_TIMEOUT);
+        proved.await?
+    };
     let proofs = ProofSet::from_bundles(bundles);
     let cursor = Cursor::end_of(head.height);
     Ok(WorkMessage {

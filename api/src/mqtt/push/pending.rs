@@ -12,7 +12,7 @@ use super::open_work::DEVICES_MAX;
 /// there is never a pause.
 pub(super) const COLLECT_TIME: Duration = Duration::from_millis(50);
 /// A gateway that subscribed to its work has so long to send which devices it holds; then it gets
-/// all of its work. On a slow field link its first 500 names take more than a second.
+/// all of its work. On a slow field link its request takes a second or two.
 pub(super) const SYNC_TIMEOUT: Duration = Duration::from_secs(3);
 /// Most items for one gateway: each of its devices, with a deployment and a configuration, and as
 /// many devices that it holds and that are no longer assigned to it. What does not fit is found
@@ -28,8 +28,10 @@ pub(super) struct PendingWork {
     items: BTreeSet<WorkItem>,
     /// When the items are sent; `None` while there are none.
     send_at: Option<Instant>,
-    /// When the ledger is read for all open work.
+    /// When the ledger is read for all devices and all open work.
     list_at: Option<Instant>,
+    /// The ledger is to be read for open work.
+    lists_open: bool,
     /// Number of times the gateway subscribed or asked: what an earlier connection did not get is
     /// discarded only if no newer one has asked for it.
     requests: u64,
@@ -40,15 +42,17 @@ pub(super) struct PendingWork {
 pub(super) enum NextStep {
     /// Send one message; with the number of requests until now.
     Send(Vec<WorkItem>, u64),
-    /// Read the ledger for all open work.
+    /// Read the ledger for all devices and all open work.
     List,
+    /// Read the ledger for open work.
+    ListOpen,
     Wait(Instant),
     Done,
 }
 
 fn weight(item: &WorkItem) -> usize {
     match item {
-        WorkItem::Device { .. } => 1,
+        WorkItem::Device { .. } | WorkItem::Range { .. } => 1,
         WorkItem::Deployment { .. } | WorkItem::Config { .. } => 4,
     }
 }
@@ -72,10 +76,15 @@ impl PendingWork {
         rejected
     }
 
-    /// Reads the ledger for all open work after `within`, unless that is cancelled before.
+    /// Reads the ledger for everything after `within`, unless that is cancelled before.
     pub fn schedule_listing(&mut self, within: Duration) {
         self.requests += 1;
         self.list_at = Some(Instant::now() + within);
+    }
+
+    /// Reads the ledger for open work, at once.
+    pub fn schedule_open(&mut self) {
+        self.lists_open = true;
     }
 
     /// The gateway has sent which devices it holds, so that it does not need a listing.
@@ -95,7 +104,11 @@ impl PendingWork {
     pub fn next(&mut self, now: Instant) -> NextStep {
         if self.list_at.is_some_and(|at| at <= now) {
             self.list_at = None;
+            self.lists_open = false;
             return NextStep::List;
+        }
+        if std::mem::take(&mut self.lists_open) {
+            return NextStep::ListOpen;
         }
         if self.send_at.is_some_and(|at| at <= now) {
             return NextStep::Send(self.next_message(), self.requests);

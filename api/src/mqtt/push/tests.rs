@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::notifications::{DISTRICTS_MAX, PreviousNotifications};
 use super::pending::{COLLECT_TIME, ITEMS_MAX, NextStep, PendingWork, SYNC_TIMEOUT, WEIGHT_MAX};
+use super::reminders::Reminders;
 
 fn id(text: &str) -> Id {
     Id::new(text).unwrap()
@@ -176,4 +177,45 @@ async fn invented_names_fill_no_memory() {
         panic!("something is to be sent");
     };
     assert_eq!(pending.add(made_up(ITEMS_MAX)), ITEMS_MAX - sent.len());
+}
+
+/// A tick costs what is due, not what is known: of 100,000 devices three have open work.
+#[tokio::test(start_paused = true)]
+async fn only_open_work_that_is_due_is_looked_at_again() {
+    let (mut reminders, start) = (Reminders::default(), Instant::now());
+    let gateway = |number: usize| id(&format!("gw-{}", number / 10_000));
+    for number in 0..100_000 {
+        reminders.note(&gateway(number), &[item(number)], start);
+    }
+    assert_eq!(reminders.next_at(), None, "a device alone is no open work");
+    for number in [5, 50_005, 99_999] {
+        reminders.note(&gateway(number), &[item(number), config(number)], start);
+    }
+    let at = |seconds| start + Duration::from_secs(seconds);
+    assert_eq!(reminders.next_at(), Some(at(10)));
+    assert!(reminders.take_due(10, at(9)).is_empty());
+    let due = reminders.take_due(2, at(10));
+    assert_eq!(due.len(), 2, "no more than are asked for");
+    assert_eq!(
+        (&due[1].gateway, &due[1].item),
+        (&id("gw-5"), &config(50_005))
+    );
+    let [first, second] = due.try_into().unwrap();
+    // One is reported meanwhile, one is sent again later and later, one is due.
+    reminders.again(first, at(10));
+    drop(second);
+    assert_eq!(reminders.take_due(10, at(29)).len(), 1);
+    assert_eq!(reminders.next_at(), Some(at(30)));
+    let mut pauses = Vec::new();
+    while pauses.len() < 6 {
+        let now = reminders.next_at().unwrap();
+        let due = reminders.take_due(10, now).pop().unwrap();
+        reminders.again(due, now);
+        pauses.push((reminders.next_at().unwrap() - now).as_secs());
+    }
+    assert_eq!(pauses, [40, 80, 160, 300, 300, 300]);
+    // It changes: at once, and from the first pause on.
+    let now = at(2_000);
+    reminders.note(&gateway(5), &[config(5)], now);
+    assert_eq!(reminders.next_at(), Some(now + Duration::from_secs(10)));
 }

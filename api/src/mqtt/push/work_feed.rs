@@ -16,11 +16,8 @@ use tokio::time::{Instant, sleep};
 use super::open_work::{self, WorkSelection};
 use crate::mqtt::Shared;
 
-/// Open work is sent again after so long.
-const RESEND_INTERVAL: Duration = Duration::from_secs(10);
-/// Looking for open work takes at most one part in so many of the time, however many devices there
-/// are.
-const RESEND_PAUSE_FACTOR: u32 = 10;
+/// Looking for open work of all gateways takes at most one part in so many of the time.
+const LOOK_PAUSE_FACTOR: u32 = 4;
 /// Pause after the feed could not be read.
 const FEED_RETRY: Duration = Duration::from_secs(1);
 
@@ -34,11 +31,8 @@ pub async fn collect(shared: Arc<Shared>, mut feed: Subscription, resend: Arc<No
         };
         match next {
             Ok(Some(step)) => {
-                for event in &step.events {
-                    if let Err(error) = collect_one(&shared, event, &resend) {
-                        let error = error_chain(&error);
-                        tracing::error!(error, "new work can't be read");
-                    }
+                if !step.events.is_empty() {
+                    collect_all(&shared, step.events, &resend).await;
                 }
             }
             Ok(None) => return,
@@ -58,14 +52,13 @@ pub async fn collect(shared: Arc<Shared>, mut feed: Subscription, resend: Arc<No
     }
 }
 
-/// Sends open work again, at intervals and when `resend` is notified, until the node stops. One
-/// gateway is looked at after the other, however often it is notified meanwhile.
-pub async fn resend_open(shared: Arc<Shared>, resend: Arc<Notify>) {
-    let mut pause = RESEND_INTERVAL;
+/// Looks for open work of all gateways that are connected here when `wanted` is notified, until the
+/// node stops: a document of many devices has changed. However often that happens meanwhile, one
+/// gateway is looked at after the other.
+pub async fn look_for_all(shared: Arc<Shared>, wanted: Arc<Notify>) {
     loop {
         tokio::select! {
-            () = sleep(pause) => {}
-            () = resend.notified() => {}
+            () = wanted.notified() => {}
             () = shared.stop.cancelled() => return,
         }
         let start = Instant::now();
@@ -76,9 +69,30 @@ pub async fn resend_open(shared: Arc<Shared>, resend: Arc<Notify>) {
             if let Err(error) = shared.work.scan(&gateway, WorkSelection::Open).await {
                 let error = error_chain(&error);
                 tracing::error!(error, %gateway, "the work of a gateway can't be read");
+                shared.work.look(&gateway);
             }
         }
-        pause = RESEND_INTERVAL.max(start.elapsed() * RESEND_PAUSE_FACTOR);
+        tokio::select! {
+            () = sleep(start.elapsed() * LOOK_PAUSE_FACTOR) => {}
+            () = shared.stop.cancelled() => return,
+        }
+    }
+}
+
+/// Adds the work that follows from notifications, on a thread that may wait for the disk.
+async fn collect_all(shared: &Arc<Shared>, events: Vec<FeedEvent>, resend: &Arc<Notify>) {
+    let (shared, resend) = (Arc::clone(shared), Arc::clone(resend));
+    let collected = tokio::task::spawn_blocking(move || {
+        for event in &events {
+            if let Err(error) = collect_one(&shared, event, &resend) {
+                let error = error_chain(&error);
+                tracing::error!(error, "new work can't be read: all open work is looked for");
+                resend.notify_one();
+            }
+        }
+    });
+    if let Err(error) = collected.await {
+        tracing::error!(%error, "new work was not collected");
     }
 }
 
@@ -102,7 +116,8 @@ fn collect_one(shared: &Shared, event: &FeedEvent, resend: &Notify) -> Result<()
                 device,
             }
         }
-        Fact::DesiredSet { .. } => WorkItem::Config { device },
+        // One that is reported with another document than the desired one is open again.
+        Fact::DesiredSet { .. } | Fact::ConfigReported { .. } => WorkItem::Config { device },
         Fact::DeviceRegistered
         | Fact::DeviceAssigned { .. }
         | Fact::DeviceSuspended { .. }
@@ -116,6 +131,11 @@ fn collect_one(shared: &Shared, event: &FeedEvent, resend: &Notify) -> Result<()
     let assigned = record.as_ref().and_then(|d| d.gateway.clone());
     for gateway in place.gateway.iter().chain(assigned.iter()) {
         if !shared.sessions.is_connected(gateway) {
+            continue;
+        }
+        if matches!(notification.fact, Fact::ConfigReported { .. })
+            && !open_work::is_open(&view, gateway, &item)?
+        {
             continue;
         }
         let mut items = vec![item.clone()];

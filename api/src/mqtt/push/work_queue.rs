@@ -11,21 +11,25 @@ use lamplighter_state::StateError;
 use lamplighter_system::error_chain;
 use lamplighter_types::Id;
 use lamplighter_types::wire::topics::GatewayTopic;
-use lamplighter_types::wire::work::{DevicesHeld, WorkItem};
+use lamplighter_types::wire::work::{DevicesDigest, DevicesHeld, RangeDigest, WorkItem};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::open_work::{self, WorkSelection};
+use super::open_work::{self, DigestProgress, WorkSelection};
 use super::pending::{NextStep, PendingWork, SYNC_TIMEOUT};
+use super::reminders::{DueItem, Reminders};
 use crate::mqtt::codec::Message;
+use crate::mqtt::counters::Counters;
 use crate::mqtt::limits::ROOM_TIME;
 use crate::mqtt::session::{SessionRegistry, Undelivered};
 
 /// Messages that are proven at once, for all gateways: proofs take turns with everything else that
 /// reads the chain.
 const PROVING_MAX: usize = 8;
+/// Items that are due and are read at a time.
+const DUE_MAX: usize = 256;
 /// Pause after work could not be proven or read.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -41,6 +45,10 @@ struct QueueState {
     tasks: TaskTracker,
     stop: CancellationToken,
     gateways: Mutex<BTreeMap<Id, GatewayQueue>>,
+    reminders: Mutex<Reminders>,
+    /// Notified when an item was noted: it may be due before the others.
+    reminded: Notify,
+    counters: Arc<Counters>,
 }
 
 #[derive(Default)]
@@ -53,6 +61,7 @@ impl WorkQueue {
     pub fn new(
         handle: Handle,
         sessions: Arc<SessionRegistry>,
+        counters: Arc<Counters>,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
@@ -63,11 +72,20 @@ impl WorkQueue {
             tasks,
             stop,
             gateways: Mutex::default(),
+            reminders: Mutex::default(),
+            reminded: Notify::new(),
+            counters,
         }))
     }
 
-    /// Adds work for a gateway that is connected here.
+    /// Adds work for a gateway that is connected here, and sends it again until it is done.
     pub fn add(&self, gateway: &Id, items: Vec<WorkItem>) {
+        self.reminders().note(gateway, &items, Instant::now());
+        self.0.reminded.notify_one();
+        self.push(gateway, items);
+    }
+
+    fn push(&self, gateway: &Id, items: Vec<WorkItem>) {
         if !items.is_empty() {
             let rejected = self.change(gateway, |pending| pending.add(items));
             if rejected > 0 {
@@ -79,7 +97,15 @@ impl WorkQueue {
     /// A gateway subscribed to its work. It gets all that is open, unless it sends shortly which
     /// devices it holds.
     pub fn subscribed(&self, gateway: &Id) {
-        self.change(gateway, |pending| pending.schedule_listing(SYNC_TIMEOUT));
+        self.change(gateway, |pending| {
+            pending.schedule_open();
+            pending.schedule_listing(SYNC_TIMEOUT);
+        });
+    }
+
+    /// Looks for open work of a gateway that is connected here.
+    pub fn look(&self, gateway: &Id) {
+        self.change(gateway, PendingWork::schedule_open);
     }
 
     /// Sends a gateway all that is open for it.
@@ -87,12 +113,116 @@ impl WorkQueue {
         self.change(gateway, |pending| pending.schedule_listing(Duration::ZERO));
     }
 
-    /// Sends a gateway the devices for which the ledger differs from what it holds, and what is
-    /// open for its devices.
+    /// Sends a gateway the devices for which the ledger differs from what it holds.
     pub async fn send_difference(&self, gateway: &Id, held: DevicesHeld) -> Result<(), StateError> {
         self.change(gateway, PendingWork::cancel_listing);
         self.scan(gateway, WorkSelection::Difference(Arc::new(held)))
             .await
+    }
+
+    /// Compares digests of what a gateway holds with the ledger. Where they differ, it is asked for
+    /// the range; where it holds nothing, it gets what there is.
+    pub async fn compare(&self, gateway: &Id, ranges: Vec<RangeDigest>) -> Result<(), StateError> {
+        self.change(gateway, PendingWork::cancel_listing);
+        for range in ranges {
+            let here = self.digest(gateway, &range).await?;
+            let RangeDigest {
+                after,
+                until,
+                count,
+                digest,
+            } = range;
+            if here == (count, digest) {
+                continue;
+            }
+            if count > 0 {
+                self.push(gateway, vec![WorkItem::Range { after, until }]);
+                continue;
+            }
+            let held = DevicesHeld {
+                after,
+                until,
+                devices: BTreeMap::new(),
+            };
+            let nothing = WorkSelection::Difference(Arc::new(held));
+            self.scan(gateway, nothing).await?;
+        }
+        Ok(())
+    }
+
+    /// The number and the digest of a gateway's devices in a range of the ledger.
+    async fn digest(
+        &self,
+        gateway: &Id,
+        range: &RangeDigest,
+    ) -> Result<(u32, DevicesDigest), StateError> {
+        let mut progress = DigestProgress::begin(range);
+        loop {
+            let (gateway, until) = (gateway.clone(), range.until.clone());
+            let read = open_work::read(&self.0.handle, move |view| {
+                let more = progress.read_page(view, &gateway, until.as_ref())?;
+                Ok((more, progress))
+            });
+            let (more, read) = read.await?;
+            self.0.counters.work_reads.add(1);
+            if !more {
+                return Ok(read.finish());
+            }
+            progress = read;
+        }
+    }
+
+    /// Sends open work again when it is due, until the node stops.
+    pub async fn remind(&self) {
+        let stop = self.0.stop.clone();
+        let never = Duration::from_secs(3_600);
+        while !stop.is_cancelled() {
+            let due = self.reminders().take_due(DUE_MAX, Instant::now());
+            if due.is_empty() {
+                let next_at = self.reminders().next_at();
+                let next_at = next_at.unwrap_or_else(|| Instant::now() + never);
+                tokio::select! {
+                    () = sleep_until(next_at) => {}
+                    () = self.0.reminded.notified() => {}
+                    () = stop.cancelled() => {}
+                }
+                continue;
+            }
+            if let Err(error) = self.remind_of(due.clone()).await {
+                let error = error_chain(&error);
+                tracing::error!(error, "open work can't be read");
+                let mut reminders = self.reminders();
+                due.into_iter()
+                    .for_each(|one| reminders.again(one, Instant::now()));
+            }
+        }
+    }
+
+    async fn remind_of(&self, due: Vec<DueItem>) -> Result<(), StateError> {
+        let sessions = &self.0.sessions;
+        // One that comes back gets everything that is open then.
+        let due = due.into_iter();
+        let due: Vec<_> = due
+            .filter(|one| sessions.is_connected(&one.gateway))
+            .collect();
+        if due.is_empty() {
+            return Ok(());
+        }
+        self.0.counters.work_reads.add(due.len() as u64);
+        let open = open_work::read(&self.0.handle, move |view| {
+            let mut open = Vec::new();
+            for one in due {
+                if open_work::is_open(view, &one.gateway, &one.item)? {
+                    open.push(one);
+                }
+            }
+            Ok(open)
+        });
+        for one in open.await? {
+            self.push(&one.gateway, vec![one.item.clone()]);
+            self.reminders().again(one, Instant::now());
+        }
+        Ok(())
     }
 
     /// Adds what is selected of the ledger, page by page, off the runtime's threads.
@@ -100,10 +230,16 @@ impl WorkQueue {
         let mut position = open_work::begin(&selection);
         while let Some(at) = position {
             let (items, next) = open_work::page(&self.0.handle, gateway, &selection, at).await?;
+            self.0.counters.work_reads.add(1);
             self.add(gateway, items);
             position = next;
         }
         Ok(())
+    }
+
+    fn reminders(&self) -> MutexGuard<'_, Reminders> {
+        let reminders = self.0.reminders.lock();
+        reminders.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn gateways(&self) -> MutexGuard<'_, BTreeMap<Id, GatewayQueue>> {
@@ -159,9 +295,15 @@ impl WorkQueue {
                 },
                 NextStep::List => {
                     if let Err(error) = self.scan(gateway, WorkSelection::All).await {
-                        let error = error_chain(&error);
-                        tracing::error!(error, %gateway, "the work of a gateway can't be read");
+                        self.log_unread(gateway, &error);
                         self.change(gateway, |pending| pending.schedule_listing(RETRY_PAUSE));
+                    }
+                }
+                NextStep::ListOpen => {
+                    if let Err(error) = self.scan(gateway, WorkSelection::Open).await {
+                        self.log_unread(gateway, &error);
+                        sleep(RETRY_PAUSE).await;
+                        self.look(gateway);
                     }
                 }
                 NextStep::Send(items, requests) => {
@@ -171,6 +313,11 @@ impl WorkQueue {
                 }
             }
         }
+    }
+
+    fn log_unread(&self, gateway: &Id, error: &StateError) {
+        let error = error_chain(error);
+        tracing::error!(error, %gateway, "the work of a gateway can't be read");
     }
 
     /// Sends items in as many messages as they need. False when the gateway is no longer here.

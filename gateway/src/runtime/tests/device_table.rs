@@ -1,8 +1,10 @@
+use std::collections::BTreeMap;
+
 use lamplighter_types::limits::ID_BYTES_MAX;
-use lamplighter_types::wire::work::{DeviceMark, DevicesHeld, SyncRequest};
+use lamplighter_types::wire::work::DeviceMark;
 
 use super::report_check::{device, devices};
-use crate::runtime::device_table::{DEVICES_MAX, DeviceTable, DeviceTableChanges, HELD_RANGE_MAX};
+use crate::runtime::device_table::{DEVICES_MAX, DeviceTable, DeviceTableChanges, NameRange};
 use crate::verify::tests::id;
 
 #[test]
@@ -25,43 +27,58 @@ fn devices_are_known_after_a_restart_and_old_proofs_are_ignored() {
     assert!(!again.admits("lamp") && again.admits("mute"));
 }
 
-/// The ranges have each device of a gateway of many devices, and no device that it has lost.
+/// The answers lead from the digest of all to each name, and to no device that was lost.
 #[test]
-fn held_devices_are_in_ranges_without_a_gap() {
+fn held_devices_are_told_by_digests_and_at_last_by_names() {
     let dir = tempfile::tempdir().unwrap();
     let known = DeviceTable::open(dir.path().join("devices.json")).unwrap();
-    assert_eq!(known.held_ranges(), [DevicesHeld::default()]);
-    let count = 2 * HELD_RANGE_MAX + 5;
+    let root = known.digest();
+    assert_eq!((root.count, &root.after, &root.until), (0, &None, &None));
     let name = |n: usize| format!("{n:05}-{}", "n".repeat(ID_BYTES_MAX - 6));
-    known.update((0..count).map(|n| (id(&name(n)), Some(device(&name(n), true)), 5)));
+    known.update((0..DEVICES_MAX).map(|n| (id(&name(n)), Some(device(&name(n), true)), 5)));
+    let before = known.digest();
     known.update([(id(&name(7)), None, 6)]);
-    let held = known.held_ranges();
-    assert_eq!(held.len(), 3);
-    assert_eq!((&held[0].after, &held[2].until), (&None, &None));
-    for pair in held.windows(2) {
-        assert!(pair[0].until.is_some());
-        assert_eq!(pair[0].until, pair[1].after);
+    assert_ne!(known.digest(), before);
+    assert_eq!(known.digest().count as usize, DEVICES_MAX - 1);
+
+    let (mut names, mut levels) = (BTreeMap::new(), 0);
+    let mut asked = vec![NameRange::default()];
+    while !asked.is_empty() {
+        levels += 1;
+        let mut next = Vec::new();
+        for range in asked {
+            let request = known.held(&range);
+            let json = serde_json::to_vec(&request).unwrap();
+            assert!(json.len() < 8 * 1024, "{} bytes", json.len());
+            let mut after = range.after;
+            for part in &request.ranges {
+                assert_eq!(part.after, after, "without a gap");
+                after = part.until.clone();
+                let (after, until) = (part.after.clone(), part.until.clone());
+                next.push(NameRange { after, until });
+            }
+            if let Some(held) = request.devices {
+                assert!(
+                    held.devices
+                        .keys()
+                        .all(|name| held.after.as_ref() < Some(name))
+                );
+                names.extend(held.devices);
+            } else {
+                assert_eq!(after, range.until);
+            }
+        }
+        asked = next;
     }
-    for range in &held {
-        let devices = Some(range.clone());
-        let since = None;
-        let json = serde_json::to_vec(&SyncRequest { since, devices }).unwrap();
-        assert!(
-            json.len() < 64 * 1024,
-            "{} bytes hold a slow link up",
-            json.len()
-        );
-        let first = range.devices.keys().next();
-        let last = range.devices.keys().next_back();
-        assert!(range.after.is_none() || range.after.as_ref() < first);
-        assert!(range.until.is_none() || range.until.as_ref() >= last);
-    }
-    let names: Vec<_> = held.iter().flat_map(|range| range.devices.keys()).collect();
-    assert_eq!(names.len(), count - 1);
-    assert!(!names.contains(&&id(&name(7))));
-    let mark = &held[0].devices[&id(&name(8))];
+    assert_eq!((levels, names.len()), (3, DEVICES_MAX - 1));
+    assert!(!names.contains_key(&id(&name(7))));
+    let mark = &names[&id(&name(8))];
     assert_eq!(*mark, DeviceMark::of(&device(&name(8), true)));
     assert_ne!(*mark, DeviceMark::of(&device(&name(8), false)));
+    // A range that no honest node asks for.
+    let (after, until) = (Some(id("b")), Some(id("a")));
+    let nothing = known.held(&NameRange { after, until });
+    assert!(nothing.devices.unwrap().devices.is_empty());
 }
 
 #[test]

@@ -286,6 +286,7 @@ impl World {
     fn keys(&self, item: &WorkItem) -> Vec<Vec<u8>> {
         let bytes = |key: &[u8]| key.to_vec();
         match item {
+            WorkItem::Range { .. } => Vec::new(),
             WorkItem::Device { device } => vec![bytes(devices::keys::device(device).as_bytes())],
             WorkItem::Deployment { rollout, device } => {
                 vec![
