@@ -10,7 +10,7 @@ use crate::limits::{
     GRANTS_PER_ACCOUNT_MAX, NUMBER_MAX, SMALL_LIST_MAX, TEXT_BYTES_MAX, VALIDATORS_MAX,
 };
 use crate::record::{ApprovalPolicy, Policies, PolicyError};
-use crate::{Grant, Hash, Id, PublicKey, Role, Scope, Validator, ValidatorSet};
+use crate::{Grant, Hash, Id, PublicKey, Role, Scope, Validator, ValidatorSet, is_unseen};
 
 /// Version of the formats of a ledger: of its genesis file and of all that follows from it.
 pub const GENESIS_VERSION: u32 = 2;
@@ -201,7 +201,7 @@ impl Genesis {
         }
         for account in &self.accounts {
             let name = &account.name;
-            let is_line = !name.is_empty() && !name.chars().any(char::is_control);
+            let is_line = !name.is_empty() && !name.chars().any(is_unseen);
             if !is_line || name.len() > TEXT_BYTES_MAX {
                 let of = user(account);
                 return Err(GenesisError::Name { of });

@@ -38,7 +38,7 @@ pub use crypto::{Domain, KeyPurpose, SecretKey};
 pub use genesis::{GENESIS_VERSION, Genesis, GenesisAccount, GenesisError, GenesisWarning};
 pub use id::{Id, NameError, Scope, Version};
 pub use notification::{Fact, Notification, Place};
-pub use printable::{printable, printable_json};
+pub use printable::{is_unseen, printable, printable_json};
 pub use proof::{ProofBundle, ProofError, Proven, VALIDATOR_SET_KEY};
 pub use record::*;
 pub use report::DeviceSigned;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::is_unseen;
 use crate::limits::NUMBER_MAX;
 
 /// Why a field of an action is refused whatever the state. Receipts have its fields.
@@ -16,7 +17,7 @@ pub enum FieldError {
         got: usize,
         max: usize,
     },
-    #[error("{field} has a control character")]
+    #[error("{field} has a character that is not seen or controls a terminal")]
     ControlCharacter { field: &'static str },
     #[error("{field} has {item} more than once")]
     Repeated { field: &'static str, item: String },
@@ -27,7 +28,8 @@ pub enum FieldError {
     TooLarge { field: &'static str, got: u64 },
 }
 
-/// Text that may be empty, without control characters but for line breaks and tabs.
+/// Text that may be empty, without characters that a reader does not see or that control a
+/// terminal, but for line breaks and tabs.
 pub fn text(field: &'static str, text: &str, max: usize) -> Result<(), FieldError> {
     if text.len() > max {
         return Err(FieldError::TooLong {
@@ -36,14 +38,14 @@ pub fn text(field: &'static str, text: &str, max: usize) -> Result<(), FieldErro
             max,
         });
     }
-    let control = |c: char| c.is_control() && c != '\n' && c != '\t';
-    if text.chars().any(control) {
+    let refused = |c: char| is_unseen(c) && c != '\n' && c != '\t';
+    if text.chars().any(refused) {
         return Err(FieldError::ControlCharacter { field });
     }
     Ok(())
 }
 
-/// A name for people or machines: one line, not empty.
+/// A name for people or machines: one line, not empty, and every character is seen.
 pub fn name(field: &'static str, text: &str, max: usize) -> Result<(), FieldError> {
     if text.is_empty() {
         return Err(FieldError::Empty { field });
@@ -55,7 +57,7 @@ pub fn name(field: &'static str, text: &str, max: usize) -> Result<(), FieldErro
             max,
         });
     }
-    if text.chars().any(char::is_control) {
+    if text.chars().any(is_unseen) {
         return Err(FieldError::ControlCharacter { field });
     }
     Ok(())

@@ -13,7 +13,7 @@ use lamplighter_types::{
 use super::cursor::SequenceOrder;
 use super::{EventsError, SEQUENCE_JUMP_MAX, alarms, cursor, is_kind, keys};
 use crate::devices::{VOUCHED_JUMP_MAX, device_of_gateway, require_active};
-use crate::validate::{self, FieldError};
+use crate::validate;
 use crate::{Context, ExecutionError};
 
 /// Checks shape and size.
@@ -49,11 +49,7 @@ fn check_event(event: &DeviceEvent) -> Result<(), EventsError> {
     if !is_kind(kind) {
         return Err(EventsError::UnknownKind(kind.clone()));
     }
-    if data.len() > EVENT_DATA_BYTES_MAX {
-        let (field, got, max) = ("data", data.len(), EVENT_DATA_BYTES_MAX);
-        return Err(FieldError::TooLong { field, got, max }.into());
-    }
-    Ok(())
+    Ok(validate::text("data", data, EVENT_DATA_BYTES_MAX)?)
 }
 
 /// Carries out a checked action.

@@ -210,7 +210,10 @@ impl ContractError for FieldError {
                 "shape.too_long",
                 "{field} has {got} bytes or items, more than the {max} allowed",
             ),
-            ("shape.control_character", "{field} has a control character"),
+            (
+                "shape.control_character",
+                "{field} has a character that is not seen or controls a terminal",
+            ),
             ("shape.repeated", "{field} has {item} more than once"),
             (
                 "shape.too_large",

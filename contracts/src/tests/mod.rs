@@ -2,6 +2,7 @@ pub mod city;
 mod invariants;
 mod power;
 mod state_keys;
+mod texts;
 
 use lamplighter_state::StateError;
 use lamplighter_types::limits::VALIDATORS_MAX;

@@ -19,7 +19,7 @@ pub enum RejectReason {
     Malformed,
     #[error("a text in it is too long")]
     TooLong,
-    #[error("a text in it has a control character")]
+    #[error("a text in it has a character that is not seen or controls a terminal")]
     ControlCharacter,
     #[error("sequence numbers begin at 1")]
     SequenceZero,
@@ -113,9 +113,10 @@ impl ReportCheck<'_> {
     pub fn event(&self, bytes: &[u8]) -> Result<OutgoingReport, RejectReason> {
         let event: DeviceEvent = codec::decode(bytes).map_err(|_| RejectReason::Malformed)?;
         self.check_author(&event.device, &event)?;
-        if event.data.len() > EVENT_DATA_BYTES_MAX || event.kind.len() > KIND_BYTES_MAX {
+        if event.kind.len() > KIND_BYTES_MAX {
             return Err(RejectReason::TooLong);
         }
+        check_text("data", &event.data, EVENT_DATA_BYTES_MAX)?;
         if event.sequence == 0 {
             return Err(RejectReason::SequenceZero);
         }
@@ -143,7 +144,11 @@ fn check_detail(signed: bool, detail: &mut String) -> Result<(), RejectReason> {
     if !signed {
         *detail = sanitize(detail, TEXT_BYTES_MAX);
     }
-    match validate::text("detail", detail, TEXT_BYTES_MAX) {
+    check_text("detail", detail, TEXT_BYTES_MAX)
+}
+
+fn check_text(field: &'static str, text: &str, max: usize) -> Result<(), RejectReason> {
+    match validate::text(field, text, max) {
         Ok(()) => Ok(()),
         Err(FieldError::TooLong { .. }) => Err(RejectReason::TooLong),
         Err(_) => Err(RejectReason::ControlCharacter),

@@ -57,7 +57,8 @@ fn two_logs(genesis: &Genesis, node: u8, index: u64) -> Bytes {
     Bytes::from(Evidence::TwoLogs(logs).to_json())
 }
 
-/// Pieces and files are bounded, and a liar that fills them keeps no later liar from being excluded.
+/// Pieces and files are bounded, and a liar that fills them keeps no liar after it from being
+/// excluded.
 #[test]
 fn evidence_is_bounded_and_excludes_every_liar() {
     let (machine, dir) = (machine(&MemoryKv::new(), NODES), TempDir::new().unwrap());

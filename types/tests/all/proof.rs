@@ -322,6 +322,25 @@ fn a_mutated_certificate_or_header_does_not_verify() {
 }
 
 /// A signature on a header is worth nothing under another height, alone or in a certificate.
+/// Version, hash and signature of version 2 are frozen.
+#[test]
+fn header_and_attestation_are_those_of_version_2() {
+    let line = include_str!("../golden/chain.txt")
+        .lines()
+        .find_map(|line| line.strip_prefix("Header "));
+    let (hash, bytes) = line.unwrap().split_once(' ').unwrap();
+    let header: Header = codec::decode(&hex::decode(bytes).unwrap()).unwrap();
+    assert_eq!(header.hash().to_string(), hash);
+    assert_eq!((HEADER_VERSION, header.version), (2, 2));
+    let key = SecretKey::from_seed([3; 32]);
+    let signed = Attestation::sign(42, header.hash(), &key);
+    assert_eq!(
+        signed.signature.to_string(),
+        "8ea72766a1a75e3b851d8009ce0db476b815a42c81bc762e3a42b5f8c6243a64\
+         94a2bc4eceb8d5310efaae2067d69f63c64b21459da758f324ad41eb50cc7209"
+    );
+}
+
 #[test]
 fn a_signature_under_another_height_does_not_verify() {
     let header = chain().blocks[7].certified.header.clone();

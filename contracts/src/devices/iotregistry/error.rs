@@ -24,6 +24,9 @@ refusals! {
         /// A field is longer than the registry takes.
         TooLarge { field: &'static str, max: usize, unit: &'static str } = "iotregistry.too_large",
             "{field} has more than {max} {unit}";
+        /// A name has a character that people do not see, or that controls a terminal.
+        Unseen { field: &'static str } = "iotregistry.unseen_character",
+            "{field} has a character that is not seen or controls a terminal";
         /// The registrant's key is no point of secp256k1 in a known form.
         BadKey = "iotregistry.bad_key",
             "the registrant's key is no point of secp256k1";

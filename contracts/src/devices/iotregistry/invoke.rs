@@ -80,6 +80,7 @@ fn create_registrant<R: Records>(
         NAME_BYTES_MAX,
         "bytes",
     )?;
+    seen("RegistrantName", &registrant_name)?;
 
     let key = parse_key(&registrant_pubkey)?;
     let compressed = compress(&key);
@@ -125,8 +126,10 @@ fn register_thing<R: Records>(
     at_most("Aliases", aliases.len(), ALIASES_MAX, "entries")?;
     for alias in &aliases {
         at_most("Aliases", alias.len(), NAME_BYTES_MAX, "bytes in one entry")?;
+        seen("Aliases", alias)?;
     }
 
+    seen("Spec", &spec)?;
     if exists(records, &thing_key(&nonce))? {
         return Err(RegistryError::NonceExists.into());
     }
@@ -188,6 +191,7 @@ fn register_spec<R: Records>(
     not_empty("SpecName", spec_name.as_bytes())?;
     not_empty("Signature", &signature)?;
     at_most("SpecName", spec_name.len(), NAME_BYTES_MAX, "bytes")?;
+    seen("SpecName", &spec_name)?;
 
     if exists(records, &spec_key(&spec_name))? {
         return Err(RegistryError::SpecExists.into());
@@ -240,6 +244,15 @@ fn decode_hex(argument: &str) -> Result<Vec<u8>, RegistryError> {
 
 fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, RegistryError> {
     M::decode(bytes).map_err(|_| RegistryError::NotProtobuf)
+}
+
+/// Requires that people see every character of a name.
+fn seen(field: &'static str, name: &str) -> Result<(), RegistryError> {
+    if name.chars().any(lamplighter_types::is_unseen) {
+        Err(RegistryError::Unseen { field })
+    } else {
+        Ok(())
+    }
 }
 
 fn not_empty(field: &'static str, value: &[u8]) -> Result<(), RegistryError> {

@@ -415,6 +415,32 @@ fn unknown_functions_are_refused() {
 }
 
 #[test]
+fn names_that_people_do_not_see_are_refused() {
+    let (key, mut records) = ledger_with_registrant();
+    for name in ["a\u{1b}[2J", "a\u{202e}b", "a\u{200b}", "\n", "\u{feff}a"] {
+        let of_spec = RegisterThing {
+            spec: name.to_owned(),
+            ..thing(&key, &[1], &[])
+        };
+        for (function, argument) in [
+            (
+                "createRegistrant",
+                argument(&registrant(&signing_key(9), name)),
+            ),
+            ("registerThing", argument(&thing(&key, &[1], &[name]))),
+            ("registerThing", argument(&of_spec)),
+            ("registerSpec", argument(&spec(&key, name, ""))),
+        ] {
+            let refusal = refused(function, &argument, &mut records);
+            assert!(
+                matches!(refusal, RegistryError::Unseen { .. }),
+                "{function} {name:?}: {refusal:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn replies_are_escaped_as_go_did() {
     let text = "<a href=\"x\">&\\/\u{8}\u{c}\n\r\t\u{0}\u{1f}\u{7f}\u{2028}\u{2029}é😀";
     assert_eq!(
@@ -515,6 +541,8 @@ proptest! {
     fn a_reply_is_json_with_the_same_text(name in ".{1,40}", data: String, alias in ".{0,40}") {
         let key = signing_key(5);
         let mut records = Memory::default();
+        let seen = |text: &str| text.replace(lamplighter_types::is_unseen, "x");
+        let (name, alias) = (seen(&name), seen(&alias));
         invoke("createRegistrant", &argument(&registrant(&key, &name)), &mut records).unwrap();
         let mut message = RegisterThing {
             nonce: vec![1],

@@ -194,6 +194,10 @@ fn an_unsigned_text_is_sanitized_and_a_signed_one_must_be_valid() {
     };
     assert!(signed("two\nlines").is_ok());
     assert_eq!(signed("\u{1b}[2J"), Err(RejectReason::ControlCharacter));
+    assert_eq!(
+        signed("turned \u{202e}around"),
+        Err(RejectReason::ControlCharacter)
+    );
     assert_eq!(signed(&"d".repeat(1_001)), Err(RejectReason::TooLong));
 }
 
