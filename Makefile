@@ -22,7 +22,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 FIRMWARE ?=
 DEVNET_DIR ?= devnet-data
 
-.PHONY: help setup build devnet test check fmt bench advisories chaos sim
+.PHONY: help setup build devnet test check fmt bench advisories chaos sim fuzz
 
 help: ## list these commands
 	@echo "Usage: make COMMAND"
@@ -90,3 +90,14 @@ chaos: ## kill, stop, part, misdate and attack real nodes under load, check what
 	cargo build --package lamplighter-cli --package lamplighter-chaos
 	"$(TARGET)/debug/chaos" $(if $(FULL),--full) $(ARGS)
 	$(if $(FULL)$(ARGS),,"$(TARGET)/debug/chaos" --hostile)
+
+# New inputs are kept in fuzz/found, which is not in the repository; what it has is fuzz/corpus.
+FUZZERS := transaction block proof mqtt peer json iotregistry value coap spool config
+fuzz: export PATH := $(LAMPLIGHTER_CACHE)/tools/bin:$(PATH)
+fuzz: ## fuzz what comes from outside with a sanitizer, 60 s each (FOR=3600 seconds, ONLY=mqtt)
+	@scripts/setup --fuzz
+	@for name in $(or $(ONLY),$(FUZZERS)); do \
+		mkdir -p "fuzz/found/$$name"; \
+		(cd fuzz && cargo +nightly fuzz run "$$name" "found/$$name" "corpus/$$name" -- \
+			-max_total_time=$(or $(FOR),60) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1); \
+	done

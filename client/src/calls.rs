@@ -181,10 +181,7 @@ impl Nodes {
             .map(|url| Node::new(url, config))
             .collect::<Result<_, _>>()?;
         let standings = Standings::new(config.urls.len());
-        Ok(Self {
-            list,
-            standings,
-        })
+        Ok(Self { list, standings })
     }
 
     /// The nodes, in the order in which they are called.

@@ -192,8 +192,7 @@ impl Client {
             let sent = request.send().await;
             let response = sent.map_err(|error| Self::transport_error(node, error))?;
             let silence_max = until.saturating_duration_since(Instant::now());
-            let answer =
-                read_body(&node.url, response, ANSWER_BYTES_MAX, silence_max).await?;
+            let answer = read_body(&node.url, response, ANSWER_BYTES_MAX, silence_max).await?;
             if !answer.status.is_success() {
                 return Err(problem(&answer));
             }

@@ -98,7 +98,11 @@ impl LogComparison {
                 false
             });
             self.recovery.allow_elections();
-            let pause = if searches { SEARCH_EVERY } else { COMPARE_EVERY };
+            let pause = if searches {
+                SEARCH_EVERY
+            } else {
+                COMPARE_EVERY
+            };
             tokio::time::sleep(pause).await;
         }
     }
@@ -306,9 +310,7 @@ impl LogComparison {
         }
         let chain_id = self.electorate.chain_id();
         let message = LogHolding::message(&chain_id, node, &holding.held, &holding.dropped);
-        let valid = self
-            .electorate
-            .verify(node, &message, &holding.signature.0);
+        let valid = self.electorate.verify(node, &message, &holding.signature.0);
         valid.then(|| holding.into())
     }
 
@@ -366,7 +368,10 @@ impl LogComparison {
         let mut held = BTreeMap::new();
         if let Some(first) = indexes.first() {
             let follows = |(at, index): (usize, &u64)| *index == first + at as u64;
-            let run = indexes.iter().enumerate().take_while(|(at, index)| follows((*at, index)));
+            let run = indexes
+                .iter()
+                .enumerate()
+                .take_while(|(at, index)| follows((*at, index)));
             let last = first + run.count() as u64 - 1;
             held.extend(self.log.digests(*first, last).await?);
         }

@@ -102,7 +102,9 @@ impl From<LogHolding> for HeldDigests {
     fn from(holding: LogHolding) -> Self {
         let held = holding.held.into_iter();
         Self {
-            held: held.map(|content| (content.index, content.digest)).collect(),
+            held: held
+                .map(|content| (content.index, content.digest))
+                .collect(),
             dropped: holding.dropped.into_iter().collect(),
         }
     }

@@ -154,7 +154,10 @@ impl Recovery {
             new
         });
         if let Some(index) = index.filter(|_| new) {
-            tracing::error!(index, "the voters' logs differ, and no rule decides: people have to");
+            tracing::error!(
+                index,
+                "the voters' logs differ, and no rule decides: people have to"
+            );
         }
     }
 

@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use lamplighter_types::login::Audience;
+use lamplighter_types::proof::CertifiedHeader;
+use lamplighter_types::wire::work::WorkMessage;
+use lamplighter_types::{Genesis, SignedTransaction};
 use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, QoS};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -16,6 +20,18 @@ use crate::scenario::{self, Client, printed, secret};
 use crate::schemas::{ASYNCAPI, Cases, OPENAPI};
 
 const GATEWAY: &str = "gw-north";
+const EXAMPLES: &str = "messages.json";
+const GENESIS: &str = "genesis.json";
+/// The messages of the document.
+const NAMES: [&str; 7] = [
+    "head",
+    "notification",
+    "receipt",
+    "refusal",
+    "sync",
+    "transaction",
+    "work",
+];
 
 /// Messages in the order of their arrival, with their topics.
 #[derive(Default)]
@@ -177,6 +193,10 @@ async fn play(node: &Node, recorded: &Arc<Recorded>) -> Vec<(&'static str, Value
     recorded
         .until("a refusal", |_, value| value["refused"].is_object())
         .await;
+    for devices in [json!({}), json!({ "lamp-1": "another" })] {
+        let held = json!({ "devices": { "devices": devices } });
+        gateway.publish("sync", held).await;
+    }
     gateway.publish("sync", json!({})).await;
     gateway.publish("sync", json!({ "since": "1.0" })).await;
     let is_open = |value: &Value| value["items"][0].is_object();
@@ -193,12 +213,85 @@ async fn play(node: &Node, recorded: &Arc<Recorded>) -> Vec<(&'static str, Value
     gateway.sent
 }
 
+/// The messages in `docs/examples/messages.json`, by their names in the document: the shortest of
+/// each kind that were sent in a run.
+#[derive(Default, Serialize, Deserialize)]
+struct Examples(BTreeMap<String, Vec<Value>>);
+
+impl Examples {
+    fn read() -> Self {
+        let text = std::fs::read(scenario::path(EXAMPLES)).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    }
+
+    /// Takes a message in place of a longer one of its kind.
+    fn add(&mut self, name: &str, value: &Value) {
+        let kind = |value: &Value| {
+            let item = value["items"][0].as_object().and_then(|i| i.keys().next());
+            (value["receipt"]["outcome"].is_object(), item.cloned())
+        };
+        let known = self.0.entry(name.to_owned()).or_default();
+        match known.iter_mut().find(|v| kind(v) == kind(value)) {
+            Some(other) if name != "sync" => {
+                if value.to_string().len() < other.to_string().len() {
+                    *other = value.clone();
+                }
+            }
+            _ => known.push(value.clone()),
+        }
+    }
+
+    fn write(&self) {
+        let text = serde_json::to_string_pretty(self).unwrap();
+        std::fs::write(scenario::path(EXAMPLES), text + "\n").unwrap();
+        let text = serde_json::to_string_pretty(&scenario::genesis()).unwrap();
+        std::fs::write(scenario::path(GENESIS), text + "\n").unwrap();
+    }
+}
+
+/// A reader of the documents can check all examples with the genesis file beside them.
+#[test]
+fn examples_of_messages_are_valid_and_proven() {
+    let genesis: Genesis =
+        serde_json::from_slice(&std::fs::read(scenario::path(GENESIS)).unwrap()).unwrap();
+    assert_eq!(genesis, scenario::genesis());
+    let Examples(examples) = Examples::read();
+    let names: Vec<_> = examples.keys().map(String::as_str).collect();
+    assert_eq!(names, NAMES);
+    let mut cases = Cases::default();
+    for (name, values) in &examples {
+        for value in values {
+            let at = format!("/components/messages/{name}/payload");
+            cases.add(ASYNCAPI, &at, value, name);
+        }
+    }
+    cases.check();
+    for value in &examples["transaction"] {
+        let signed: SignedTransaction = serde_json::from_value(value.clone()).unwrap();
+        let is_forged = value["signature"] == "00".repeat(64);
+        assert_eq!(signed.verify(&genesis.chain_id()).is_err(), is_forged);
+    }
+    let mut proven = 0;
+    for value in &examples["work"] {
+        let bytes = value.to_string();
+        let work = WorkMessage::from_json(bytes.as_bytes(), &id(GATEWAY)).unwrap();
+        proven += work.proofs.verify(&genesis).unwrap().len();
+    }
+    assert!(proven > 5, "{proven}");
+    for value in &examples["head"] {
+        let head: CertifiedHeader = serde_json::from_value(value.clone()).unwrap();
+        assert_eq!(head.certificate.header, head.header.hash());
+        head.certificate.verify(&genesis.validators).unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_are_as_described() {
     let node = scenario::node().await;
     let recorded = Arc::new(Recorded::default());
     let sent = play(&node, &recorded).await;
     let mut cases = Cases::default();
+    let mut examples = Examples::default();
     let mut counts = BTreeMap::<_, usize>::new();
     let messages = std::mem::take(&mut *recorded.messages.lock().unwrap());
     let received = messages
@@ -208,18 +301,13 @@ async fn messages_are_as_described() {
         *counts.entry(name).or_default() += 1;
         let at = format!("/components/messages/{name}/payload");
         cases.add(ASYNCAPI, &at, value, name);
+        examples.add(name, value);
+    }
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        examples.write();
     }
     let names: Vec<_> = counts.keys().copied().collect();
-    let all = [
-        "head",
-        "notification",
-        "receipt",
-        "refusal",
-        "sync",
-        "transaction",
-        "work",
-    ];
-    assert_eq!(names, all, "{counts:?}");
+    assert_eq!(names, NAMES, "{counts:?}");
     assert!(counts["notification"] > 15, "{counts:?}");
     let outcomes = ["succeeded", "failed"].map(|outcome| {
         let of = |v: &Value| v["receipt"]["outcome"].to_string().contains(outcome);

@@ -8,10 +8,11 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use lamplighter_tls::Identity;
 use tokio::process::Command;
 
 use crate::described;
-use crate::node::Node;
+use crate::node::{Node, node_key};
 use crate::scenario::{self, Client, printed};
 
 /// It takes 35 s on two idle cores, 60 s on busy ones; only a failing test gets there.
@@ -29,10 +30,15 @@ fn beside(name: &str) -> std::path::PathBuf {
 /// What schemathesis prints about a node, and whether it was content.
 async fn schemathesis(node: &Node) -> (String, bool) {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/schemathesis");
+    let identity = Identity::of_node(&node_key(), 1, &[], &[]).unwrap();
+    let certificate = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(certificate.path(), identity.to_pem()).unwrap();
     let child = Command::new(&program)
         .arg("--config-file")
         .arg(beside("schemathesis.toml"))
         .args(["run", "--no-color", "--phases", "examples,coverage,fuzzing"])
+        .arg("--tls-verify")
+        .arg(certificate.path())
         .args(["--header", &format!("Authorization: Bearer {}", node.token)])
         .arg(format!("{}/openapi.json", node.base()))
         .env("SCHEMATHESIS_HOOKS", beside("schemathesis_hooks.py"))

@@ -108,7 +108,8 @@ async fn a_browser_reads_and_resumes_the_feed() {
     drop(socket);
     let id = a1["id"].as_str().unwrap();
     let query = format!("?after={id}&kind=device_registered&district=north");
-    let (mut socket, _) = connect(&node, browser(&node.edges.http, &query, Some(&node.token))).await;
+    let (mut socket, _) =
+        connect(&node, browser(&node.edges.http, &query, Some(&node.token))).await;
     assert_eq!(next_json(&mut socket).await["id"], id);
     let a2 = next_data(&mut socket).await;
     assert_eq!(a2["data"]["notification"]["place"]["device"], "a2");
@@ -129,7 +130,11 @@ async fn a_websocket_needs_a_token_and_a_cursor_of_this_ledger() {
     assert_eq!(open, (401, "auth.missing".to_owned()));
     let wrong = refused(&node, browser(&node.edges.http, "", Some("wrong.token"))).await;
     assert_eq!(wrong, (401, "auth.refused".to_owned()));
-    let ahead = refused(&node, browser(&node.edges.http, "?after=999999999.0", token)).await;
+    let ahead = refused(
+        &node,
+        browser(&node.edges.http, "?after=999999999.0", token),
+    )
+    .await;
     assert_eq!(ahead, (409, "feed.ahead".to_owned()));
     // The token in a header.
     let mut request = browser(&node.edges.http, "", None);

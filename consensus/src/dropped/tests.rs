@@ -53,7 +53,13 @@ fn the_record_is_bounded() {
 
 #[test]
 fn a_log_is_good_up_to_the_last_leadership_of_a_liar() {
-    let ends = vec![end(1, 1, 9), end(4, 2, 12), end(2, 5, 20), end(4, 6, 22), end(3, 7, 30)];
+    let ends = vec![
+        end(1, 1, 9),
+        end(4, 2, 12),
+        end(2, 5, 20),
+        end(4, 6, 22),
+        end(3, 7, 30),
+    ];
     let dropped = DroppedLogs::default().with(None, Vec::new(), ends);
     let floor = |liar: NodeId| dropped.before_liars(|node| node == liar);
     assert_eq!(floor(4), Some(Some(end(2, 5, 20))));

@@ -118,7 +118,8 @@ impl RecentEntries {
     pub(super) fn digests(&self, start: u64, end: u64) -> Option<Vec<(u64, LogDigest)>> {
         let (first, last) = (self.position(start)?, self.position(end)?);
         let cached = self.cached.range(first..=last.max(first));
-        let digest = |cached: &CachedEntry| (cached.stored.entry.log_id.index, cached.stored.digest);
+        let digest =
+            |cached: &CachedEntry| (cached.stored.entry.log_id.index, cached.stored.digest);
         Some(cached.map(digest).collect())
     }
 

@@ -80,7 +80,9 @@ impl EvidenceArchive for TestArchive {
 
     fn read(&self, accused: NodeId) -> Option<Bytes> {
         let evidence = self.voters.evidence(self.node);
-        let of_node = evidence.iter().find(|evidence| evidence.leader() == accused);
+        let of_node = evidence
+            .iter()
+            .find(|evidence| evidence.leader() == accused);
         of_node.map(|evidence| codec::encode(evidence).into())
     }
 

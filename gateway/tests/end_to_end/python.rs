@@ -5,7 +5,6 @@ use std::fs::File;
 use std::process::Stdio;
 use std::time::Duration;
 
-use base64::Engine;
 use lamplighter_tls::Identity;
 use lamplighter_types::DeploymentState;
 use tokio::process::Command;
@@ -24,10 +23,9 @@ fn repository() -> std::path::PathBuf {
 async fn run(city: &City, genesis: &str) -> (String, bool) {
     let (edges, dir) = (&city.node.edges, city.dir.path());
     std::fs::create_dir_all(dir.join("images")).unwrap();
-    let node = Identity::new(&secret("node-1"), "localhost").unwrap();
-    let text = base64::engine::general_purpose::STANDARD.encode(&node.certificate);
-    let pem = format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
-    std::fs::write(dir.join("nodes.pem"), pem).unwrap();
+    let addresses = [edges.http.ip()];
+    let node = Identity::of_node(&secret("node-1"), 1, &addresses, &[]).unwrap();
+    std::fs::write(dir.join("nodes.pem"), node.to_pem()).unwrap();
     let log = dir.join("gateway.log");
     let to_log = || {
         File::options()
@@ -44,7 +42,7 @@ async fn run(city: &City, genesis: &str) -> (String, bool) {
         .arg("--genesis")
         .arg(dir.join(genesis))
         .arg("--http")
-        .arg(format!("http://{}", edges.http))
+        .arg(format!("https://{}", edges.http))
         .arg("--mqtt")
         .arg(format!("mqtts://{}", edges.mqtt[1]))
         .arg("--ca")

@@ -48,7 +48,11 @@ fn control(wire: &NodeNetwork, request: &[u8]) -> String {
         ControlRequest::Ping => "ping".to_owned(),
         ControlRequest::Compare(request) => {
             let indexes = request.indexes;
-            format!("compares logs, {:?} to {:?}", indexes.first(), indexes.last())
+            format!(
+                "compares logs, {:?} to {:?}",
+                indexes.first(),
+                indexes.last()
+            )
         }
     }
 }

@@ -23,7 +23,10 @@ impl TestLog {
             log_id: LogId::new(CommittedLeaderId::new(term, leader), index),
             payload: EntryPayload::Normal(ProposedBatch(Bytes::from_static(batch))),
         };
-        let before = self.stored.last().map_or(LogDigest::EMPTY, |last| last.digest);
+        let before = self
+            .stored
+            .last()
+            .map_or(LogDigest::EMPTY, |last| last.digest);
         let digest = before.after(&entry);
         let statement = LeaderStatement {
             term,
