@@ -7,6 +7,7 @@ mod http;
 mod https;
 mod listen;
 pub mod mqtt;
+mod rights;
 mod settings;
 mod token;
 

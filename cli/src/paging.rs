@@ -21,8 +21,9 @@ pub async fn first<T>(
     let mut after: Option<String> = None;
     loop {
         let page = read(after.as_deref()).await.map_err(asking)?.value;
-        // A full page names what follows, also when nothing does: an empty one ends the list.
-        let is_end = page.items.is_empty() || page.next.is_none();
+        // A page may be empty and name what follows, where the account may not read what was
+        // looked at. A node that names the same place again is not followed.
+        let is_end = page.next.is_none() || page.next == after;
         items.extend(page.items);
         if is_end || items.len() >= limit {
             items.truncate(limit);

@@ -1,7 +1,9 @@
 //! `/v1/alarms`. The events of a device are with the device.
 
+use axum::Extension;
 use axum::extract::State;
 use lamplighter_contracts::events;
+use lamplighter_state::View;
 use lamplighter_state::tables::Subject;
 use lamplighter_types::wire::{HistoryEntry, Page, RecordResponse};
 use lamplighter_types::{Alarm, AlarmId, Id};
@@ -11,7 +13,8 @@ use utoipa_axum::routes;
 use super::App;
 use super::error::{ApiError, Problem, code};
 use super::extract::{Path, Query};
-use super::read::{self, AtHeight, PageQuery, ReadQuery, parse, view};
+use super::read::{self, AtHeight, List, PageQuery, Read, ReadQuery, parse, view};
+use crate::rights::{Kind, Record, Rights};
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -26,18 +29,20 @@ pub fn routes() -> OpenApiRouter<App> {
     responses((status = 200, body = Page<Alarm>)))]
 async fn open_alarms(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Query(query): Query<PageQuery>,
 ) -> Result<AtHeight<Page<Alarm>>, ApiError> {
-    let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let after = query.after.as_deref().map(parse_alarm_id).transpose()?;
-    let limit = query.limit();
-    let list = move || events::open_alarms(&state, after.as_ref(), limit);
-    let items = read::off_thread(&app, list).await?;
-    let cursor = |a: &Alarm| format!("{}:{}", a.alarm.device, a.alarm.sequence);
-    Ok(AtHeight {
-        height: head.height,
-        body: Page::new(items, query.limit(), cursor),
-    })
+    let list = List {
+        list: move |state: &View, after: Option<&AlarmId>, limit| {
+            events::open_alarms(state, after, limit)
+        },
+        place: |item: &Alarm| item.alarm.clone(),
+        cursor: |item: &Alarm| format!("{}:{}", item.alarm.device, item.alarm.sequence),
+        kind: Kind::Device,
+        record: |alarm| Record::DeviceNamed(&alarm.alarm.device),
+    };
+    read::page_after(&app, &query, &rights, after, list).await
 }
 
 fn parse_alarm_id(text: &str) -> Result<AlarmId, ApiError> {
@@ -55,16 +60,22 @@ fn parse_alarm_id(text: &str) -> Result<AlarmId, ApiError> {
     responses((status = 200, body = Page<Alarm>)))]
 async fn device_alarms(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Path(device): Path<Id>,
     Query(query): Query<PageQuery>,
 ) -> Result<AtHeight<Page<Alarm>>, ApiError> {
-    read::page(
-        &app,
-        &query,
-        move |state, after, limit| events::alarms(state, &device, after.copied(), limit),
-        |alarm| alarm.alarm.sequence.to_string(),
-    )
-    .await
+    let (state, _) = view(&app, None, false).await?;
+    read::require(&app, &rights, &state, &Record::DeviceNamed(&device)).await?;
+    let list = List {
+        list: move |state: &View, after: Option<&u64>, limit| {
+            events::alarms(state, &device, after.copied(), limit)
+        },
+        place: |item: &Alarm| item.alarm.sequence,
+        cursor: |item: &Alarm| item.alarm.sequence.to_string(),
+        kind: Kind::Device,
+        record: |alarm| Record::DeviceNamed(&alarm.alarm.device),
+    };
+    read::page(&app, &query, &rights, list).await
 }
 
 /// One alarm, named by its device and the event that raised it, while it is active or not
@@ -74,19 +85,21 @@ async fn device_alarms(
     responses((status = 200, body = RecordResponse<Alarm>), (status = 404, body = Problem)))]
 async fn alarm(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Path((device, sequence)): Path<(Id, u64)>,
     Query(query): Query<ReadQuery>,
 ) -> Result<AtHeight<RecordResponse<Alarm>>, ApiError> {
     let alarm = AlarmId { device, sequence };
     let key = events::keys::alarm(&alarm);
     let subject = Some(Subject::Alarm(alarm));
-    read::record(
-        &app,
-        &query,
-        &key,
-        "such open alarm; a closed one is in its history",
+    let read = Read {
+        key: &key,
+        what: "such open alarm; a closed one is in its history",
         subject,
-    )
+    };
+    read::record(&app, &query, &rights, read, |alarm: &Alarm| {
+        Record::DeviceNamed(&alarm.alarm.device)
+    })
     .await
 }
 
@@ -97,9 +110,10 @@ async fn alarm(
     responses((status = 200, body = Page<HistoryEntry>)))]
 async fn alarm_history(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Path((device, sequence)): Path<(Id, u64)>,
     Query(query): Query<PageQuery>,
 ) -> Result<AtHeight<Page<HistoryEntry>>, ApiError> {
     let alarm = AlarmId { device, sequence };
-    read::history(&app, &query, Subject::Alarm(alarm)).await
+    read::history(&app, &query, &rights, Subject::Alarm(alarm)).await
 }

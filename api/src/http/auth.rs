@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use lamplighter_contracts::users;
 use lamplighter_system::unix_ms;
 use lamplighter_types::login::{Audience, Challenge, ChallengeRequest, Token, TokenRequest};
-use lamplighter_types::{Id, PublicKey};
+use lamplighter_types::{Account, Id, PublicKey};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -19,6 +19,7 @@ use super::error::{ApiError, Problem, code};
 use super::extract::JsonBody;
 use super::feed::websocket;
 use super::{quota, reader};
+use crate::rights::Rights;
 use crate::token::{Bearer, TOKEN_MS};
 
 /// Interval at which a stream checks its token.
@@ -61,7 +62,7 @@ async fn token(
         challenge: _,
         signature: _,
     } = request;
-    if !is_key_of(&app, &account, &key)? {
+    if account_with_key(&app, &account, &key)?.is_none() {
         let detail = format!("the key is not a registered key of {account}");
         return Err(refused(detail));
     }
@@ -76,17 +77,17 @@ fn refused(detail: impl Into<String>) -> ApiError {
     ApiError::new(StatusCode::UNAUTHORIZED, code::AUTH_REFUSED, detail)
 }
 
-/// True if the key is in use by an account that is not disabled.
-fn is_key_of(app: &App, account: &Id, key: &PublicKey) -> Result<bool, ApiError> {
+/// The account, if the key is one of its keys in use and it is not disabled.
+fn account_with_key(app: &App, account: &Id, key: &PublicKey) -> Result<Option<Account>, ApiError> {
     let (view, _) = app.handle.view()?;
     let owner = users::account_of_key(&view, key)?;
-    Ok(owner.is_some_and(|o| o.account == *account && !o.disabled))
+    Ok(owner.filter(|o| o.account == *account && !o.disabled))
 }
 
 /// Middleware that requires a token, unless the node is configured to be open.
 pub async fn require_token(
     State(app): State<App>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
     if app.read_needs_token {
@@ -107,6 +108,7 @@ pub async fn require_token(
             .map_err(|e| refused(e.to_string()))?;
         return Ok(run_for(&app, bearer, request, next).await);
     }
+    request.extensions_mut().insert(Rights::everything());
     Ok(reader::scope(None, next.run(request)).await)
 }
 
@@ -114,14 +116,15 @@ pub async fn require_token(
 async fn run_for(app: &App, bearer: Bearer, mut request: Request, next: Next) -> Response {
     let account = bearer.account.clone();
     let handle = async {
-        match is_key_of(app, &bearer.account, &bearer.key) {
-            Ok(true) => {}
-            Ok(false) => {
+        let owner = match account_with_key(app, &bearer.account, &bearer.key) {
+            Ok(Some(owner)) => owner,
+            Ok(None) => {
                 let detail = "the key of this token is no longer registered";
                 return refused(detail).into_response();
             }
             Err(error) => return error.into_response(),
-        }
+        };
+        request.extensions_mut().insert(Rights::of(&owner));
         let account = Some(bearer.account.clone());
         request.extensions_mut().insert(bearer);
         reader::scope(account, next.run(request)).await
@@ -129,18 +132,22 @@ async fn run_for(app: &App, bearer: Bearer, mut request: Request, next: Next) ->
     quota::of_account(app, &account, handle).await
 }
 
-/// Resolves when an endless answer has to end: its token has expired, or the key is not the
-/// account's any more. Never resolves where reading needs no token.
-pub async fn revoked(app: App, bearer: Option<Bearer>) {
+/// Resolves when an endless answer has to end: its token has expired, the key is not the account's
+/// any more, or the account may read more or less than before. Never resolves where reading needs
+/// no token.
+pub async fn revoked(app: App, bearer: Option<Bearer>, rights: Rights) {
     let Some(bearer) = bearer else {
         return std::future::pending().await;
     };
     let mut interval = tokio::time::interval(CHECK_EVERY);
     loop {
         interval.tick().await;
-        let is_registered = is_key_of(&app, &bearer.account, &bearer.key);
+        let account = account_with_key(&app, &bearer.account, &bearer.key);
         // A node that can't read its state reports it elsewhere; the token's expiry still counts.
-        if bearer.expires_ms <= unix_ms() || matches!(is_registered, Ok(false)) {
+        let is_same = account.map_or(true, |account| {
+            account.is_some_and(|account| Rights::of(&account) == rights)
+        });
+        if bearer.expires_ms <= unix_ms() || !is_same {
             return;
         }
     }

@@ -1,11 +1,12 @@
 //! `/v1/blocks`, `/v1/headers`, `/v1/certificates`, `/v1/proofs`: the chain itself.
 
-use axum::Json;
 use axum::extract::State;
+use axum::{Extension, Json};
 use lamplighter_ledger::Subject;
+use lamplighter_state::{StateError, View, tables};
 use lamplighter_types::proof::{ProofBundle, SetPath};
 use lamplighter_types::wire::{DecodedTransaction, FullBlock};
-use lamplighter_types::{Certificate, Hash, Header};
+use lamplighter_types::{Certificate, Hash, Header, SignedTransaction};
 use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -15,6 +16,7 @@ use super::error::{ApiError, Problem};
 use super::extract::{Path, Query};
 use super::read::{self, AtHeight, parse};
 use super::transactions::decode;
+use crate::rights::{Record, Rights};
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -44,8 +46,11 @@ fn parse_height(app: &App, text: &str) -> Result<u64, ApiError> {
     responses((status = 200, body = FullBlock), (status = 404, body = Problem)))]
 async fn block(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Path(height): Path<String>,
 ) -> Result<AtHeight<FullBlock>, ApiError> {
+    let (state, _) = read::view(&app, None, false).await?;
+    read::require(&app, &rights, &state, &Record::Block).await?;
     let height = parse_height(&app, &height)?;
     let reader = app.clone();
     let read = move || read_block(&reader, height);
@@ -139,15 +144,31 @@ pub struct TrustedQuery {
         (status = 504, body = Problem)))]
 async fn transaction_proof(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Path(hash): Path<Hash>,
     Query(query): Query<ProofQuery>,
 ) -> Result<Json<ProofBundle>, ApiError> {
+    let (state, _) = read::view(&app, None, false).await?;
+    if let Some(signed) = transaction_at(&state, &hash)? {
+        let sender = decode(&app, &signed)?.sender;
+        let record = Record::Transaction { sender: &sender };
+        read::require(&app, &rights, &state, &record).await?;
+    }
     let subject = if query.receipt {
         Subject::Receipt(hash)
     } else {
         Subject::Transaction(hash)
     };
     Ok(Json(read::prove(&app, subject, query.trusted).await?))
+}
+
+/// The signed transaction of a name, if it is in a block.
+fn transaction_at(state: &View, hash: &Hash) -> Result<Option<SignedTransaction>, StateError> {
+    let store = &**state.store();
+    match tables::transaction_place(store, hash)? {
+        Some((height, index)) => tables::transaction(store, height, index),
+        None => Ok(None),
+    }
 }
 
 /// Proof of a device event, by the height of its block and its index among the block's events.
@@ -157,9 +178,15 @@ async fn transaction_proof(
         (status = 504, body = Problem)))]
 async fn event_proof(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Path((height, index)): Path<(u64, u32)>,
     Query(query): Query<TrustedQuery>,
 ) -> Result<Json<ProofBundle>, ApiError> {
+    let (state, _) = read::view(&app, None, false).await?;
+    if let Some(record) = tables::event(&**state.store(), height, index)? {
+        let device = Record::DeviceNamed(&record.event.device);
+        read::require(&app, &rights, &state, &device).await?;
+    }
     let subject = Subject::Event { height, index };
     Ok(Json(read::prove(&app, subject, query.trusted).await?))
 }

@@ -1,6 +1,7 @@
 //! `/v1/config`: desired configuration documents. The configuration of a device is with the
 //! device.
 
+use axum::Extension;
 use axum::extract::State;
 use lamplighter_contracts::config;
 use lamplighter_state::tables::Subject;
@@ -14,7 +15,8 @@ use utoipa_axum::routes;
 use super::App;
 use super::error::{ApiError, Problem, code};
 use super::extract::Query;
-use super::read::{self, AtHeight, PageQuery, ReadQuery};
+use super::read::{self, AtHeight, PageQuery, Read, ReadQuery};
+use crate::rights::{Record, Rights};
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -63,6 +65,7 @@ fn target(
         (status = 404, body = Problem)))]
 async fn desired(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Query(query): Query<TargetQuery>,
 ) -> Result<AtHeight<RecordResponse<DesiredConfig>>, ApiError> {
     let TargetQuery {
@@ -83,7 +86,12 @@ async fn desired(
         trusted,
     };
     let what = "document for this target";
-    read::record(&app, &query, &key, what, Some(Subject::Config(target))).await
+    let read = Read {
+        key: &key,
+        what,
+        subject: Some(Subject::Config(target.clone())),
+    };
+    read::record_for(&app, &query, &rights, read, &Record::Config(&target)).await
 }
 
 /// The target of a desired document, and a part of its history.
@@ -109,6 +117,7 @@ pub struct TargetPageQuery {
     responses((status = 200, body = Page<HistoryEntry>), (status = 400, body = Problem)))]
 async fn desired_history(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Query(query): Query<TargetPageQuery>,
 ) -> Result<AtHeight<Page<HistoryEntry>>, ApiError> {
     let TargetPageQuery {
@@ -127,5 +136,5 @@ async fn desired_history(
         after,
         limit,
     };
-    read::history(&app, &page, Subject::Config(target)).await
+    read::history(&app, &page, &rights, Subject::Config(target)).await
 }

@@ -1,8 +1,9 @@
 //! `/v1/devices`: the registry of devices, with the history, events and configuration of each.
 
+use axum::Extension;
 use axum::extract::State;
 use lamplighter_contracts::{config, devices, events};
-use lamplighter_state::StateError;
+use lamplighter_state::{StateError, View};
 use lamplighter_state::tables::{self, Subject};
 use lamplighter_store::Direction;
 use lamplighter_types::wire::{
@@ -16,7 +17,8 @@ use utoipa_axum::routes;
 use super::App;
 use super::error::{ApiError, Problem, code};
 use super::extract::{Path, Query};
-use super::read::{self, AtHeight, PageQuery, ReadQuery, view};
+use super::read::{self, AtHeight, List, PageQuery, Read, ReadQuery, view};
+use crate::rights::{Kind, Record, Rights};
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -54,6 +56,7 @@ pub struct DeviceQuery {
     responses((status = 200, body = Page<Device>), (status = 400, body = Problem)))]
 async fn devices_list(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Query(query): Query<DeviceQuery>,
 ) -> Result<AtHeight<Page<Device>>, ApiError> {
     let DeviceQuery {
@@ -76,13 +79,23 @@ async fn devices_list(
         after,
         limit,
     };
-    let list = move |state: &_, after: Option<&Id>, limit| match (&gateway, &district, &owner) {
-        (Some(gateway), ..) => devices::by_gateway(state, gateway, after, limit),
-        (_, Some(district), _) => devices::in_district(state, district, after, limit),
-        (.., Some(owner)) => devices::by_owner(state, owner, after, limit),
-        (None, None, None) => devices::devices(state, after, limit),
+    // Where all that is readable is in one list, only that one is read.
+    let is_open = !filters.contains(&true);
+    let gateway = gateway.or_else(|| rights.only_gateway().filter(|_| is_open).cloned());
+    let district = district.or_else(|| rights.only_district().filter(|_| is_open).cloned());
+    let list = List {
+        list: move |state: &View, after: Option<&Id>, limit| match (&gateway, &district, &owner) {
+            (Some(gateway), ..) => devices::by_gateway(state, gateway, after, limit),
+            (_, Some(district), _) => devices::in_district(state, district, after, limit),
+            (.., Some(owner)) => devices::by_owner(state, owner, after, limit),
+            (None, None, None) => devices::devices(state, after, limit),
+        },
+        place: |device: &Device| device.device.clone(),
+        cursor: |device: &Device| device.device.to_string(),
+        kind: Kind::Device,
+        record: |device| Record::Device(device),
     };
-    read::page(&app, &page, list, |device| device.device.to_string()).await
+    read::page(&app, &page, &rights, list).await
 }
 
 /// A device.
@@ -91,12 +104,18 @@ async fn devices_list(
     responses((status = 200, body = RecordResponse<Device>), (status = 404, body = Problem)))]
 async fn device(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<ReadQuery>,
 ) -> Result<AtHeight<RecordResponse<Device>>, ApiError> {
     let key = devices::keys::device(&id);
     let what = format!("device {id}");
-    read::record(&app, &query, &key, what, Some(Subject::DeviceRecord(id))).await
+    let read = Read {
+        key: &key,
+        what,
+        subject: Some(Subject::DeviceRecord(id)),
+    };
+    read::record(&app, &query, &rights, read, |device| Record::Device(device)).await
 }
 
 /// The firmware of a device, and the counters it has used.
@@ -105,11 +124,17 @@ async fn device(
     responses((status = 200, body = RecordResponse<DeviceState>), (status = 404, body = Problem)))]
 async fn state(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<ReadQuery>,
 ) -> Result<AtHeight<RecordResponse<DeviceState>>, ApiError> {
     let key = devices::keys::state(&id);
-    read::record(&app, &query, &key, format!("state of device {id}"), None).await
+    let read = Read {
+        key: &key,
+        what: format!("state of device {id}"),
+        subject: None,
+    };
+    read::record_for(&app, &query, &rights, read, &Record::DeviceNamed(&id)).await
 }
 
 /// Everything that happened to a device, newest first: who did it, when, and in which transaction.
@@ -119,10 +144,11 @@ async fn state(
     responses((status = 200, body = Page<HistoryEntry>)))]
 async fn history(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
 ) -> Result<AtHeight<Page<HistoryEntry>>, ApiError> {
-    read::history(&app, &query, Subject::Device(id)).await
+    read::history(&app, &query, &rights, Subject::Device(id)).await
 }
 
 /// The events of a device, newest first.
@@ -131,10 +157,12 @@ async fn history(
     responses((status = 200, body = DeviceEvents)))]
 async fn device_events(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
 ) -> Result<AtHeight<DeviceEvents>, ApiError> {
     let (state, head) = view(&app, query.min_height, query.linearizable).await?;
+    read::require(&app, &rights, &state, &Record::DeviceNamed(&id)).await?;
     let (after, limit) = (query.after::<u64>()?, query.limit());
     let read = move || {
         let store = &**state.store();
@@ -166,20 +194,27 @@ async fn device_events(
     responses((status = 200, body = DeviceConfig), (status = 404, body = Problem)))]
 async fn device_config(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
 ) -> Result<AtHeight<DeviceConfig>, ApiError> {
     let (state, head) = view(&app, query.min_height, query.linearizable).await?;
-    let missing = format!("device {id}");
+    let (missing, readable) = (format!("device {id}"), rights.clone());
     let read = move || {
         let Some(device) = devices::device(&state, &id)? else {
             return Ok(None);
         };
+        let allowed = readable.at(&state).allows(&Record::Device(&device))?;
         let effective = config::effective(&state, &device)?;
-        Ok::<_, StateError>(Some((effective, config::reported(&state, &id)?)))
+        let reported = config::reported(&state, &id)?;
+        Ok::<_, StateError>(Some((allowed, effective, reported)))
     };
     let found = read::off_thread(&app, read).await?;
-    let ((effective, hash), reported) = found.ok_or_else(|| ApiError::not_found(missing))?;
+    let (allowed, (effective, hash), reported) =
+        found.ok_or_else(|| ApiError::not_found(missing))?;
+    if !allowed {
+        return Err(read::outside());
+    }
     let in_sync = reported
         .as_ref()
         .is_some_and(|r| r.applied && r.document == hash);

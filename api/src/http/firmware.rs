@@ -1,7 +1,9 @@
 //! `/v1/firmware`: releases.
 
+use axum::Extension;
 use axum::extract::State;
 use lamplighter_contracts::firmware;
+use lamplighter_state::View;
 use lamplighter_state::tables::Subject;
 use lamplighter_types::wire::{HistoryEntry, Page, RecordResponse};
 use lamplighter_types::{Id, Release};
@@ -11,7 +13,8 @@ use utoipa_axum::routes;
 use super::App;
 use super::error::{ApiError, Problem};
 use super::extract::{Path, Query};
-use super::read::{self, AtHeight, PageQuery, ReadQuery};
+use super::read::{self, AtHeight, List, PageQuery, Read, ReadQuery};
+use crate::rights::{Kind, Record, Rights};
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -26,12 +29,21 @@ pub fn routes() -> OpenApiRouter<App> {
     responses((status = 200, body = RecordResponse<Release>), (status = 404, body = Problem)))]
 async fn release(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<ReadQuery>,
 ) -> Result<AtHeight<RecordResponse<Release>>, ApiError> {
     let key = firmware::keys::release(&id);
     let what = format!("release {id}");
-    read::record(&app, &query, &key, what, Some(Subject::Release(id))).await
+    let read = Read {
+        key: &key,
+        what: what,
+        subject: Some(Subject::Release(id)),
+    };
+    read::record(&app, &query, &rights, read, |release| {
+        Record::Release(release)
+    })
+    .await
 }
 
 /// Releases by id.
@@ -39,10 +51,17 @@ async fn release(
     responses((status = 200, body = Page<Release>)))]
 async fn releases(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Query(query): Query<PageQuery>,
 ) -> Result<AtHeight<Page<Release>>, ApiError> {
-    let cursor = |release: &Release| release.manifest.release.to_string();
-    read::page(&app, &query, firmware::releases, cursor).await
+    let list = List {
+        list: |state: &View, after: Option<&Id>, limit| firmware::releases(state, after, limit),
+        place: |item: &Release| item.manifest.release.clone(),
+        cursor: |item: &Release| item.manifest.release.to_string(),
+        kind: Kind::Release,
+        record: |release| Record::Release(release),
+    };
+    read::page(&app, &query, &rights, list).await
 }
 
 /// The history of a release, newest first: who published, approved, deprecated or revoked it, and
@@ -52,8 +71,9 @@ async fn releases(
     responses((status = 200, body = Page<HistoryEntry>)))]
 async fn release_history(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
 ) -> Result<AtHeight<Page<HistoryEntry>>, ApiError> {
-    read::history(&app, &query, Subject::Release(id)).await
+    read::history(&app, &query, &rights, Subject::Release(id)).await
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use lamplighter_ledger::{HeadInfo, Subject};
@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::App;
 use super::error::{ApiError, code};
 use super::reader;
+use crate::rights::{Concern, Kind, Record, Rights, RightsAt};
 
 /// The height of the state that an answer shows.
 pub const LEDGER_HEIGHT: HeaderName = HeaderName::from_static(header::LEDGER_HEIGHT);
@@ -110,6 +111,42 @@ pub async fn view(
     Ok(app.handle.view()?)
 }
 
+/// The rights of an account at a state, for records of a kind.
+pub async fn rights_at<'a>(
+    app: &App,
+    rights: &'a Rights,
+    state: &'a View,
+    kind: Kind,
+) -> Result<RightsAt<'a>, ApiError> {
+    let at = rights.at(state);
+    if let Some(gateway) = rights.gateway_for(kind).cloned() {
+        let (view, account) = (state.clone(), gateway.clone());
+        let look = move || Concern::of(&view, &gateway);
+        at.set_concern(app.handle.read_in_turn(Some(&account), look).await?);
+    }
+    Ok(at)
+}
+
+/// Refuses to show a record to an account whose rights do not reach it.
+pub async fn require(
+    app: &App,
+    rights: &Rights,
+    state: &View,
+    record: &Record<'_>,
+) -> Result<(), ApiError> {
+    let at = rights_at(app, rights, state, record.kind()).await?;
+    if at.allows(record)? {
+        return Ok(());
+    }
+    Err(outside())
+}
+
+/// The refusal of a record that the account may not read.
+pub fn outside() -> ApiError {
+    let detail = "this account may not read this record; the table of rights is in docs/api.md";
+    ApiError::new(StatusCode::FORBIDDEN, code::READ_SCOPE, detail)
+}
+
 /// An answer with the height of the state that it shows.
 pub struct AtHeight<T> {
     pub height: u64,
@@ -145,42 +182,153 @@ pub async fn off_thread<T: Send + 'static>(
     app.handle.read_page(reader::account().as_ref(), read).await
 }
 
-/// Reads a page of a list. `list` gets the state, the `after` of the query and the limit; `cursor`
-/// is the `after` that follows an item.
-pub async fn page<T: Send + 'static, A: FromStr + Send + 'static>(
+/// Does a read likewise, which decides about records of a kind: a long one if all devices of a
+/// gateway have to be looked at for that.
+async fn read_for<T: Send + 'static>(
+    app: &App,
+    rights: &Rights,
+    kind: Kind,
+    read: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    match rights.gateway_for(kind) {
+        Some(gateway) => app.handle.read_in_turn(Some(gateway), read).await,
+        None => off_thread(app, read).await,
+    }
+}
+
+/// A list, and how its items are shown.
+pub struct List<T, A, L, C> {
+    /// Gets the state, the place after which to begin, and the limit.
+    pub list: L,
+    /// The place of an item.
+    pub place: fn(&T) -> A,
+    /// The place as the `after` of a query.
+    pub cursor: C,
+    pub kind: Kind,
+    /// The record of an item that decides about its readers.
+    pub record: for<'a> fn(&'a T) -> Record<'a>,
+}
+
+/// Reads a page of a list.
+pub async fn page<T, A, L, C>(
     app: &App,
     query: &PageQuery,
-    list: impl FnOnce(&View, Option<&A>, usize) -> Result<Vec<T>, StateError> + Send + 'static,
-    cursor: impl Fn(&T) -> String,
-) -> Result<AtHeight<Page<T>>, ApiError> {
+    rights: &Rights,
+    list: List<T, A, L, C>,
+) -> Result<AtHeight<Page<T>>, ApiError>
+where
+    T: Send + 'static,
+    A: FromStr + Send + 'static,
+    L: Fn(&View, Option<&A>, usize) -> Result<Vec<T>, StateError> + Send + 'static,
+    C: Fn(&T) -> String + Send + 'static,
+{
+    let after = query.after()?;
+    page_after(app, query, rights, after, list).await
+}
+
+/// Reads a page of a list after a place.
+pub async fn page_after<T, A, L, C>(
+    app: &App,
+    query: &PageQuery,
+    rights: &Rights,
+    after: Option<A>,
+    list: List<T, A, L, C>,
+) -> Result<AtHeight<Page<T>>, ApiError>
+where
+    T: Send + 'static,
+    A: Send + 'static,
+    L: Fn(&View, Option<&A>, usize) -> Result<Vec<T>, StateError> + Send + 'static,
+    C: Fn(&T) -> String + Send + 'static,
+{
     let (state, head) = view(app, query.min_height, query.linearizable).await?;
-    let (after, limit) = (query.after::<A>()?, query.limit());
-    let items = off_thread(app, move || list(&state, after.as_ref(), limit)).await?;
+    let (kind, limit, readable) = (list.kind, query.limit(), rights.clone());
+    let read = move || readable_page(&state, &readable.at(&state), limit, after, &list);
+    let body = read_for(app, rights, kind, read).await?;
     Ok(AtHeight {
         height: head.height,
-        body: Page::new(items, query.limit(), cursor),
+        body,
     })
 }
 
-/// Reads one record of the state. `what` names it in the error when there is none. The last change
-/// is that of `subject`, if there is one and the request asks for no proof.
+/// The items of a list that an account may read. After so many rows the page ends, be it empty, and
+/// its `next` leads on.
+fn readable_page<T, A, L, C>(
+    state: &View,
+    rights: &RightsAt<'_>,
+    limit: usize,
+    mut after: Option<A>,
+    list: &List<T, A, L, C>,
+) -> Result<Page<T>, StateError>
+where
+    L: Fn(&View, Option<&A>, usize) -> Result<Vec<T>, StateError>,
+    C: Fn(&T) -> String,
+{
+    let mut page = Page {
+        items: Vec::new(),
+        next: None,
+    };
+    let mut rows = 0;
+    loop {
+        let read = (list.list)(state, after.as_ref(), limit)?;
+        let is_last = read.len() < limit;
+        rows += read.len();
+        let mut next = None;
+        for item in read {
+            next = Some((list.cursor)(&item));
+            after = Some((list.place)(&item));
+            if rights.allows(&(list.record)(&item))? {
+                page.items.push(item);
+            }
+            if page.items.len() == limit {
+                page.next = next;
+                return Ok(page);
+            }
+        }
+        if is_last {
+            return Ok(page);
+        }
+        if rows >= PAGE_MAX {
+            page.next = next;
+            return Ok(page);
+        }
+    }
+}
+
+/// A record to be read.
+pub struct Read<'a, T, W> {
+    pub key: &'a Key<T>,
+    /// Its name, for the error when there is none.
+    pub what: W,
+    /// The subject of its last change, which is shown if the request asks for no proof.
+    pub subject: Option<tables::Subject>,
+}
+
+/// Reads one record of the state. `readers` is the record that decides who may.
 pub async fn record<T: DeserializeOwned + Send + 'static>(
     app: &App,
     query: &ReadQuery,
-    key: &Key<T>,
-    what: impl Display,
-    subject: Option<tables::Subject>,
+    rights: &Rights,
+    Read { key, what, subject }: Read<'_, T, impl Display>,
+    readers: impl for<'a> Fn(&'a T) -> Record<'a> + Send + 'static,
 ) -> Result<AtHeight<RecordResponse<T>>, ApiError> {
     let (state, head) = view(app, query.min_height, query.linearizable).await?;
     let missing = || ApiError::not_found(&what);
     let (wanted, subject) = (key.clone(), subject.filter(|_| !query.proof));
+    let readable = rights.clone();
     let read = move || {
-        let record = state.get(&wanted)?;
+        let Some(record) = state.get(&wanted)? else {
+            return Ok(None);
+        };
+        let allowed = readable.at(&state).allows(&readers(&record))?;
         let changed = subject.map(|subject| last_change(&state, &subject));
-        Ok::<_, StateError>((record, changed.transpose()?.flatten()))
+        Ok::<_, StateError>(Some((record, allowed, changed.transpose()?.flatten())))
     };
-    let (record, changed) = off_thread(app, read).await?;
-    let record = record.ok_or_else(missing)?;
+    // The longest turn that the record may need: what decides about it is in the record.
+    let found = read_for(app, rights, Kind::Config, read).await?;
+    let (record, allowed, changed) = found.ok_or_else(missing)?;
+    if !allowed {
+        return Err(outside());
+    }
     if query.proof {
         let proven = proven_record(app, key, query.trusted).await?;
         return proven.ok_or_else(missing);
@@ -193,6 +341,21 @@ pub async fn record<T: DeserializeOwned + Send + 'static>(
             proof: None,
         },
     })
+}
+
+/// Reads one record of the state, about whose readers another record decides.
+pub async fn record_for<T: DeserializeOwned + Send + 'static>(
+    app: &App,
+    query: &ReadQuery,
+    rights: &Rights,
+    read: Read<'_, T, impl Display>,
+    readers: &Record<'_>,
+) -> Result<AtHeight<RecordResponse<T>>, ApiError> {
+    let (state, _) = view(app, query.min_height, query.linearizable).await?;
+    if state.get(read.key)?.is_some() {
+        require(app, rights, &state, readers).await?;
+    }
+    record(app, query, rights, read, |_| Record::Common).await
 }
 
 /// A record with its proof, of the height of the proof; `None` if it was deleted meanwhile.
@@ -260,12 +423,14 @@ fn history_entry(entry: tables::HistoryEntry) -> HistoryEntry {
 pub async fn history(
     app: &App,
     query: &PageQuery,
+    rights: &Rights,
     subject: tables::Subject,
 ) -> Result<AtHeight<Page<HistoryEntry>>, ApiError> {
     let after = query.after::<Cursor>()?;
     let after = after.map(|cursor| (cursor.height, cursor.index));
     let limit = query.limit().min(HISTORY_PAGE_MAX);
     let (state, head) = view(app, query.min_height, query.linearizable).await?;
+    require(app, rights, &state, &Record::of_history(&subject)).await?;
     let read = move || {
         let store = &**state.store();
         tables::history(store, &subject, after, Direction::Backward, limit)

@@ -1,7 +1,9 @@
 //! `/v1/rollouts` and `/v1/deployments`.
 
+use axum::Extension;
 use axum::extract::State;
 use lamplighter_contracts::rollouts;
+use lamplighter_state::View;
 use lamplighter_state::tables::Subject;
 use lamplighter_types::wire::{HistoryEntry, Page, RecordResponse};
 use lamplighter_types::{Deployment, Id, Rollout};
@@ -11,7 +13,8 @@ use utoipa_axum::routes;
 use super::App;
 use super::error::{ApiError, Problem};
 use super::extract::{Path, Query};
-use super::read::{self, AtHeight, PageQuery, ReadQuery};
+use super::read::{self, AtHeight, List, PageQuery, Read, ReadQuery, view};
+use crate::rights::{Kind, Record, Rights};
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -29,12 +32,21 @@ pub fn routes() -> OpenApiRouter<App> {
     responses((status = 200, body = RecordResponse<Rollout>), (status = 404, body = Problem)))]
 async fn rollout(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<ReadQuery>,
 ) -> Result<AtHeight<RecordResponse<Rollout>>, ApiError> {
     let key = rollouts::keys::rollout(&id);
     let what = format!("rollout {id}");
-    read::record(&app, &query, &key, what, Some(Subject::Rollout(id))).await
+    let read = Read {
+        key: &key,
+        what: what,
+        subject: Some(Subject::Rollout(id)),
+    };
+    read::record(&app, &query, &rights, read, |rollout| {
+        Record::Rollout(rollout)
+    })
+    .await
 }
 
 /// Rollouts by id.
@@ -42,10 +54,17 @@ async fn rollout(
     responses((status = 200, body = Page<Rollout>)))]
 async fn rollouts_list(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Query(query): Query<PageQuery>,
 ) -> Result<AtHeight<Page<Rollout>>, ApiError> {
-    let cursor = |rollout: &Rollout| rollout.plan.rollout.to_string();
-    read::page(&app, &query, rollouts::rollouts, cursor).await
+    let list = List {
+        list: |state: &View, after: Option<&Id>, limit| rollouts::rollouts(state, after, limit),
+        place: |item: &Rollout| item.plan.rollout.clone(),
+        cursor: |item: &Rollout| item.plan.rollout.to_string(),
+        kind: Kind::Rollout,
+        record: |rollout| Record::Rollout(rollout),
+    };
+    read::page(&app, &query, &rights, list).await
 }
 
 /// The history of a rollout, newest first: who planned, approved, started, paused, resumed or
@@ -56,10 +75,11 @@ async fn rollouts_list(
     responses((status = 200, body = Page<HistoryEntry>)))]
 async fn rollout_history(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
 ) -> Result<AtHeight<Page<HistoryEntry>>, ApiError> {
-    read::history(&app, &query, Subject::Rollout(id)).await
+    read::history(&app, &query, &rights, Subject::Rollout(id)).await
 }
 
 /// The deployments of a rollout by device.
@@ -68,16 +88,20 @@ async fn rollout_history(
     responses((status = 200, body = Page<Deployment>)))]
 async fn deployments(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
 ) -> Result<AtHeight<Page<Deployment>>, ApiError> {
-    read::page(
-        &app,
-        &query,
-        move |state, after, limit| rollouts::deployments(state, &id, after, limit),
-        |deployment| deployment.device.to_string(),
-    )
-    .await
+    let list = List {
+        list: move |state: &View, after: Option<&Id>, limit| {
+            rollouts::deployments(state, &id, after, limit)
+        },
+        place: |item: &Deployment| item.device.clone(),
+        cursor: |item: &Deployment| item.device.to_string(),
+        kind: Kind::Device,
+        record: |deployment| Record::DeviceNamed(&deployment.device),
+    };
+    read::page(&app, &query, &rights, list).await
 }
 
 /// One device's part in a rollout.
@@ -86,12 +110,21 @@ async fn deployments(
     responses((status = 200, body = RecordResponse<Deployment>), (status = 404, body = Problem)))]
 async fn deployment(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Path((rollout, device)): Path<(Id, Id)>,
     Query(query): Query<ReadQuery>,
 ) -> Result<AtHeight<RecordResponse<Deployment>>, ApiError> {
     let key = rollouts::keys::deployment(&rollout, &device);
     let what = format!("deployment of {rollout} to {device}");
-    read::record(&app, &query, &key, what, None).await
+    let read = Read {
+        key: &key,
+        what: what,
+        subject: None,
+    };
+    read::record(&app, &query, &rights, read, |deployment: &Deployment| {
+        Record::DeviceNamed(&deployment.device)
+    })
+    .await
 }
 
 /// The deployments of a device, oldest first.
@@ -100,14 +133,20 @@ async fn deployment(
     responses((status = 200, body = Page<Deployment>)))]
 async fn of_device(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
 ) -> Result<AtHeight<Page<Deployment>>, ApiError> {
-    read::page(
-        &app,
-        &query,
-        move |state, after, limit| rollouts::deployments_of_device(state, &id, after, limit),
-        |deployment| deployment.rollout.to_string(),
-    )
-    .await
+    let (state, _) = view(&app, None, false).await?;
+    read::require(&app, &rights, &state, &Record::DeviceNamed(&id)).await?;
+    let list = List {
+        list: move |state: &View, after: Option<&Id>, limit| {
+            rollouts::deployments_of_device(state, &id, after, limit)
+        },
+        place: |item: &Deployment| item.rollout.clone(),
+        cursor: |item: &Deployment| item.rollout.to_string(),
+        kind: Kind::Device,
+        record: |deployment| Record::DeviceNamed(&deployment.device),
+    };
+    read::page(&app, &query, &rights, list).await
 }

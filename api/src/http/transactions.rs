@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode};
 use lamplighter_contracts::{ContractError, refusal};
@@ -20,7 +21,8 @@ use utoipa_axum::routes;
 use super::App;
 use super::error::{ApiError, Problem, code};
 use super::extract::{BodyBytes, Path, Query, content_type};
-use super::read::{AtHeight, off_thread, view};
+use super::read::{self, AtHeight, off_thread, view};
+use crate::rights::{Record, Rights};
 
 /// The wait of a submission unless it gives another one, and the longest.
 const WAIT_MS: u64 = 30_000;
@@ -162,11 +164,17 @@ pub fn decode(app: &App, signed: &SignedTransaction) -> Result<DecodedTransactio
         (status = 404, description = "In no block that this node has.", body = Problem)))]
 async fn transaction(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Path(hash): Path<Hash>,
 ) -> Result<AtHeight<TransactionRecord>, ApiError> {
     let (state, head) = view(&app, None, false).await?;
     let reader = app.clone();
-    let read = move || read_transaction(&reader, &state, &hash);
+    let read = move || {
+        let record = read_transaction(&reader, &state, &hash)?;
+        let sender = &record.decoded.sender;
+        let allowed = rights.at(&state).allows(&Record::Transaction { sender })?;
+        allowed.then_some(record).ok_or_else(read::outside)
+    };
     let body = off_thread(&app, read).await?;
     Ok(AtHeight {
         height: head.height,

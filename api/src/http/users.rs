@@ -1,5 +1,6 @@
 //! `/v1/users`, `/v1/organizations`, `/v1/keys`, `/v1/policies`, `/v1/nodes`, `/v1/proposals`.
 
+use axum::Extension;
 use axum::extract::State;
 use lamplighter_contracts::{governance, users};
 use lamplighter_state::View;
@@ -15,7 +16,8 @@ use utoipa_axum::routes;
 use super::App;
 use super::error::{ApiError, Problem};
 use super::extract::{Path, Query};
-use super::read::{self, AtHeight, PageQuery, ReadQuery, ViewQuery, off_thread, view};
+use super::read::{self, AtHeight, List, PageQuery, Read, ReadQuery, ViewQuery, off_thread, view};
+use crate::rights::{Kind, Record, Rights};
 
 /// Routes for clients that have no token yet.
 pub fn open_routes() -> OpenApiRouter<App> {
@@ -45,12 +47,21 @@ pub fn routes() -> OpenApiRouter<App> {
     responses((status = 200, body = RecordResponse<Account>), (status = 404, body = Problem)))]
 async fn account(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<ReadQuery>,
 ) -> Result<AtHeight<RecordResponse<Account>>, ApiError> {
     let key = users::keys::account(&id);
     let what = format!("account {id}");
-    read::record(&app, &query, &key, what, Some(Subject::Account(id))).await
+    let read = Read {
+        key: &key,
+        what: what,
+        subject: Some(Subject::Account(id)),
+    };
+    read::record(&app, &query, &rights, read, |account| {
+        Record::Account(account)
+    })
+    .await
 }
 
 /// Accounts by id.
@@ -58,10 +69,17 @@ async fn account(
     responses((status = 200, body = Page<Account>)))]
 async fn accounts(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Query(query): Query<PageQuery>,
 ) -> Result<AtHeight<Page<Account>>, ApiError> {
-    let cursor = |account: &Account| account.account.to_string();
-    read::page(&app, &query, users::accounts, cursor).await
+    let list = List {
+        list: |state: &View, after: Option<&Id>, limit| users::accounts(state, after, limit),
+        place: |item: &Account| item.account.clone(),
+        cursor: |item: &Account| item.account.to_string(),
+        kind: Kind::Account,
+        record: |account| Record::Account(account),
+    };
+    read::page(&app, &query, &rights, list).await
 }
 
 /// The history of an account, newest first: who registered it, changed its roles and keys, disabled
@@ -71,10 +89,11 @@ async fn accounts(
     responses((status = 200, body = Page<HistoryEntry>)))]
 async fn account_history(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
 ) -> Result<AtHeight<Page<HistoryEntry>>, ApiError> {
-    read::history(&app, &query, Subject::Account(id)).await
+    read::history(&app, &query, &rights, Subject::Account(id)).await
 }
 
 /// An organization.
@@ -83,12 +102,18 @@ async fn account_history(
     responses((status = 200, body = RecordResponse<Organization>), (status = 404, body = Problem)))]
 async fn organization(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<ReadQuery>,
 ) -> Result<AtHeight<RecordResponse<Organization>>, ApiError> {
     let key = users::keys::organization(&id);
     let what = format!("organization {id}");
-    read::record(&app, &query, &key, what, Some(Subject::Organization(id))).await
+    let read = Read {
+        key: &key,
+        what: what,
+        subject: Some(Subject::Organization(id)),
+    };
+    read::record(&app, &query, &rights, read, |_| Record::Common).await
 }
 
 /// The history of an organization, newest first: who registered it and linked registrants to it,
@@ -98,10 +123,11 @@ async fn organization(
     responses((status = 200, body = Page<HistoryEntry>)))]
 async fn organization_history(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
 ) -> Result<AtHeight<Page<HistoryEntry>>, ApiError> {
-    read::history(&app, &query, Subject::Organization(id)).await
+    read::history(&app, &query, &rights, Subject::Organization(id)).await
 }
 
 /// Organizations by id.
@@ -109,10 +135,17 @@ async fn organization_history(
     responses((status = 200, body = Page<Organization>)))]
 async fn organizations(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Query(query): Query<PageQuery>,
 ) -> Result<AtHeight<Page<Organization>>, ApiError> {
-    let cursor = |organization: &Organization| organization.organization.to_string();
-    read::page(&app, &query, users::organizations, cursor).await
+    let list = List {
+        list: |state: &View, after: Option<&Id>, limit| users::organizations(state, after, limit),
+        place: |item: &Organization| item.organization.clone(),
+        cursor: |item: &Organization| item.organization.to_string(),
+        kind: Kind::Common,
+        record: |_| Record::Common,
+    };
+    read::page(&app, &query, &rights, list).await
 }
 
 /// The account of a key, and the highest sequence number that the key has used. Open to everybody:
@@ -193,10 +226,17 @@ async fn nodes(State(app): State<App>) -> Result<AtHeight<NodeList>, ApiError> {
     responses((status = 200, body = Page<Proposal>)))]
 async fn proposals(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Query(query): Query<PageQuery>,
 ) -> Result<AtHeight<Page<Proposal>>, ApiError> {
-    let cursor = |proposal: &Proposal| proposal.proposal.to_string();
-    read::page(&app, &query, governance::proposals, cursor).await
+    let list = List {
+        list: |state: &View, after: Option<&Id>, limit| governance::proposals(state, after, limit),
+        place: |item: &Proposal| item.proposal.clone(),
+        cursor: |item: &Proposal| item.proposal.to_string(),
+        kind: Kind::Governance,
+        record: |_| Record::Governance,
+    };
+    read::page(&app, &query, &rights, list).await
 }
 
 /// An open proposal with what it still lacks: how many approvals, from whom they may come, and
@@ -206,15 +246,22 @@ async fn proposals(
     responses((status = 200, body = ProposalStanding), (status = 404, body = Problem)))]
 async fn proposal(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<ViewQuery>,
 ) -> Result<AtHeight<ProposalStanding>, ApiError> {
     let (state, head) = view(&app, query.min_height, query.linearizable).await?;
-    let found = governance::proposal(&state, &id)?;
-    let found = found.ok_or_else(|| ApiError::not_found(format!("proposal {id}")))?;
+    read::require(&app, &rights, &state, &Record::Governance).await?;
+    let missing = format!("proposal {id}");
+    let read = move || {
+        let found = governance::proposal(&state, &id)?;
+        let standing = |found| governance::standing(&state, found, head.timestamp_ms);
+        found.map(standing).transpose()
+    };
+    let found = off_thread(&app, read).await?;
     Ok(AtHeight {
         height: head.height,
-        body: governance::standing(&state, found, head.timestamp_ms)?,
+        body: found.ok_or_else(|| ApiError::not_found(missing))?,
     })
 }
 
@@ -225,10 +272,11 @@ async fn proposal(
     responses((status = 200, body = Page<HistoryEntry>)))]
 async fn proposal_history(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
 ) -> Result<AtHeight<Page<HistoryEntry>>, ApiError> {
-    read::history(&app, &query, Subject::Proposal(id)).await
+    read::history(&app, &query, &rights, Subject::Proposal(id)).await
 }
 
 /// The changes of the ledger itself, newest first: its nodes, policies and protocol. The author is
@@ -237,7 +285,8 @@ async fn proposal_history(
     responses((status = 200, body = Page<HistoryEntry>)))]
 async fn governance_history(
     State(app): State<App>,
+    Extension(rights): Extension<Rights>,
     Query(query): Query<PageQuery>,
 ) -> Result<AtHeight<Page<HistoryEntry>>, ApiError> {
-    read::history(&app, &query, Subject::Governance).await
+    read::history(&app, &query, &rights, Subject::Governance).await
 }

@@ -8,6 +8,7 @@ use lamplighter_system::unix_ms;
 use lamplighter_types::login::Audience;
 use lamplighter_types::{Account, AccountKind, Id, PublicKey, Scope};
 
+use crate::rights::Rights;
 use crate::token::{TokenError, Tokens};
 
 /// The accounts of the newest state. Lookups read memory in the usual case, so they run inside
@@ -89,11 +90,7 @@ impl Accounts {
 /// The districts whose notifications an account may read; none for a gateway.
 pub fn readable_districts(account: &Account) -> Vec<Scope> {
     match account.kind {
-        AccountKind::User => account
-            .grants
-            .iter()
-            .map(|grant| grant.scope.clone())
-            .collect(),
+        AccountKind::User => Rights::of(account).districts(),
         AccountKind::Gateway | AccountKind::Node => Vec::new(),
     }
 }

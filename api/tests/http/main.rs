@@ -15,6 +15,7 @@ mod proxy;
 mod quotas;
 mod read;
 mod relay;
+mod rights;
 mod scenario;
 mod schemas;
 mod schemathesis;

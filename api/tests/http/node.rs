@@ -49,7 +49,7 @@ pub fn node_key() -> SecretKey {
     SecretKey::from_seed([1; 32])
 }
 
-fn genesis() -> Genesis {
+pub fn genesis() -> Genesis {
     let grant = |role| Grant::founding(role, Scope::city());
     let roles = [Role::Administrator, Role::Operator, Role::Vendor];
     Genesis {

@@ -57,7 +57,7 @@ fn code_of_missing(path: &str) -> &'static str {
     }
 }
 
-fn fill(path: &str) -> String {
+pub fn fill(path: &str) -> String {
     let key = admin().public().to_string();
     let zero = Hash::ZERO.to_string();
     let parts = [

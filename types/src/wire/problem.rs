@@ -118,6 +118,8 @@ pub mod code {
     pub const QUOTA_STREAMS: &str = "quota.streams";
     /// The account has as many transactions waiting as it may.
     pub const QUOTA_TRANSACTIONS: &str = "quota.transactions";
+    /// The account may not read this record.
+    pub const READ_SCOPE: &str = "read.scope";
     /// The requests exceed a rate limit.
     pub const RATE_LIMITED: &str = "rate_limited";
     /// The disk of the node is nearly full.

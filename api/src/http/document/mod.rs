@@ -15,6 +15,8 @@ use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::rights;
+
 use super::{
     App, alarms, artifacts, auth, blocks, config, devices, feed, firmware, iotregistry, rollouts,
     status, transactions, users,
@@ -82,6 +84,9 @@ pub fn describe(app: &App) -> (Router<App>, Value) {
         .split_for_parts();
     let mut document = serde_json::to_value(document).expect("a description has a JSON form");
     operations::complete(&mut document);
+    if let Some(Value::String(text)) = document.pointer_mut("/info/description") {
+        *text += &format!("\n\nWhat an account may read:\n\n{}", rights::to_markdown());
+    }
     schemas::complete(&mut document);
     (routes, document)
 }

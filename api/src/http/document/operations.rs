@@ -7,6 +7,7 @@ use utoipa::openapi::path::PathItem;
 use utoipa::openapi::security::SecurityRequirement;
 
 use super::TOKEN;
+use crate::rights;
 
 /// The media type of a stream of server-sent events.
 const EVENTS: &str = "text/event-stream";
@@ -27,7 +28,10 @@ const MEANINGS: [(&str, &str); 15] = [
         "401",
         "There is no token, or it is not good: `auth.missing`, `auth.refused`.",
     ),
-    ("403", "The account may not do this: `forbidden`."),
+    (
+        "403",
+        "The account may not do this, or not read this: `forbidden`, `read.scope`.",
+    ),
     ("404", "There is no such record at this node: `not_found`."),
     (
         "408",
@@ -105,6 +109,11 @@ fn describe(path: &str, method: &str, operation: &mut Value) {
     if let Some(content) = operation.pointer_mut("/requestBody/content") {
         content_of(content);
     }
+    if let (Some(kind), false) = (rights::kind_of(path), operation["security"] == json!([])) {
+        let text = operation["description"].as_str().unwrap_or_default();
+        let text = format!("{text}\n\n{}", rights::sentence(kind));
+        operation["description"] = text.trim_start().into();
+    }
     let responses = operation["responses"]
         .as_object_mut()
         .expect("an operation has responses");
@@ -127,7 +136,7 @@ fn statuses(operation: &Value) -> Vec<&'static str> {
             .map_or(&[][..], |l| l)
     };
     if !list("security").is_empty() {
-        statuses.push("401");
+        statuses.extend(["401", "403"]);
     }
     let parameters = list("parameters");
     if !parameters.is_empty() {

@@ -15,7 +15,8 @@ use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use axum::response::{IntoResponse, Response};
 use futures::{Stream, StreamExt, stream};
-use lamplighter_ledger::CursorAhead;
+use lamplighter_ledger::{CursorAhead, Handle};
+use lamplighter_state::StateError;
 use lamplighter_state::tables::FeedKey;
 use lamplighter_types::wire::{Cursor, FeedEvent, header};
 use lamplighter_types::{Id, Notification, Scope};
@@ -29,6 +30,7 @@ use super::error::{ApiError, Problem, code};
 use super::extract::Query;
 use super::read::{LEDGER_HEIGHT, parse};
 use super::{App, auth};
+use crate::rights::Rights;
 use crate::token::Bearer;
 
 /// Comments that keep an idle connection open through proxies.
@@ -90,15 +92,16 @@ impl FeedQuery {
 async fn feed(
     State(app): State<App>,
     bearer: Option<Extension<Bearer>>,
+    Extension(rights): Extension<Rights>,
     Query(query): Query<FeedQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let reader = match open(&app, bearer.as_deref(), query, &headers)? {
+    let reader = match open(&app, (bearer.as_deref(), &rights), query, &headers)? {
         Ok(reader) => reader,
         Err(ahead) => return Ok(cursor_ahead(ahead)),
     };
     let stop = app.stop.clone().cancelled_owned();
-    let revoked = auth::revoked(app, bearer.map(|Extension(bearer)| bearer));
+    let revoked = auth::revoked(app, bearer.map(|Extension(bearer)| bearer), rights);
     let events = events(reader).take_until(stop).take_until(revoked);
     let stream = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     // Without this header nginx buffers the answer until it has 4 KiB.
@@ -108,7 +111,7 @@ async fn feed(
 /// Begins to read the feed for a request, or returns that its cursor is ahead.
 fn open(
     app: &App,
-    bearer: Option<&Bearer>,
+    (bearer, rights): (Option<&Bearer>, &Rights),
     query: FeedQuery,
     headers: &HeaderMap,
 ) -> Result<Result<FeedReader, CursorAhead>, ApiError> {
@@ -123,13 +126,29 @@ fn open(
     let permit = permit.map_err(|_| ApiError::busy("too many subscribers"))?;
     let active = app.quotas.begin_stream(bearer.map(|b| &b.account))?;
     let keys = query.keys();
-    let filter = Arc::new(move |notification: &Notification| query.matches(notification));
+    let (handle, readable) = (app.handle.clone(), rights.clone());
+    let filter = Arc::new(move |notification: &Notification| {
+        query.matches(notification) && may_read(&handle, &readable, notification)
+    });
     let followed = app.handle.follow(after, filter);
     Ok(followed.map(|subscription| {
         let subscription = subscription.indexed_by(keys);
         let account = bearer.map(|bearer| &bearer.account);
         FeedReader::new(subscription.for_account(account), (permit, active))
     }))
+}
+
+/// True if an account may read a notification; it may not while the state can't be read.
+fn may_read(handle: &Handle, rights: &Rights, notification: &Notification) -> bool {
+    let read = || -> Result<bool, StateError> {
+        let (view, _) = handle.view()?;
+        rights.at(&view).allows_notification(notification)
+    };
+    rights.is_everything()
+        || read().unwrap_or_else(|error| {
+            tracing::error!(%error, "the readers of a notification can't be decided");
+            false
+        })
 }
 
 /// The client's cursor belongs to another ledger. Waiting would hide that from the client.

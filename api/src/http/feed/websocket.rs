@@ -17,6 +17,7 @@ use super::{FeedQuery, cursor_ahead, open};
 use crate::http::error::{ApiError, Problem, code};
 use crate::http::extract::Query;
 use crate::http::{App, auth};
+use crate::rights::Rights;
 use crate::token::Bearer;
 
 /// The protocol that this endpoint speaks.
@@ -63,6 +64,7 @@ fn offered_protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 pub async fn feed_over_websocket(
     State(app): State<App>,
     bearer: Option<Extension<Bearer>>,
+    Extension(rights): Extension<Rights>,
     Query(query): Query<FeedQuery>,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -70,18 +72,18 @@ pub async fn feed_over_websocket(
     require_origin(&app, &parts.headers)?;
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
     let upgrade = upgrade.map_err(|e| ApiError::invalid(code::WEBSOCKET, e.body_text()))?;
-    let reader = match open(&app, bearer.as_deref(), query, &parts.headers)? {
+    let reader = match open(&app, (bearer.as_deref(), &rights), query, &parts.headers)? {
         Ok(reader) => reader,
         Err(ahead) => return Ok(cursor_ahead(ahead)),
     };
-    let bearer = bearer.map(|Extension(bearer)| bearer);
+    let reading = (bearer.map(|Extension(bearer)| bearer), rights);
     let upgrade = upgrade
         .protocols([PROTOCOL])
         .max_message_size(RECEIVED_BYTES_MAX)
         .max_frame_size(RECEIVED_BYTES_MAX)
         .on_failed_upgrade(|error| tracing::debug!(%error, "a WebSocket was not opened"));
     Ok(upgrade
-        .on_upgrade(move |socket| serve(socket, reader, app, bearer))
+        .on_upgrade(move |socket| serve(socket, reader, app, reading))
         .into_response())
 }
 
@@ -104,9 +106,14 @@ fn require_origin(app: &App, headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 /// Sends the feed until the client, its token or the node ends.
-async fn serve(mut socket: WebSocket, reader: FeedReader, app: App, bearer: Option<Bearer>) {
+async fn serve(
+    mut socket: WebSocket,
+    reader: FeedReader,
+    app: App,
+    (bearer, rights): (Option<Bearer>, Rights),
+) {
     let stop = app.stop.clone();
-    let revoked = auth::revoked(app, bearer);
+    let revoked = auth::revoked(app, bearer, rights);
     let (code, reason) = tokio::select! {
         end = exchange(&mut socket, reader) => match end {
             Some(end) => end,
