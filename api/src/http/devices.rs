@@ -3,8 +3,8 @@
 use axum::Extension;
 use axum::extract::State;
 use lamplighter_contracts::{config, devices, events};
-use lamplighter_state::{StateError, View};
 use lamplighter_state::tables::{self, Subject};
+use lamplighter_state::{StateError, View};
 use lamplighter_store::Direction;
 use lamplighter_types::wire::{
     DeviceConfig, DeviceEvents, EventEntry, HistoryEntry, Page, RecordResponse,

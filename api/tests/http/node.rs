@@ -219,8 +219,7 @@ impl Node {
     /// Starts a node with these settings of its edge.
     pub async fn start_with_settings(settings: Settings) -> Self {
         let (config, clock) = (LedgerConfig::new(1), Arc::new(SystemClock));
-        let mut node =
-            Self::begin_with(config, genesis(), clock, HttpTls::Ledger, settings).await;
+        let mut node = Self::begin_with(config, genesis(), clock, HttpTls::Ledger, settings).await;
         node.handle.wait_certified(1, STEP_TIMEOUT).await.unwrap();
         node.token = node.login(&id("admin"), &admin()).await;
         node
