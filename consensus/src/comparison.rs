@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use lamplighter_store::StoreError;
+use tokio::sync::watch;
 
 use crate::NodeId;
 use crate::control_client::ControlClient;
@@ -43,6 +44,8 @@ use crate::statement::LeaderStatement;
 const COMPARE_EVERY: Duration = Duration::from_secs(1);
 /// Time between two comparisons while logs are known to differ.
 const SEARCH_EVERY: Duration = Duration::from_millis(200);
+/// Comparisons in a row that come so soon.
+const SEARCHES_MAX: u32 = 50;
 /// Statements in one answer: the ends and the newest of the last leaderships, and as many of a
 /// dropped log.
 const STATEMENTS_MAX: usize = 64;
@@ -61,6 +64,8 @@ pub(crate) struct LogComparison {
     pub recovery: Arc<Recovery>,
     /// The end up to which enough voters held the same that this node's log can't be dead there.
     common: Mutex<Option<LogContent>>,
+    /// The first index at which another voter's log is known to differ from this node's.
+    differs_at: watch::Sender<Option<u64>>,
     /// Held while the log is read for another node: one of them at a time.
     reading: tokio::sync::Mutex<()>,
 }
@@ -86,25 +91,32 @@ impl LogComparison {
             peers,
             recovery,
             common: Mutex::default(),
+            differs_at: watch::Sender::new(None),
             reading: tokio::sync::Mutex::default(),
         }
     }
 
     /// Compares until this node stops.
     pub(crate) async fn run(self: Arc<Self>) {
+        let mut searched = 0;
         while let Some(archive) = self.electorate.evidence() {
             let searches = self.compare(&*archive).await.unwrap_or_else(|error| {
                 tracing::error!(%error, "the log can't be compared with those of other nodes");
                 false
             });
             self.recovery.allow_elections();
-            let pause = if searches {
-                SEARCH_EVERY
-            } else {
-                COMPARE_EVERY
+            searched = if searches { searched + 1 } else { 0 };
+            let pause = match searched {
+                1..=SEARCHES_MAX => SEARCH_EVERY,
+                _ => COMPARE_EVERY,
             };
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// The first index at which another voter's log is known to differ from this node's.
+    pub(crate) fn differs_at(&self) -> Option<u64> {
+        *self.differs_at.borrow()
     }
 
     fn voters(&self) -> BTreeSet<NodeId> {
@@ -260,11 +272,11 @@ impl LogComparison {
             local: self.node_id,
         };
         let verdict = decide(&voters, &local.digests, local.dense, held);
-        let split = match verdict {
-            LogVerdict::Split { index } => Some(index),
-            _ => None,
+        let differs_at = match verdict {
+            LogVerdict::Keep { index } | LogVerdict::Drop { index } => Some(index),
+            LogVerdict::Equal { .. } => None,
         };
-        self.recovery.set_split(split);
+        self.differs_at.send_replace(differs_at);
         match verdict {
             LogVerdict::Equal { upto, differs } => {
                 let common = upto.and_then(|index| {
@@ -276,20 +288,26 @@ impl LogComparison {
                 }
                 Ok(differs)
             }
-            LogVerdict::Split { .. } => Ok(false),
-            LogVerdict::Keep => Ok(true),
+            LogVerdict::Keep { .. } => Ok(true),
             LogVerdict::Drop { index } => {
-                self.drop_from(index).await?;
+                if let Some(digest) = local.digests.get(&index).copied() {
+                    self.drop_content(LogContent { index, digest }).await?;
+                }
                 Ok(true)
             }
         }
     }
 
-    /// Drops this node's log, which differs from the others' at an index, if what is there may not
-    /// be replaced as usual: it is applied, or a proven liar made it. How logs of honest leaders end
-    /// differently is openraft's business.
-    async fn drop_from(&self, index: u64) -> Result<(), StoreError> {
+    /// Drops this node's log, which has a content that is dead, if what is there may not be replaced
+    /// as usual: it is applied, or a proven liar made it. How logs of honest leaders end differently
+    /// is openraft's business. It may have replaced the content while the others answered: what is
+    /// there now was not judged.
+    async fn drop_content(&self, dead: LogContent) -> Result<(), StoreError> {
+        let index = dead.index;
         let end = self.log.end(index).await?;
+        if end.is_none_or(|end| end.digest != Some(dead.digest)) {
+            return Ok(());
+        }
         let by_liar = end.is_some_and(|end| {
             let author = end.log_id.leader_id.node_id;
             self.electorate.is_excluded(author)
@@ -298,7 +316,7 @@ impl LogComparison {
             return Ok(());
         }
         let reason = format!("other voters hold another entry {index}");
-        if let Err(error) = self.recovery.diverge(&reason, Some(index)).await {
+        if let Err(error) = self.recovery.diverge(&reason, Some(dead)).await {
             tracing::error!(%error, "this node's log is another than the others'");
         }
         Ok(())

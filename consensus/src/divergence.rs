@@ -37,8 +37,9 @@
 //! content and three the other, and one of the six is the unproven liar. It may be one of the second
 //! three: then it and the proven liar may have signed for the first three, whose certificate is
 //! complete. Or one of the first three: then the same is true of the others. No node can tell the
-//! two cases apart. So none may go ([`LogVerdict::Split`]) until the second liar is proven, a
-//! certificate is shown, or people decide (ADR 16).
+//! two cases apart, and the same holds if one of the six is silent. So none may go until the second
+//! liar is proven, a certificate is shown, or people decide (ADR 16); the nodes say so
+//! (`Metrics::differs_at`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -128,11 +129,8 @@ pub(crate) enum LogVerdict {
         /// True if a log differs somewhere behind that.
         differs: bool,
     },
-    /// Another log differs: this node's stays for now.
-    Keep,
-    /// Another log differs, every voter has answered, and no log goes: nothing but a certificate or
-    /// another proof decides.
-    Split {
+    /// Another log differs: this node's stays, for now at least.
+    Keep {
         /// The first index at which the logs differ.
         index: u64,
     },
@@ -151,6 +149,18 @@ struct Known {
     unknown: usize,
     /// The contents there that voters dropped, once for each of them.
     dropped: Vec<LogDigest>,
+}
+
+impl std::fmt::Display for Known {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for content in &self.contents {
+            write!(f, "{content} ")?;
+        }
+        write!(f, "{} unknown", self.unknown)?;
+        self.dropped
+            .iter()
+            .try_for_each(|content| write!(f, ", {content} dropped"))
+    }
 }
 
 /// The rule for one number of voters.
@@ -204,11 +214,7 @@ impl Rule {
         if self.goes(known, local) {
             return LogVerdict::Drop { index };
         }
-        let mut contents = known.contents.iter().copied();
-        if known.unknown == 0 && !contents.any(|content| self.goes(known, content)) {
-            return LogVerdict::Split { index };
-        }
-        LogVerdict::Keep
+        LogVerdict::Keep { index }
     }
 }
 
@@ -228,6 +234,8 @@ pub(crate) fn decide(
         if same < known.contents.len() {
             // Behind `dense` the difference may be an earlier one: the next comparison asks for
             // what is between.
+            let node = voters.local;
+            tracing::debug!(node, index, %digest, %known, "the voters' logs differ");
             return match *index <= dense {
                 true => rule.judge(&known, *index, *digest),
                 false => LogVerdict::Equal {

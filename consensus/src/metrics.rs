@@ -27,6 +27,8 @@ pub struct Metrics {
     pub syncs: u64,
     /// The snapshot that is being received, if there is one.
     pub incoming: Option<SnapshotTransfer>,
+    /// The first index at which the log of another voter differs from this node's, while it does.
+    pub differs_at: Option<u64>,
 }
 
 impl Metrics {
@@ -51,6 +53,7 @@ impl Metrics {
             quorum_ack_age_ms: raft.millis_since_quorum_ack,
             syncs,
             incoming,
+            differs_at: None,
         }
     }
 }

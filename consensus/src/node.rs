@@ -363,7 +363,10 @@ impl Consensus {
     /// The metrics of this moment.
     pub fn metrics(&self) -> Metrics {
         let (syncs, incoming) = (self.0.log.syncs(), *self.0.transfer.borrow());
-        Metrics::new(&self.0.raft.metrics().borrow(), syncs, incoming)
+        Metrics {
+            differs_at: self.0.server.comparison.differs_at(),
+            ..Metrics::new(&self.0.raft.metrics().borrow(), syncs, incoming)
+        }
     }
 
     /// Waits until the node stops; returns the reason.

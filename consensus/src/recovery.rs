@@ -41,7 +41,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use lamplighter_store::{Cf, Durability, KeyRange, Kv, KvView, StoreError, WriteBatch};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::Mutex;
 
 use crate::blocking_io::BlockingIo;
 use crate::codec;
@@ -78,8 +78,6 @@ pub(crate) struct Recovery {
     io: BlockingIo,
     electorate: Arc<dyn Electorate>,
     floor: VoteFloor,
-    /// The first index at which the logs differ so that no rule decides.
-    split: watch::Sender<Option<u64>>,
     /// This node must not stand for election for another reason.
     passive: AtomicBool,
     /// Why this node diverged, set when the note is durable; locked meanwhile.
@@ -96,7 +94,6 @@ impl Recovery {
     ) -> Result<Self, ConsensusError> {
         let recovery = Self {
             floor: read(&*kv, FLOOR)?.unwrap_or_default(),
-            split: watch::Sender::new(None),
             electorate,
             raft,
             log,
@@ -146,34 +143,14 @@ impl Recovery {
         applied.map_or(0, |log_id| log_id.index)
     }
 
-    /// Sets the index at which the logs differ so that no rule decides; none if there is none.
-    pub(crate) fn set_split(&self, index: Option<u64>) {
-        let new = self.split.send_if_modified(|split| {
-            let new = *split != index;
-            *split = index;
-            new
-        });
-        if let Some(index) = index.filter(|_| new) {
-            tracing::error!(
-                index,
-                "the voters' logs differ, and no rule decides: people have to"
-            );
-        }
-    }
-
-    /// The index at which the logs differ so that no rule decides, now and as it changes.
-    pub(crate) fn watch_split(&self) -> watch::Receiver<Option<u64>> {
-        self.split.subscribe()
-    }
-
     /// The reason for which this node diverged, if it did; waits while that is being noted.
     pub(crate) async fn diverged(&self) -> Option<String> {
         self.diverged.lock().await.clone()
     }
 
-    /// Stops this node for good and notes that its log has to go, see the module. `differs` is the
-    /// first index at which the log differs from those of the others, if the rule of `divergence`
-    /// decided; otherwise a certificate contradicts the log. Called twice, it does nothing more.
+    /// Stops this node for good and notes that its log has to go, see the module. `dead` is the
+    /// content at the first index at which the log differs from those of the others, if the rule of
+    /// `divergence` decided; otherwise a certificate contradicts the log. Called twice, it does nothing more.
     ///
     /// # Errors
     /// [`ConsensusError::DivergedAgain`] if the log was dropped for a certificate at the same place
@@ -181,7 +158,7 @@ impl Recovery {
     pub(crate) async fn diverge(
         &self,
         reason: &str,
-        differs: Option<u64>,
+        dead: Option<LogContent>,
     ) -> Result<(), ConsensusError> {
         let mut diverged = self.diverged.lock().await;
         if diverged.is_some() {
@@ -189,7 +166,7 @@ impl Recovery {
         }
         let applied = self.applied();
         let again = self.floor.log_id.is_some() && applied <= self.floor.applied;
-        let drops = if again { self.floor.drops } else { 0 } + u8::from(differs.is_none());
+        let drops = if again { self.floor.drops } else { 0 } + u8::from(dead.is_none());
         if drops > DROPS_MAX {
             return Err(ConsensusError::DivergedAgain(reason.to_owned()));
         }
@@ -197,10 +174,10 @@ impl Recovery {
         if let Err(error) = self.raft.shutdown().await {
             tracing::debug!(%error, "consensus had stopped");
         }
-        let mut batch = self.note(differs).await.map_err(note_failed)?;
+        let mut batch = self.note(dead);
         let floor = VoteFloor {
-            log_id: match differs {
-                Some(index) => self.log_id_before(index).await.map_err(note_failed)?,
+            log_id: match dead {
+                Some(dead) => self.log_id_before(dead.index).await.map_err(note_failed)?,
                 None => self.log.last().max(self.floor()),
             },
             applied: applied.max(self.floor.applied),
@@ -216,23 +193,13 @@ impl Recovery {
     }
 
     /// What is kept of the log beside the floor.
-    async fn note(&self, differs: Option<u64>) -> Result<WriteBatch, StoreError> {
-        let dead = match differs {
-            Some(index) => self.log.end(index).await?,
-            None => None,
-        };
-        let dead = dead.and_then(|end| {
-            Some(LogContent {
-                index: end.log_id.index,
-                digest: end.digest?,
-            })
-        });
+    fn note(&self, dead: Option<LogContent>) -> WriteBatch {
         let ends = self.log.made_ends();
         let statements = self.log.newest_statements();
         let dropped = self.log.dropped().with(dead, statements, ends);
         let mut batch = WriteBatch::new();
         batch.put(Cf::Meta, DROPPED, codec::encode(&dropped));
-        Ok(batch)
+        batch
     }
 
     async fn log_id_before(&self, index: u64) -> Result<Option<LogId>, StoreError> {

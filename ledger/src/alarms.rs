@@ -47,6 +47,8 @@ pub enum NodeAlarm {
     LeaderNoElector { leader: u64 },
     /// A validator has no vote in consensus.
     ValidatorNoVoter { node: u64 },
+    /// The logs of the validators differ, and none of them went for some time.
+    LogsDiffer { log_index: u64 },
     /// The disk is nearly full: the node is read-only until there is space.
     DiskFull(DiskFull),
     /// An artifact's bytes on this disk were damaged; it was moved aside and is fetched again.
@@ -62,6 +64,7 @@ impl NodeAlarm {
             | Self::Divergence(_)
             | Self::LeaderNoElector { .. }
             | Self::ValidatorNoVoter { .. }
+            | Self::LogsDiffer { .. }
             | Self::DiskFull(_) => true,
             Self::ClockOffset { .. }
             | Self::EarlyBatch { .. }
@@ -137,6 +140,12 @@ impl fmt::Display for NodeAlarm {
             Self::ValidatorNoVoter { node } => {
                 write!(f, "the validator {node} has no vote in consensus")
             }
+            Self::LogsDiffer { log_index } => write!(
+                f,
+                "a lying leader left the validators with different logs from log index \
+                 {log_index} on, and no rule tells which of them may be certified: people have to \
+                 decide, unless a certificate or another proof comes"
+            ),
             Self::DiskFull(full) => full.fmt(f),
             Self::DamagedArtifact(artifact) => write!(
                 f,

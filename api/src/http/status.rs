@@ -38,6 +38,7 @@ fn alarm_status(RaisedAlarm { alarm, time_ms }: RaisedAlarm) -> NodeAlarmStatus 
         }
         NodeAlarm::LeaderNoElector { leader } => NodeAlarmKind::LeaderNoElector { leader },
         NodeAlarm::ValidatorNoVoter { node } => NodeAlarmKind::ValidatorNoVoter { node },
+        NodeAlarm::LogsDiffer { log_index } => NodeAlarmKind::LogsDiffer { log_index },
         NodeAlarm::DiskFull(DiskFull {
             free_bytes,
             reserve_bytes,

@@ -136,6 +136,17 @@ impl ElectionProof {
         signers.retain(|node| !electorate.is_excluded(*node));
         sets.iter().any(|joint| is_quorum(joint, &signers))
     }
+
+    /// True if the votes were a quorum, those of voters included that are proven to lie since: the
+    /// leadership was one, and other nodes have its entries.
+    pub(crate) fn was_valid(
+        &self,
+        sets: &[Vec<BTreeSet<NodeId>>],
+        electorate: &dyn Electorate,
+    ) -> bool {
+        let signers = self.signers(sets, electorate);
+        signers.is_some_and(|signers| sets.iter().any(|joint| is_quorum(joint, &signers)))
+    }
 }
 
 /// True if `nodes` have a quorum of each part of a set that may be a joint one.

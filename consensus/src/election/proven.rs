@@ -136,7 +136,8 @@ impl ProvenLeaders {
 
     /// True if a voter may believe that a candidate's log is newer than its own. The entries of a
     /// leadership that this node has entries of itself, or has a proof of, can be; of another one
-    /// the candidate has to show that it ever was.
+    /// the candidate has to show that it ever was. That a voter of then is proven to lie now changes
+    /// nothing: who has the entries of a liar's leadership may have to be elected to be rid of them.
     pub(crate) fn believes(
         &self,
         claimed: Option<LogId>,
@@ -151,7 +152,9 @@ impl ProvenLeaders {
         if Some(claimed) <= local || claimed == LeaderId::default() {
             return true;
         }
-        let shown = |proof: &ElectionProof| proof.leader() == claimed && self.is_valid(proof);
+        let (sets, electorate) = (self.voters.electing(), &*self.voters.electorate);
+        let was_valid = |proof: &ElectionProof| proof.was_valid(&sets, electorate);
+        let shown = |proof: &ElectionProof| proof.leader() == claimed && was_valid(proof);
         self.known(claimed).is_some() || proof.is_some_and(shown)
     }
 

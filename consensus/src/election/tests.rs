@@ -92,6 +92,25 @@ fn excluded_voters_and_strangers_elect_no_leader() {
     assert!(!valid(&proof(&voters, &[1, 2, 3])));
 }
 
+/// Who has entries of a leadership that a liar's vote completed may be elected with them, by voters
+/// who did not know of it. Otherwise nobody could be, where the rest of those who know are too few.
+#[test]
+fn the_entries_of_a_leadership_count_though_a_voter_of_then_lied() {
+    let shared = Arc::<SharedVoters>::default();
+    shared.set(BTreeSet::from([1, 2, 3, 4]));
+    let voters = Arc::new(Voters::new(electorate(2, &shared)));
+    let proven = ProvenLeaders::new(2, voters, Vec::new());
+    let shown = proof(&shared, &[1, 3, 4]);
+    let claimed = Some(LogId::new(shown.leader(), 8));
+    shared.exclude(4);
+    assert!(proven.believes(claimed, None, Some(&shown)));
+    let vote = Vote::new_committed(shown.term, shown.candidate);
+    let leads = proven.check(&vote, Some(shown));
+    assert!(matches!(leads, Standing::Unproven), "{leads:?}");
+    let few = proof(&shared, &[1, 4]);
+    assert!(!proven.believes(claimed, None, Some(&few)));
+}
+
 /// A voter signs once for a leader, and nothing for an earlier one.
 #[test]
 fn a_second_candidacy_with_another_log_gets_no_signature() {

@@ -33,6 +33,12 @@ const AUTHORED: u8 = 2;
 )]
 pub struct LogDigest(pub [u8; DIGEST_BYTES]);
 
+impl std::fmt::Display for LogDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", hex::encode(&self.0[..4]))
+    }
+}
+
 impl LogDigest {
     /// The digest before the first entry.
     pub const EMPTY: Self = Self([0; DIGEST_BYTES]);

@@ -65,7 +65,8 @@ fn incoming_bytes(world: &World, node: u64) -> u64 {
 fn accusations(world: &World, node: u64, up: &RunningNode) -> Check {
     let alarms = up.handle.status().alarms;
     let void = |raised: &RaisedAlarm| matches!(raised.alarm, NodeAlarm::VoidBatch { .. });
-    if world.measures.remove_void(node, up.life) && !alarms.iter().any(void) {
+    let certified = up.handle.certified_height();
+    if world.measures.remove_void(node, up.life, certified) && !alarms.iter().any(void) {
         return violation(
             "a void batch is noticed",
             format!("node {node} has the alarms {alarms:?}"),
@@ -101,6 +102,7 @@ fn accusations(world: &World, node: u64, up: &RunningNode) -> Check {
             | NodeAlarm::VoidBatch { .. }
             | NodeAlarm::Divergence(_)
             | NodeAlarm::ValidatorNoVoter { .. }
+            | NodeAlarm::LogsDiffer { .. }
             | NodeAlarm::DiskFull(_)
             | NodeAlarm::DamagedArtifact(_) => None,
         };

@@ -18,6 +18,7 @@ pub mod planted;
 mod raft_messages;
 mod rng;
 pub mod run;
+mod split;
 mod state_machine;
 mod trace;
 mod world;

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard};
 pub struct Measures {
     values: Mutex<BTreeMap<&'static str, Vec<u64>>>,
     /// The lives of nodes that applied a void batch lately.
-    voids: Mutex<BTreeMap<u64, u32>>,
+    voids: Mutex<BTreeMap<u64, (u32, u64)>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -36,13 +36,15 @@ impl Measures {
         lock(&self.values).clone()
     }
 
-    /// Records that an honest node applied a batch that became no block.
-    pub fn record_void(&self, node: u64, life: u32) {
-        lock(&self.voids).insert(node, life);
+    /// Records that an honest node applied a batch that became no block, and its certified height.
+    pub fn record_void(&self, node: u64, life: u32, certified: u64) {
+        lock(&self.voids).insert(node, (life, certified));
     }
 
-    /// True if this life of a node applied a void batch since the last call.
-    pub fn remove_void(&self, node: u64, life: u32) -> bool {
-        lock(&self.voids).remove(&node) == Some(life)
+    /// True if this life of a node applied a void batch since the last call, and nothing was
+    /// certified since: the next certified block ends the alarm, which may be before it is looked
+    /// for.
+    pub fn remove_void(&self, node: u64, life: u32, certified: u64) -> bool {
+        lock(&self.voids).remove(&node) == Some((life, certified))
     }
 }

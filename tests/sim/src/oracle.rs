@@ -35,7 +35,7 @@ pub struct Answer {
 }
 
 /// The signatures of a certificate. Defined here independently of the crate that is tested.
-fn quorum(nodes: usize) -> usize {
+pub fn quorum(nodes: usize) -> usize {
     match nodes {
         0 | 1 => 1,
         2 | 3 => 2,

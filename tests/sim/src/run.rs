@@ -20,7 +20,7 @@ use crate::lies::{self, LiePlan};
 use crate::oracle::{Answer, Check, Violation, violation};
 use crate::plan::Plan;
 use crate::world::{Counts, EPOCH_MS, RunningNode, World};
-use crate::{faults, membership, node, state_machine};
+use crate::{faults, membership, node, split, state_machine};
 
 /// The time in which the cluster recovers without faults. Clocks that were ahead by twice the
 /// tolerance delay it.
@@ -137,7 +137,10 @@ async fn scenario(world: &Arc<World>) -> Check {
             serves_among_lies(world).await?;
         }
         sleep(Duration::from_millis(lies.alone_ms)).await;
-        cut_off(world, lies).await?;
+        if let CutOff::PeopleDecide = cut_off(world, lies).await? {
+            over.cancel();
+            return Ok(());
+        }
     }
     over.cancel();
     if timeout(RECOVERY_TIMEOUT, clients.join_all()).await.is_err() {
@@ -241,8 +244,15 @@ async fn serves_after_proof(world: Arc<World>) {
     }
 }
 
+/// What follows when the liars are cut off.
+enum CutOff {
+    Serves,
+    /// No rule decides whose log goes: this is no success, and counted by itself.
+    PeopleDecide,
+}
+
 /// Cuts the liars off, and measures the time until the others serve again.
-async fn cut_off(world: &Arc<World>, lies: &LiePlan) -> Check {
+async fn cut_off(world: &Arc<World>, lies: &LiePlan) -> Result<CutOff, Violation> {
     world.liars.set_lying(false);
     world.log_event("the liars are cut off");
     for node in &lies.liars {
@@ -254,6 +264,11 @@ async fn cut_off(world: &Arc<World>, lies: &LiePlan) -> Check {
     let mut served = submit_everywhere(world, &client);
     let first = timeout(RECOVERY_TIMEOUT, served.join_next()).await;
     let took = world.elapsed() - cut;
+    if first.is_err() && split::is_undecidable(world) {
+        split::is_noticed(world)?;
+        world.count("splits for people");
+        return Ok(CutOff::PeopleDecide);
+    }
     let election = world.plan.election.1;
     world.measures.add("ms to service", took.as_millis() as u64);
     let share = took.as_millis() * 100 / election.as_millis();
@@ -273,7 +288,7 @@ async fn cut_off(world: &Arc<World>, lies: &LiePlan) -> Check {
         (world.elapsed() - cut).as_millis() as u64,
     );
     match rest {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(CutOff::Serves),
         Err(_) => violation("every node serves again", "not after the liar was cut off"),
     }
 }

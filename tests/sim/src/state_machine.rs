@@ -123,7 +123,10 @@ impl CheckedStateMachine {
             done.extend(self.inner.apply(vec![entry])?);
             if digest.is_some() && self.handle.head().height == before {
                 self.world.count("void batches");
-                self.world.measures.record_void(self.node, self.life);
+                let certified = self.handle.certified_height();
+                self.world
+                    .measures
+                    .record_void(self.node, self.life, certified);
             }
             let checked = place.and_then(|place| {
                 let batch = digest.unwrap_or(Hash::ZERO);

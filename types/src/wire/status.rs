@@ -108,6 +108,9 @@ pub enum NodeAlarmKind {
     LeaderNoElector { leader: u64 },
     /// A validator has no vote in consensus.
     ValidatorNoVoter { node: u64 },
+    /// The logs of the validators differ from this index on, and none of them went for some time:
+    /// people have to decide.
+    LogsDiffer { log_index: u64 },
     /// The disk has less free than the reserve: the node is read-only until there is space.
     DiskFull { free_bytes: u64, reserve_bytes: u64 },
     /// An artifact was damaged on this disk; it was moved aside and is fetched again.

@@ -28,6 +28,8 @@ const COMPARE_WITHIN: Duration = Duration::from_secs(2);
 const LEADER_GRACE: Duration = Duration::from_secs(5);
 /// The time for which a validator may have no vote: a new one has to catch up first.
 const VOTER_GRACE: Duration = Duration::from_secs(60);
+/// The time in which the validators decide whose log goes, if a rule can.
+const LOGS_GRACE: Duration = Duration::from_secs(10);
 
 pub(crate) struct HealthMonitor {
     pub chain: Arc<Chain>,
@@ -100,7 +102,9 @@ fn faults_of_votes(
     let voteless = named.validators.validators.iter().map(|v| v.node);
     let voteless = voteless.filter(|node| !metrics.voters.contains(node));
     let voteless = voteless.map(|node| NodeAlarm::ValidatorNoVoter { node });
-    leader.into_iter().chain(voteless).collect()
+    let differs = metrics.differs_at;
+    let differs = differs.map(|log_index| NodeAlarm::LogsDiffer { log_index });
+    leader.into_iter().chain(voteless).chain(differs).collect()
 }
 
 /// The faults of the last look, and since when each is there; as many as a look finds.
@@ -111,6 +115,7 @@ struct LastingFaults(BTreeMap<FaultKey, Instant>);
 enum FaultKey {
     Leader(u64),
     Voter(u64),
+    Logs,
 }
 
 impl FaultKey {
@@ -118,6 +123,7 @@ impl FaultKey {
         match alarm {
             NodeAlarm::LeaderNoElector { leader } => Some((Self::Leader(*leader), LEADER_GRACE)),
             NodeAlarm::ValidatorNoVoter { node } => Some((Self::Voter(*node), VOTER_GRACE)),
+            NodeAlarm::LogsDiffer { .. } => Some((Self::Logs, LOGS_GRACE)),
             _ => None,
         }
     }

@@ -41,6 +41,7 @@ fn metrics(leader: Option<u64>, voters: &[u64]) -> Metrics {
         matched_index: Default::default(),
         quorum_ack_age_ms: None,
         syncs: 0,
+        differs_at: None,
         incoming: None,
     }
 }
