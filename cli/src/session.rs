@@ -322,7 +322,7 @@ impl Session {
             keep(kept.as_ref(), &hash, signed);
         };
         let submitted = self.client.submit_noted(action, self.wait(), note).await;
-        self.settle(kept.as_ref(), &noted, submitted)
+        self.resolve(kept.as_ref(), &noted, submitted)
     }
 
     /// Submits a signed transaction, as [`perform`](Self::perform) does.
@@ -331,7 +331,7 @@ impl Session {
         let hash = signed.hash(&self.client.chain_id().await.map_err(asking)?);
         keep(kept.as_ref(), &hash, signed);
         let submitted = self.client.submit_signed(signed, self.wait()).await;
-        self.settle(kept.as_ref(), &[hash], submitted)
+        self.resolve(kept.as_ref(), &[hash], submitted)
     }
 
     /// The transactions of this ledger that are kept; `None` without a folder for them.
@@ -344,7 +344,7 @@ impl Session {
     }
 
     /// Forgets the transactions whose outcome is known.
-    fn settle(
+    fn resolve(
         &self,
         kept: Option<&KeptTransactions>,
         sent: &[Hash],

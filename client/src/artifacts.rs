@@ -20,7 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use crate::Client;
-use crate::calls::{Call, NodeResponse, Patience};
+use crate::calls::{AttemptTimeouts, Call, NodeResponse};
 use crate::error::ClientError;
 use crate::standing::Fault;
 
@@ -130,11 +130,11 @@ impl Client {
     }
 
     async fn call_node(&self, index: usize, call: Call) -> Result<NodeResponse, ClientError> {
-        let patience = Patience {
+        let timeouts = AttemptTimeouts {
             silence_max: self.silence_max(),
             until: Instant::now() + self.inner.config.deadline,
         };
-        let answer = self.attempt(index, &call, patience).await;
+        let answer = self.attempt(index, &call, timeouts).await;
         answer.map_err(|(error, _)| error)
     }
 

@@ -75,19 +75,19 @@ pub(crate) struct Call {
     pub answer_bytes_max: usize,
     /// A refusal of one node, e.g. that it has no such record, is not believed: the others are
     /// asked too.
-    pub doubts_refusals: bool,
+    pub confirms_refusals: bool,
 }
 
 /// The times of one attempt at one node.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
+pub(crate) struct AttemptTimeouts {
     /// Longest wait for the beginning of the answer, and for each further part of it.
     pub silence_max: Duration,
     /// End of the answer.
     pub until: Instant,
 }
 
-impl Patience {
+impl AttemptTimeouts {
     /// One deadline for everything.
     pub fn until(until: Instant) -> Self {
         let silence_max = until.saturating_duration_since(Instant::now());
@@ -103,7 +103,7 @@ impl Call {
             headers: HeaderMap::new(),
             body: None,
             answer_bytes_max: ANSWER_BYTES_MAX,
-            doubts_refusals: false,
+            confirms_refusals: false,
         }
     }
 
@@ -118,8 +118,8 @@ impl Call {
     }
 
     /// Believes no refusal of a single node.
-    pub fn doubting_refusals(mut self) -> Self {
-        self.doubts_refusals = true;
+    pub fn confirming_refusals(mut self) -> Self {
+        self.confirms_refusals = true;
         self
     }
 
@@ -228,10 +228,10 @@ impl Client {
         let mut silence_max = self.silence_max();
         let mut backoff = RoundBackoff::new();
         loop {
-            let mut round = Round::new(call.doubts_refusals);
+            let mut round = Round::new(call.confirms_refusals);
             for index in self.inner.nodes.in_turn() {
-                let patience = Patience { silence_max, until };
-                let answer = Box::pin(self.attempt(index, &call, patience)).await;
+                let timeouts = AttemptTimeouts { silence_max, until };
+                let answer = Box::pin(self.attempt(index, &call, timeouts)).await;
                 let result = match answer {
                     Ok(answer) => {
                         let height = answer.number(header::LEDGER_HEIGHT);
@@ -293,13 +293,13 @@ impl Client {
         &self,
         index: usize,
         call: &Call,
-        patience: Patience,
+        timeouts: AttemptTimeouts,
     ) -> Result<NodeResponse, (ClientError, Duration)> {
         let node = &self.inner.nodes.list[index];
         let mut logged_in = false;
         let at_once = |error| (error, Duration::ZERO);
         loop {
-            let response = self.open_within(index, call, patience).await;
+            let response = self.open_within(index, call, timeouts).await;
             let response = response.map_err(at_once)?;
             let status = response.status();
             let pause = retry_after(response.headers());
@@ -307,7 +307,7 @@ impl Client {
                 &node.url,
                 response,
                 call.answer_bytes_max,
-                patience.silence_max,
+                timeouts.silence_max,
             );
             let mut answer = read.await.map_err(at_once)?;
             answer.index = index;
@@ -316,7 +316,7 @@ impl Client {
             }
             if status == StatusCode::UNAUTHORIZED && !logged_in && self.signer().is_ok() {
                 node.set_token(None);
-                let until = (Instant::now() + patience.silence_max).min(patience.until);
+                let until = (Instant::now() + timeouts.silence_max).min(timeouts.until);
                 self.log_in(index, until).await.map_err(at_once)?;
                 logged_in = true;
                 continue;
@@ -330,11 +330,11 @@ impl Client {
         &self,
         index: usize,
         call: &Call,
-        patience: Patience,
+        timeouts: AttemptTimeouts,
     ) -> Result<Response, ClientError> {
         let body_bytes = call.body.as_ref().map_or(0, |(_, body)| body.len() as u64);
-        let limit = patience.silence_max + Duration::from_secs(body_bytes / UPLOAD_RATE_MIN);
-        let opened = self.open(index, call, Some(patience.until));
+        let limit = timeouts.silence_max + Duration::from_secs(body_bytes / UPLOAD_RATE_MIN);
+        let opened = self.open(index, call, Some(timeouts.until));
         let opened = tokio::time::timeout(limit, opened).await;
         opened.unwrap_or_else(|_| {
             let node = self.inner.nodes.list[index].url.clone();

@@ -151,7 +151,7 @@ impl Client {
             }
             verified
         };
-        Box::pin(self.call_checked(call.doubting_refusals(), verify)).await
+        Box::pin(self.call_checked(call.confirming_refusals(), verify)).await
     }
 
     /// The receipt of a transaction, proven under a certificate.

@@ -234,7 +234,7 @@ impl Client {
 
 /// The call for a key. A node that has no such key may hide it, or be behind.
 pub(crate) fn key_call(key: &PublicKey) -> Call {
-    Call::get(format!("/v1/keys/{key}")).doubting_refusals()
+    Call::get(format!("/v1/keys/{key}")).confirming_refusals()
 }
 
 /// A target as the query of `/v1/config`; empty for the whole fleet.

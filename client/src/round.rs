@@ -8,7 +8,7 @@ use crate::standing::{Fault, Standings};
 /// The errors of a round.
 pub(crate) struct Round {
     /// A refusal of a single node is not believed.
-    doubts_refusals: bool,
+    confirms_refusals: bool,
     refusal: Option<ClientError>,
     /// Nodes that have no such record.
     without_record: Vec<usize>,
@@ -19,9 +19,9 @@ pub(crate) struct Round {
 }
 
 impl Round {
-    pub fn new(doubts_refusals: bool) -> Self {
+    pub fn new(confirms_refusals: bool) -> Self {
         Self {
-            doubts_refusals,
+            confirms_refusals,
             refusal: None,
             without_record: Vec::new(),
             last: None,
@@ -59,7 +59,7 @@ impl Round {
             self.last = Some(error);
             return None;
         }
-        if !self.doubts_refusals || error.problem().is_none() {
+        if !self.confirms_refusals || error.problem().is_none() {
             return Some(error);
         }
         if error.is_not_found() {

@@ -16,7 +16,7 @@ use lamplighter_types::{Hash, SignedTransaction, codec};
 use reqwest::Method;
 use tokio::time::Instant;
 
-use crate::calls::{Call, Patience, RoundBackoff};
+use crate::calls::{AttemptTimeouts, Call, RoundBackoff};
 use crate::error::{ClientError, Pending};
 use crate::standing::Fault;
 use crate::{Client, submit};
@@ -159,8 +159,8 @@ impl<'a> Submission<'a> {
         let wait = self.wait;
         let path = format!("/v1/transactions?wait={wait}&timeout_ms={timeout_ms}");
         let call = Call::new(Method::POST, path).bytes(self.body.clone());
-        let patience = Patience::until(Instant::now() + timeout);
-        let answer = self.client.attempt(index, &call, patience);
+        let timeouts = AttemptTimeouts::until(Instant::now() + timeout);
+        let answer = self.client.attempt(index, &call, timeouts);
         let submitted = match answer.await {
             Ok(answer) => answer.json().and_then(|submitted| self.checked(submitted)),
             Err((error, retry_after)) if error.is_transient() => {

@@ -11,7 +11,7 @@ use lamplighter_types::{
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::calls::Patience;
+use crate::calls::AttemptTimeouts;
 use crate::error::ClientError;
 use crate::read::key_call;
 use crate::submission::Submission;
@@ -110,7 +110,7 @@ impl Client {
     /// The highest sequence number of the key at one node, if it answers.
     async fn sequence_at(&self, index: usize, key: &PublicKey, until: Instant) -> Option<u64> {
         let answer = self
-            .attempt(index, &key_call(key), Patience::until(until))
+            .attempt(index, &key_call(key), AttemptTimeouts::until(until))
             .await;
         match answer.map(|answer| answer.json::<KeyInfo>()) {
             Ok(info) => Some(info.ok()?.highest_sequence),

@@ -15,7 +15,7 @@ use lamplighter_types::{Certificate, Genesis, Header};
 use tokio::time::Instant;
 
 use crate::Client;
-use crate::calls::{Call, NodeResponse, Patience};
+use crate::calls::{AttemptTimeouts, Call, NodeResponse};
 use crate::error::ClientError;
 
 /// A node whose stream is silent for so long is compared with the others, again and again.
@@ -156,7 +156,7 @@ impl Client {
             let before = anchor.current().height;
             let call = Call::get(format!("/v1/proofs/validators?trusted={before}"));
             let check = async |answer: NodeResponse| verify_path(anchor.clone(), answer).await;
-            let call = call.doubting_refusals();
+            let call = call.confirming_refusals();
             let (reached, more) = Box::pin(self.call_checked(call, check)).await?;
             if !more || reached.height <= before {
                 return Ok(reached);
@@ -188,9 +188,9 @@ impl Client {
         }
         loop {
             tokio::time::sleep(COMPARED_EVERY).await;
-            let own = self.certified_head_at(index).await;
-            let own_ms = own.map_or(0, |head| head.timestamp_ms);
-            if self.others_have_head(index, own_ms + BEHIND_MS).await {
+            let local = self.certified_head_at(index).await;
+            let local_ms = local.map_or(0, |head| head.timestamp_ms);
+            if self.others_have_head(index, local_ms + BEHIND_MS).await {
                 return;
             }
         }
@@ -201,7 +201,9 @@ impl Client {
         let until = Instant::now() + self.silence_max();
         let get = async |path: String| {
             let call = Call::get(path);
-            let answer = self.attempt(index, &call, Patience::until(until)).await;
+            let answer = self
+                .attempt(index, &call, AttemptTimeouts::until(until))
+                .await;
             answer.map_err(|(error, _)| error)
         };
         let certificate = get("/v1/certificates/latest".to_owned()).await?;

@@ -109,8 +109,8 @@ impl Handle {
         self.0.admission.submit(signed).await
     }
 
-    /// The reason why this node takes no new transactions though it has room: it has known no leader
-    /// for long, or halted.
+    /// The reason why this node takes no new transactions though it has room: it has known no
+    /// leader for long, or halted.
     pub fn cut_off(&self) -> Option<Busy> {
         self.0.admission.cut_off()
     }

@@ -172,7 +172,7 @@ async fn submit_with_retry(
     let mut retry = Retry::new();
     loop {
         let outcome = submit_once(shared, session, signed.clone()).await;
-        // Another node can do more than this one with patience.
+        // Another node can do more than this one by trying again.
         let is_cut_off = shared.handle.cut_off().is_some();
         if outcome != PublishOutcome::Busy || is_cut_off || !retry.pause().await {
             return outcome;

@@ -212,8 +212,8 @@ async fn a_digest_that_differs_is_asked_for_and_an_equal_one_costs_nothing() {
     let held = br#"{"devices":{"until":"lamp-0","devices":{"lamp":"00"}}}"#;
     assert_eq!(raw.publish_acked(SYNC, 7, held).await, 0);
     let message = work(&mut raw).await;
-    let gone = WorkItem::Device { device: id("lamp") };
-    assert_eq!(message.items, [gone]);
+    let absent = WorkItem::Device { device: id("lamp") };
+    assert_eq!(message.items, [absent]);
     for malformed in [
         digests(&[(None, None, &same), (None, None, &same)]),
         digests(&[(Some("b"), None, &same), (None, Some("b"), &same)]),

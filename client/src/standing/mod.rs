@@ -53,7 +53,7 @@ impl Standing {
 }
 
 #[derive(Debug)]
-struct State {
+struct NodeOrder {
     /// The node that is called first of those in good standing.
     first: usize,
     nodes: Vec<Standing>,
@@ -63,18 +63,18 @@ struct State {
 
 /// The standings of all nodes.
 #[derive(Debug)]
-pub(crate) struct Standings(Mutex<State>);
+pub(crate) struct Standings(Mutex<NodeOrder>);
 
 impl Standings {
     pub fn new(nodes: usize) -> Self {
-        Self(Mutex::new(State {
+        Self(Mutex::new(NodeOrder {
             first: 0,
             nodes: vec![Standing::default(); nodes],
             proven: None,
         }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, NodeOrder> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -11,13 +11,13 @@ use tokio::time::Instant;
 
 /// Longest time with transactions in flight and without a proven receipt. It doubles with each
 /// round over all nodes that brought none: then the trouble is the ledger's, or the link's.
-pub(super) const RECEIPT_PATIENCE: Duration = Duration::from_secs(8);
+pub(super) const RECEIPT_TIMEOUT: Duration = Duration::from_secs(8);
 /// Longest such time.
-const RECEIPT_PATIENCE_MAX: Duration = Duration::from_secs(300);
+const RECEIPT_TIMEOUT_MAX: Duration = Duration::from_secs(300);
 /// Transactions that were refused are signed again within this time; the waiting goes on meanwhile.
 const SIGNED_AGAIN_WITHIN: Duration = Duration::from_secs(5);
 /// Shortest time without a newer certified head after which other nodes are asked for theirs.
-pub(super) const HEAD_PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// Heads may be this many times as far apart as they were last.
 const HEAD_GAPS_MAX: u32 = 2;
 /// A node whose newest head is this much older than another's is behind.
@@ -116,9 +116,9 @@ impl NodeProgress {
 
     /// Another node has proven a head that is newer than `newer_than_ms`, which was this node's.
     pub fn other_is_ahead(&mut self, newer_than_ms: u64) -> ProgressStep {
-        let ours = self.head.map_or(0, |head| head.time_ms);
+        let local = self.head.map_or(0, |head| head.time_ms);
         let lag_max = HEAD_LAG_MAX.as_millis() as u64;
-        if self.connected_at.is_none() || ours.saturating_add(lag_max) > newer_than_ms {
+        if self.connected_at.is_none() || local.saturating_add(lag_max) > newer_than_ms {
             return ProgressStep::Stay;
         }
         self.leave("another node has newer certified heads")
@@ -140,11 +140,11 @@ impl NodeProgress {
         {
             self.waiting_since = None;
         }
-        let patience = RECEIPT_PATIENCE.saturating_mul(1 << (self.left / self.nodes).min(8));
-        let patience = patience.min(RECEIPT_PATIENCE_MAX);
+        let timeout = RECEIPT_TIMEOUT.saturating_mul(1 << (self.left / self.nodes).min(8));
+        let timeout = timeout.min(RECEIPT_TIMEOUT_MAX);
         if self
             .waiting_since
-            .is_some_and(|since| now.duration_since(since) >= patience)
+            .is_some_and(|since| now.duration_since(since) >= timeout)
         {
             return self.leave("it proves no receipts");
         }
@@ -152,10 +152,10 @@ impl NodeProgress {
     }
 
     fn check_head(&mut self, connected_at: Instant, now: Instant) -> ProgressStep {
-        let patience = HEAD_PATIENCE.max(self.gap.saturating_mul(HEAD_GAPS_MAX));
+        let timeout = HEAD_TIMEOUT.max(self.gap.saturating_mul(HEAD_GAPS_MAX));
         let progress_at = self.head.map_or(connected_at, |head| head.received_at);
         let last = self.asked_at.unwrap_or(progress_at).max(progress_at);
-        if now.duration_since(last) < patience {
+        if now.duration_since(last) < timeout {
             return ProgressStep::Stay;
         }
         self.asked_at = Some(now);

@@ -47,8 +47,8 @@ impl WorkReceiver {
         self.verifications < VERIFICATIONS_MAX
     }
 
-    /// Starts to verify a message. Returns the ranges that the node asks for: what the gateway holds
-    /// is no secret to a node, so that needs no proof.
+    /// Starts to verify a message. Returns the ranges that the node asks for: what the gateway
+    /// holds is no secret to a node, so that needs no proof.
     pub fn receive(&mut self, payload: &[u8], tasks: &mut BackgroundTasks) -> Vec<NameRange> {
         let mut message = match WorkMessage::from_json(payload, &self.account) {
             Ok(message) => message,

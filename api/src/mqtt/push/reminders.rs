@@ -28,7 +28,7 @@ struct Reminder {
 
 impl Reminders {
     /// Notes items that are being sent because they are new or were asked for.
-    pub fn note(&mut self, gateway: &Id, items: &[WorkItem], now: Instant) {
+    pub fn record(&mut self, gateway: &Id, items: &[WorkItem], now: Instant) {
         let open = items
             .iter()
             .filter(|item| matches!(item, WorkItem::Deployment { .. } | WorkItem::Config { .. }));

@@ -185,11 +185,11 @@ async fn only_open_work_that_is_due_is_looked_at_again() {
     let (mut reminders, start) = (Reminders::default(), Instant::now());
     let gateway = |number: usize| id(&format!("gw-{}", number / 10_000));
     for number in 0..100_000 {
-        reminders.note(&gateway(number), &[item(number)], start);
+        reminders.record(&gateway(number), &[item(number)], start);
     }
     assert_eq!(reminders.next_at(), None, "a device alone is no open work");
     for number in [5, 50_005, 99_999] {
-        reminders.note(&gateway(number), &[item(number), config(number)], start);
+        reminders.record(&gateway(number), &[item(number), config(number)], start);
     }
     let at = |seconds| start + Duration::from_secs(seconds);
     assert_eq!(reminders.next_at(), Some(at(10)));
@@ -216,6 +216,6 @@ async fn only_open_work_that_is_due_is_looked_at_again() {
     assert_eq!(pauses, [40, 80, 160, 300, 300, 300]);
     // It changes: at once, and from the first pause on.
     let now = at(2_000);
-    reminders.note(&gateway(5), &[config(5)], now);
+    reminders.record(&gateway(5), &[config(5)], now);
     assert_eq!(reminders.next_at(), Some(now + Duration::from_secs(10)));
 }

@@ -69,7 +69,7 @@ pub async fn look_for_all(shared: Arc<Shared>, wanted: Arc<Notify>) {
             if let Err(error) = shared.work.scan(&gateway, WorkSelection::Open).await {
                 let error = error_chain(&error);
                 tracing::error!(error, %gateway, "the work of a gateway can't be read");
-                shared.work.look(&gateway);
+                shared.work.inspect(&gateway);
             }
         }
         tokio::select! {

@@ -80,7 +80,7 @@ impl WorkQueue {
 
     /// Adds work for a gateway that is connected here, and sends it again until it is done.
     pub fn add(&self, gateway: &Id, items: Vec<WorkItem>) {
-        self.reminders().note(gateway, &items, Instant::now());
+        self.reminders().record(gateway, &items, Instant::now());
         self.0.reminded.notify_one();
         self.push(gateway, items);
     }
@@ -104,7 +104,7 @@ impl WorkQueue {
     }
 
     /// Looks for open work of a gateway that is connected here.
-    pub fn look(&self, gateway: &Id) {
+    pub fn inspect(&self, gateway: &Id) {
         self.change(gateway, PendingWork::schedule_open);
     }
 
@@ -303,7 +303,7 @@ impl WorkQueue {
                     if let Err(error) = self.scan(gateway, WorkSelection::Open).await {
                         self.log_unread(gateway, &error);
                         sleep(RETRY_PAUSE).await;
-                        self.look(gateway);
+                        self.inspect(gateway);
                     }
                 }
                 NextStep::Send(items, requests) => {

@@ -29,7 +29,7 @@ fn devices_are_known_after_a_restart_and_old_proofs_are_ignored() {
 
 /// The answers lead from the digest of all to each name, and to no device that was lost.
 #[test]
-fn held_devices_are_told_by_digests_and_at_last_by_names() {
+fn held_devices_are_reported_by_digests_and_at_last_by_names() {
     let dir = tempfile::tempdir().unwrap();
     let known = DeviceTable::open(dir.path().join("devices.json")).unwrap();
     let root = known.digest();

@@ -3,7 +3,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::runtime::node_progress::{
-    HEAD_LAG_MAX, HEAD_PATIENCE, NodeProgress, ProgressStep, RECEIPT_PATIENCE,
+    HEAD_LAG_MAX, HEAD_TIMEOUT, NodeProgress, ProgressStep, RECEIPT_TIMEOUT,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -13,7 +13,7 @@ fn is_left(step: ProgressStep) -> bool {
 }
 
 #[test]
-fn a_node_that_proves_no_receipt_is_left_and_a_whole_round_doubles_the_patience() {
+fn a_node_that_proves_no_receipt_is_left_and_a_whole_round_doubles_the_timeout() {
     let (mut progress, mut now) = (NodeProgress::new(3), Instant::now());
     let mut leave_after = |progress: &mut NodeProgress| {
         let start = now;
@@ -28,10 +28,10 @@ fn a_node_that_proves_no_receipt_is_left_and_a_whole_round_doubles_the_patience(
         now.duration_since(start)
     };
     let first: Vec<_> = (0..3).map(|_| leave_after(&mut progress)).collect();
-    assert_eq!(first, [RECEIPT_PATIENCE; 3]);
-    assert_eq!(leave_after(&mut progress), 2 * RECEIPT_PATIENCE);
+    assert_eq!(first, [RECEIPT_TIMEOUT; 3]);
+    assert_eq!(leave_after(&mut progress), 2 * RECEIPT_TIMEOUT);
     progress.receipt_proven();
-    assert_eq!(leave_after(&mut progress), RECEIPT_PATIENCE);
+    assert_eq!(leave_after(&mut progress), RECEIPT_TIMEOUT);
     assert_eq!(progress.connection(), 5);
     assert_eq!(progress.tick(true, now + 100 * SECOND), ProgressStep::Stay);
 }
@@ -65,7 +65,7 @@ fn a_node_is_left_when_another_has_heads_and_it_has_none() {
     let (mut progress, start) = (NodeProgress::new(2), Instant::now());
     progress.connected(start);
     assert_eq!(progress.tick(false, start), ProgressStep::Stay);
-    let step = progress.tick(false, start + HEAD_PATIENCE);
+    let step = progress.tick(false, start + HEAD_TIMEOUT);
     let lag_ms = HEAD_LAG_MAX.as_millis() as u64;
     assert_eq!(
         step,
@@ -73,10 +73,10 @@ fn a_node_is_left_when_another_has_heads_and_it_has_none() {
             newer_than_ms: lag_ms
         }
     );
-    let again = progress.tick(false, start + HEAD_PATIENCE + SECOND);
+    let again = progress.tick(false, start + HEAD_TIMEOUT + SECOND);
     assert_eq!(again, ProgressStep::Stay, "asked once");
     // Its head comes while the others are asked.
-    progress.head(5_000, start + HEAD_PATIENCE + SECOND);
+    progress.head(5_000, start + HEAD_TIMEOUT + SECOND);
     assert_eq!(progress.other_is_ahead(lag_ms), ProgressStep::Stay);
     assert!(is_left(progress.other_is_ahead(5_000 + lag_ms)));
 }
