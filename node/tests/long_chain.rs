@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use lamplighter_api::QuotaSettings;
 use lamplighter_node::{Node, NodeConfig, key};
 use lamplighter_rocks::{Options, RocksKv};
 use lamplighter_state::tables;
@@ -98,7 +99,11 @@ fn set_up(dir: &Path, blocks: u64) -> (Genesis, Vec<NodeConfig>) {
             clock_offset_max_ms: 30_000,
             disk: Default::default(),
             http: Default::default(),
-            quotas: Default::default(),
+            // All readers are of one account, so that they compete for its turns.
+            quotas: QuotaSettings {
+                streams: 2 * READERS as u32,
+                ..QuotaSettings::default()
+            },
             mqtt: Default::default(),
         });
     }

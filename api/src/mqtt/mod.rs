@@ -108,7 +108,7 @@ pub struct MqttConfig {
     pub connections_max: usize,
     /// Connections before their CONNECT.
     pub pending_max: usize,
-    /// Those of one address.
+    /// Connections of one address before their CONNECT.
     pub pending_per_address: usize,
     /// Packets a second of one account.
     pub packets_per_second: u32,
