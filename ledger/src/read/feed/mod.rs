@@ -10,6 +10,7 @@ mod index;
 mod turns;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use lamplighter_state::tables::FeedKey;
 use lamplighter_state::{StateError, tables};
@@ -214,11 +215,16 @@ impl Subscription {
         let (chain, filter) = (self.chain.clone(), self.filter.clone());
         let search = self.search.clone();
         let read = move || {
-            // Held until the step ends, even if the caller stops waiting.
-            let _turn = turn;
-            read_step(&chain, &search, first, newest, filter.as_ref())
+            let begin = Instant::now();
+            let step = read_step(&chain, &search, first, newest, filter.as_ref());
+            // The turn is held until here, even if the caller stops waiting.
+            (step, turn, begin.elapsed())
         };
-        let step = self.blocking.run(read).await?;
+        let (step, turn, took) = self.blocking.run(read).await;
+        if let (Some(turn), Blocking::Threads) = (turn, self.blocking) {
+            turn.rest(took);
+        }
+        let step = step?;
         self.position = step.cursor;
         Ok(Some(step))
     }

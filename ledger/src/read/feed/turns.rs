@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use lamplighter_types::Id;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// A read that took no longer needs no pause.
+const REST_AFTER: Duration = Duration::from_millis(1);
 
 /// The turns of all outside readers. One read at most of each account waits among those of the
 /// others, so that an account with a hundred readers has the share of an account with one.
@@ -59,6 +63,21 @@ pub(super) struct AccountTurns {
 pub(super) struct ReadTurn {
     _read: OwnedSemaphorePermit,
     _account: OwnedSemaphorePermit,
+}
+
+impl ReadTurn {
+    /// Ends the turn after a pause as long as the read was: long reads take half of their
+    /// processors' time at most, and short requests find the other half. A short read, as of a
+    /// reader that follows the newest blocks, is followed by none.
+    pub fn rest(self, took: Duration) {
+        if took < REST_AFTER {
+            return;
+        }
+        tokio::spawn(async move {
+            tokio::time::sleep(took).await;
+            drop(self);
+        });
+    }
 }
 
 impl AccountTurns {
