@@ -28,7 +28,7 @@ const HANDSHAKE: u8 = 0x16;
 /// The certificates that an HTTP listener shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HttpTls {
-    /// That of the node's ledger key.
+    /// The certificate of the node's ledger key.
     Ledger,
     /// Files (PEM) for browsers and proxies, beside that of the ledger key for clients that pin it.
     Files { certificate: PathBuf, key: PathBuf },

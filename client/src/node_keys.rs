@@ -179,14 +179,14 @@ impl Client {
 
     async fn fetch_validators(&self, node: &Node, until: Instant) -> Result<bool, ClientError> {
         let config = &self.inner.config;
-        let anyone = builder(pinned_client(None, |_| true, None), config)?;
+        let unpinned = builder(pinned_client(None, |_| true, None), config)?;
         let before = self.trust_anchor()?.current().height;
         let mut reached = before;
         loop {
             let path = format!("/v1/proofs/validators?trusted={reached}");
             let call = Call::get(path);
             let timeout = until.saturating_duration_since(Instant::now());
-            let request = anyone
+            let request = unpinned
                 .get(format!("{}{}", node.url, call.path))
                 .timeout(timeout);
             let sent = request.send().await;

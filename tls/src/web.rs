@@ -46,9 +46,9 @@ impl WebCertificates {
 }
 
 impl ResolvesServerCert for WebCertificates {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+    fn resolve(&self, client: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let brought = self.brought.read().unwrap_or_else(PoisonError::into_inner);
-        let mut schemes = hello.signature_schemes().iter();
+        let mut schemes = client.signature_schemes().iter();
         let pins = schemes.all(|scheme| *scheme == SignatureScheme::ED25519);
         match &*brought {
             Some(brought) if !pins => Some(Arc::clone(brought)),

@@ -73,13 +73,13 @@ impl RightsAt<'_> {
         let Some(gateway) = &self.rights.account else {
             return Ok(false);
         };
-        let is_its_own = |id: &Id| -> Result<bool, StateError> {
+        let is_assigned = |id: &Id| -> Result<bool, StateError> {
             let device = self.device(id)?;
             Ok(device.is_some_and(|device| device.gateway.as_ref() == Some(gateway)))
         };
         Ok(match record {
             Record::Device(device) => device.gateway.as_ref() == Some(gateway),
-            Record::DeviceNamed(id) => is_its_own(id)?,
+            Record::DeviceNamed(id) => is_assigned(id)?,
             Record::Release(release) => {
                 let releases = &self.concern(gateway)?.releases;
                 releases.contains(&release.manifest.release)
@@ -95,9 +95,9 @@ impl RightsAt<'_> {
                 ConfigTarget::Model { model } => self.concern(gateway)?.models.contains(model),
                 ConfigTarget::District { district } => {
                     let districts = &self.concern(gateway)?.districts;
-                    districts.iter().any(|own| district.covers(own))
+                    districts.iter().any(|place| district.covers(place))
                 }
-                ConfigTarget::Device { device } => is_its_own(device)?,
+                ConfigTarget::Device { device } => is_assigned(device)?,
             },
             Record::Common
             | Record::Block

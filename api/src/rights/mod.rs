@@ -32,7 +32,7 @@ pub struct Rights {
 }
 
 impl Rights {
-    /// Those of everybody at a node where reading needs no token.
+    /// The rights of everybody at a node where reading needs no token.
     pub fn everything() -> Self {
         Self {
             account: None,
@@ -122,12 +122,14 @@ impl Rights {
     }
 
     fn covers(&self, district: &Scope) -> bool {
-        self.districts.iter().any(|own| own.covers(district))
+        self.districts
+            .iter()
+            .any(|granted| granted.covers(district))
     }
 
     /// True if the districts share a place, one of which holds the other.
     fn meets(&self, district: &Scope) -> bool {
-        let meets = |own: &Scope| own.covers(district) || district.covers(own);
+        let meets = |granted: &Scope| granted.covers(district) || district.covers(granted);
         self.districts.iter().any(meets)
     }
 
@@ -161,7 +163,7 @@ impl RightsAt<'_> {
                 Reach::All => true,
                 Reach::Nothing => false,
                 Reach::Districts => self.is_in_districts(record)?,
-                Reach::Own => self.is_own(record)?,
+                Reach::Account => self.is_of_account(record)?,
                 Reach::Devices => self.concerns_gateway(record)?,
             };
             if allowed {
@@ -195,7 +197,7 @@ impl RightsAt<'_> {
                 Reach::All => true,
                 Reach::Districts => self.rights.covers(&place.district),
                 Reach::Devices => gateway || former,
-                Reach::Own | Reach::Nothing => false,
+                Reach::Account | Reach::Nothing => false,
             }))
     }
 
@@ -230,9 +232,9 @@ impl RightsAt<'_> {
         })
     }
 
-    fn is_own(&self, record: &Record<'_>) -> Result<bool, StateError> {
+    fn is_of_account(&self, record: &Record<'_>) -> Result<bool, StateError> {
         let rights = self.rights;
-        let release_is_own = |id: &Id| -> Result<bool, StateError> {
+        let release_is_of_account = |id: &Id| -> Result<bool, StateError> {
             let release = firmware::release(self.view, id)?;
             Ok(release.is_some_and(|r| rights.is(&r.manifest.vendor) || rights.is(&r.author)))
         };
@@ -243,10 +245,10 @@ impl RightsAt<'_> {
             Record::Release(release) => {
                 Ok(rights.is(&release.manifest.vendor) || rights.is(&release.author))
             }
-            Record::ReleaseNamed(id) => release_is_own(id),
-            Record::Rollout(rollout) => release_is_own(&rollout.plan.release),
+            Record::ReleaseNamed(id) => release_is_of_account(id),
+            Record::Rollout(rollout) => release_is_of_account(&rollout.plan.release),
             Record::RolloutNamed(id) => match rollouts::rollout(self.view, id)? {
-                Some(rollout) => release_is_own(&rollout.plan.release),
+                Some(rollout) => release_is_of_account(&rollout.plan.release),
                 None => Ok(false),
             },
             Record::Common

@@ -108,26 +108,16 @@ impl<'a> Record<'a> {
             | Fact::AlarmEvicted { alarm }
             | Fact::AlarmNotRaised { alarm, .. } => Self::DeviceNamed(&alarm.device),
             // They name no device where they have no place: for those who read everything.
-            Fact::DeviceRegistered
-            | Fact::DeviceAssigned { .. }
-            | Fact::DeviceTagged
-            | Fact::TransferOffered { .. }
-            | Fact::TransferWithdrawn
-            | Fact::TransferAccepted { .. }
-            | Fact::DeviceSuspended { .. }
-            | Fact::DeviceResumed
-            | Fact::DeviceDecommissioned { .. }
-            | Fact::DeviceReset { .. }
-            | Fact::DeviceKeyReplaced { .. }
-            | Fact::HardwareReleased
-            | Fact::InventoryReported { .. }
-            | Fact::DeviceDrifted { .. }
-            | Fact::DeploymentMoved { .. }
-            | Fact::ConfigReported { .. }
-            | Fact::EventAppended { .. }
-            | Fact::EventGapSeen { .. }
-            | Fact::DeploymentSkipped { .. }
-            | Fact::ReportRefused { .. } => Self::Governance,
+            #[rustfmt::skip]
+            Fact::DeviceRegistered | Fact::DeviceAssigned { .. } | Fact::DeviceTagged
+            | Fact::TransferOffered { .. } | Fact::TransferWithdrawn
+            | Fact::TransferAccepted { .. } | Fact::DeviceSuspended { .. } | Fact::DeviceResumed
+            | Fact::DeviceDecommissioned { .. } | Fact::DeviceReset { .. }
+            | Fact::DeviceKeyReplaced { .. } | Fact::HardwareReleased
+            | Fact::InventoryReported { .. } | Fact::DeviceDrifted { .. }
+            | Fact::DeploymentMoved { .. } | Fact::ConfigReported { .. }
+            | Fact::EventAppended { .. } | Fact::EventGapSeen { .. }
+            | Fact::DeploymentSkipped { .. } | Fact::ReportRefused { .. } => Self::Governance,
         }
     }
 }

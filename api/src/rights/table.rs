@@ -41,11 +41,11 @@ pub enum Class {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
     All,
-    /// Those in the districts of the account.
+    /// Records in the districts of the account.
     Districts,
-    /// Its own.
-    Own,
-    /// Those of the devices that are assigned to the gateway.
+    /// Records of the account itself.
+    Account,
+    /// Records of the devices that are assigned to the gateway.
     Devices,
     Nothing,
 }
@@ -84,7 +84,7 @@ pub const fn reach(class: Class, kind: Kind) -> Reach {
     match (class, kind) {
         (Class::Everything, _) | (_, Kind::Common) => Reach::All,
         (_, Kind::Block | Kind::Governance) => Reach::Nothing,
-        (Class::Account, Kind::Transaction | Kind::Account) => Reach::Own,
+        (Class::Account, Kind::Transaction | Kind::Account) => Reach::Account,
         (Class::Account, Kind::Device | Kind::Release | Kind::Rollout | Kind::Config) => {
             Reach::Nothing
         }
@@ -92,7 +92,7 @@ pub const fn reach(class: Class, kind: Kind) -> Reach {
         (Class::District, Kind::Account | Kind::Device | Kind::Rollout | Kind::Config) => {
             Reach::Districts
         }
-        (Class::Vendor, Kind::Release | Kind::Rollout) => Reach::Own,
+        (Class::Vendor, Kind::Release | Kind::Rollout) => Reach::Account,
         (Class::Gateway, Kind::Device | Kind::Release | Kind::Rollout | Kind::Config) => {
             Reach::Devices
         }
@@ -108,8 +108,8 @@ const fn words(reach: Reach, kind: Kind) -> &'static str {
         (Reach::Districts, Kind::Account) => "gateways of its districts",
         (Reach::Districts, Kind::Rollout | Kind::Config) => "those that touch its districts",
         (Reach::Districts, _) => "those in its districts",
-        (Reach::Own, Kind::Rollout) => "those of its releases",
-        (Reach::Own, _) => "its own",
+        (Reach::Account, Kind::Rollout) => "those of its releases",
+        (Reach::Account, _) => "its own",
         (Reach::Devices, Kind::Device) => "those assigned to it",
         (Reach::Devices, _) => "those that concern its devices",
         (Reach::Nothing, _) => "",

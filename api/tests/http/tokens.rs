@@ -142,3 +142,65 @@ async fn a_stream_ends_with_its_token_and_with_its_key() {
     closed(&mut events).await;
     node.stop().await;
 }
+
+/// Everything that is logged in this process, which runs this test alone.
+#[derive(Clone, Default)]
+struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_secret_is_logged_at_any_level() {
+    let log = Log::default();
+    let writer = log.clone();
+    tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+        .with_writer(move || writer.clone())
+        .init();
+    let node = Node::start().await;
+    register(&node).await;
+    let challenge = node.challenge(&id("gw"), &secret()).await;
+    let chain_id = node.genesis.chain_id();
+    let audience = Audience::HttpRead;
+    let signed = lamplighter_types::login::TokenRequest::sign(
+        &chain_id,
+        &id("gw"),
+        audience,
+        &challenge,
+        &secret(),
+    );
+    let read = node.token_for(audience, &id("gw"), &secret()).await;
+    let mqtt = node.token_for(Audience::Mqtt, &id("gw"), &secret()).await;
+    let forged = format!("{read}x");
+    for token in [&read, &mqtt, &forged] {
+        let request = node.http.get(format!("{}/v1/devices", node.base()));
+        request.bearer_auth(token).send().await.unwrap();
+    }
+    let connected = connect(&node, &mqtt).await;
+    assert!(connected.is_ok());
+    assert!(connect(&node, &forged).await.is_err());
+    node.stop().await;
+    let text = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    assert!(
+        text.contains("DEBUG") && text.contains("TRACE"),
+        "the log is read"
+    );
+    let signature = signed.signature.to_string();
+    for secret in [&read, &mqtt, &forged, &signature] {
+        assert!(!text.contains(secret.as_str()), "{secret} is in the log");
+    }
+    // Nor the half that makes a token valid.
+    for token in [&read, &mqtt] {
+        let (_, tag) = token.split_once('.').unwrap();
+        assert!(!text.contains(tag), "{tag} is in the log");
+    }
+}
