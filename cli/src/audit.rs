@@ -1,10 +1,10 @@
 //! `audit verify`: a proof against the genesis file, offline.
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use lamplighter_system::files;
 use lamplighter_types::proof::ProofFile;
 use serde_json::json;
 
@@ -29,9 +29,10 @@ pub struct Verify {
 pub fn carry_out(command: &AuditCommand, session: &SessionArguments) -> Result<ExitCode, Failure> {
     let AuditCommand::Verify(Verify { file }) = command;
     let genesis = session.read_genesis()?;
-    let bytes = fs::read(file).map_err(Failure::during(format!("reading {}", file.display())))?;
+    let operation = format!("reading {}", file.display());
+    let text = files::read_text(file).map_err(Failure::during(operation))?;
     let nothing = || Failure::during(format!("{} proves nothing", file.display()));
-    let proof = ProofFile::from_json(&bytes).map_err(nothing())?;
+    let proof = ProofFile::from_json(text.as_bytes()).map_err(nothing())?;
     let anchor = session.trust_anchor(&genesis)?;
     let before = anchor.current().height;
     let statement = anchor.verify(|trusted| {

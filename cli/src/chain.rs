@@ -227,6 +227,6 @@ async fn show(session: &Session, name: &TransactionName) -> Result<(), Failure> 
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &PathBuf) -> Result<T, Failure> {
     let operation = || format!("reading {}", path.display());
-    let bytes = std::fs::read(path).map_err(Failure::during(operation()))?;
-    codec::decode_json(&bytes).map_err(Failure::during(operation()))
+    let text = lamplighter_system::files::read_text(path).map_err(Failure::during(operation()))?;
+    codec::decode_json(text.as_bytes()).map_err(Failure::during(operation()))
 }

@@ -69,7 +69,7 @@ pub async fn carry_out(session: &Session, command: ConfigCommand) -> Result<Exit
         ConfigCommand::Set(set) => set,
     };
     let target = ConfigTarget::from(target);
-    let document = std::fs::read_to_string(&file)
+    let document = lamplighter_system::files::read_text(&file)
         .map_err(Failure::during(format!("reading {}", file.display())))?;
     let replaces_version = match session.client.desired(&target).await {
         Ok(read) => read.value.version,

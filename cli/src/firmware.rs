@@ -43,6 +43,10 @@ pub enum FirmwareCommand {
     /// Uploads an image, signs the release as its vendor, publishes it, and waits until a quorum of
     /// validators stores the image: then it can be approved.
     Publish(Box<Publish>),
+    /// Your unfinished uploads, at each node that answers.
+    Uploads,
+    /// Drops an unfinished upload with its bytes, and makes room for others.
+    DropUpload { digest: Hash },
     /// Approves a release after a look at its manifest, named by its digest on the ledger.
     Approve {
         release: Id,
@@ -96,6 +100,8 @@ pub async fn carry_out(session: &Session, command: FirmwareCommand) -> Result<Ex
     let action = match command {
         FirmwareCommand::List => return list(session).await,
         FirmwareCommand::Show { release } => return show(session, &release).await,
+        FirmwareCommand::Uploads => return uploads(session).await,
+        FirmwareCommand::DropUpload { digest } => return drop_upload(session, &digest).await,
         FirmwareCommand::Publish(arguments) => return publish(session, *arguments).await,
         FirmwareCommand::Approve { release, manifest } => {
             return approve(session, release, manifest).await;
@@ -113,6 +119,45 @@ pub async fn carry_out(session: &Session, command: FirmwareCommand) -> Result<Ex
         .act(Action::Firmware(action))
         .await
         .map(|()| ExitCode::SUCCESS)
+}
+
+async fn uploads(session: &Session) -> Result<ExitCode, Failure> {
+    let all = session.client.uploads().await.map_err(asking)?;
+    if session.output.json {
+        let items = all.iter().map(|(node, upload)| {
+            let mut item = json!(upload);
+            item["node"] = json!(node);
+            item
+        });
+        print(&items.collect());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let heads = ["digest", "at", "bytes", "of", "expires"];
+    session.output.list(&all, &heads, |(node, upload)| {
+        vec![
+            upload.digest.to_string(),
+            node.clone(),
+            upload.offset.to_string(),
+            upload.size_bytes.to_string(),
+            time::local(upload.expires_ms),
+        ]
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn drop_upload(session: &Session, digest: &Hash) -> Result<ExitCode, Failure> {
+    session.account()?;
+    match session.client.drop_upload(digest).await.map_err(asking)? {
+        0 => Err(Failure::refused(format!(
+            "refused: no node has an unfinished upload {digest} of yours (not_found); \
+             `lamplighter firmware uploads` lists them"
+        ))),
+        nodes => {
+            let text = format!("dropped at {nodes} nodes");
+            session.output.print_text(&text);
+            Ok(ExitCode::SUCCESS)
+        }
+    }
 }
 
 async fn show(session: &Session, release: &Id) -> Result<ExitCode, Failure> {

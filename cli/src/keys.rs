@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use lamplighter_node::{NodeConfig, key};
-use lamplighter_system::unix_ms;
+use lamplighter_system::{files, unix_ms};
 use lamplighter_types::{
     GENESIS_VERSION, Genesis, GenesisAccount, Grant, Id, KeyPurpose, Policies, PublicKey, Role,
     Scope, Signature, Validator, ValidatorSet,
@@ -134,7 +134,7 @@ pub fn grant(text: &str) -> Result<Grant, Failure> {
 
 fn read_toml<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, Failure> {
     let operation = || format!("reading {}", path.display());
-    let text = fs::read_to_string(path).map_err(Failure::during(operation()))?;
+    let text = files::read_text(path).map_err(Failure::during(operation()))?;
     toml::from_str(&text).map_err(Failure::during(operation()))
 }
 

@@ -1,6 +1,5 @@
 //! The nodes, genesis file, account and key of a command, from the command line or a profile.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use lamplighter_client::{
     Client, ClientConfig, ClientError, Cursor, Feed, FeedFilter, Submitted, TrustAnchor, Wait,
 };
 use lamplighter_node::key;
-use lamplighter_system::{error_chain, unix_ms};
+use lamplighter_system::{error_chain, files, unix_ms};
 use lamplighter_types::{Action, Genesis, Hash, Id, Outcome, SecretKey, SignedTransaction, codec};
 use serde::Deserialize;
 
@@ -156,9 +155,10 @@ pub struct Session {
 }
 
 pub fn read_genesis(path: &Path) -> Result<Genesis, Failure> {
-    let bytes = fs::read(path).map_err(Failure::during(format!("reading {}", path.display())))?;
-    let genesis: Genesis =
-        codec::decode_json(&bytes).map_err(Failure::during("the genesis file is not usable"))?;
+    let operation = format!("reading {}", path.display());
+    let text = files::read_text(path).map_err(Failure::during(operation))?;
+    let genesis: Genesis = codec::decode_json(text.as_bytes())
+        .map_err(Failure::during("the genesis file is not usable"))?;
     genesis
         .check()
         .map_err(Failure::during("the genesis file contradicts itself"))?;
@@ -171,7 +171,7 @@ impl Profile {
             return Ok(Self::default());
         };
         let operation = || format!("reading the profile {}", path.display());
-        let text = fs::read_to_string(path).map_err(Failure::during(operation()))?;
+        let text = files::read_text(path).map_err(Failure::during(operation()))?;
         let mut profile: Self = toml::from_str(&text).map_err(Failure::during(operation()))?;
         let base = path.parent().unwrap_or(Path::new("."));
         let Self {

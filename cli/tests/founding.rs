@@ -254,3 +254,60 @@ fn policies_may_be_described_in_part() {
     assert!(refused.contains("power"), "{refused}");
     assert!(!folder.join("other.json").exists());
 }
+
+/// Files that other editors wrote: a byte order mark before the text, other line ends.
+#[test]
+fn files_of_other_editors_are_understood() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (admin, node) = (
+        done(folder, &["key", "new", "admin.key"]),
+        done(folder, &["key", "new", "node.key"]),
+    );
+    describe(folder, &node, &admin, "administrator");
+    let edited = |name: &str| {
+        let text = std::fs::read_to_string(folder.join(name)).unwrap();
+        let text = format!("\u{feff}{}", text.replace('\n', "\r\n"));
+        std::fs::write(folder.join(name), text).unwrap();
+    };
+    edited("admin.key");
+    assert_eq!(done(folder, &["key", "show", "admin.key"]), admin);
+    edited("city.toml");
+    let new = [
+        "genesis",
+        "new",
+        "city.toml",
+        "--out",
+        "genesis.json",
+        "--json",
+    ];
+    let made = done(folder, &new);
+    edited("genesis.json");
+    assert_eq!(
+        done(folder, &["genesis", "check", "genesis.json", "--json"]),
+        made
+    );
+
+    let utf16: Vec<u8> = "\u{feff}name"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    std::fs::write(folder.join("city.toml"), utf16).unwrap();
+    let refused = failed(
+        folder,
+        &["genesis", "new", "city.toml", "--out", "a.json"],
+        1,
+    );
+    assert!(refused.contains("reading city.toml"), "{refused}");
+    assert!(refused.contains("UTF-16; save it as UTF-8"), "{refused}");
+    std::fs::write(folder.join("city.toml"), b"name = \"K\xf6ln\"").unwrap();
+    let refused = failed(
+        folder,
+        &["genesis", "new", "city.toml", "--out", "a.json"],
+        1,
+    );
+    assert!(
+        refused.contains("byte 9 is no UTF-8; save the file as UTF-8"),
+        "{refused}"
+    );
+}

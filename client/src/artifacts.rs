@@ -13,7 +13,7 @@ use lamplighter_types::artifact::{
     ArtifactMismatch, GROUP_BYTES, Groups, GroupsBuilder, group_count,
 };
 use lamplighter_types::limits::ARTIFACT_BYTES_MAX;
-use lamplighter_types::wire::{NewArtifact, Upload, header};
+use lamplighter_types::wire::{NewArtifact, UnfinishedUpload, UnfinishedUploads, Upload, header};
 use reqwest::{Method, StatusCode};
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
@@ -72,6 +72,48 @@ impl Client {
             }
         }
         Err(last)
+    }
+
+    /// The unfinished uploads of this account, at each node that answers: uploads belong to a node.
+    ///
+    /// # Errors
+    /// A node refused the question, or none answered.
+    pub async fn uploads(&self) -> Result<Vec<(String, UnfinishedUpload)>, ClientError> {
+        let (mut found, mut answered) = (Vec::new(), false);
+        let mut last = ClientError::NoAddress;
+        for index in self.inner.nodes.in_turn() {
+            match self.call_node(index, Call::get("/v1/uploads")).await {
+                Ok(answer) => {
+                    let UnfinishedUploads { items } = answer.json()?;
+                    found.extend(items.into_iter().map(|item| (answer.node.clone(), item)));
+                    answered = true;
+                }
+                Err(error) if error.is_transient() => last = error,
+                Err(error) => return Err(error),
+            }
+        }
+        if answered { Ok(found) } else { Err(last) }
+    }
+
+    /// Drops an unfinished upload of this account at each node that has it. Returns how many had.
+    ///
+    /// # Errors
+    /// A node refused it, or none that has it answered and another did not answer.
+    pub async fn drop_upload(&self, digest: &Hash) -> Result<usize, ClientError> {
+        let (mut dropped, mut last) = (0, None);
+        for index in self.inner.nodes.in_turn() {
+            let call = Call::new(Method::DELETE, format!("/v1/artifacts/{digest}/upload"));
+            match self.call_node(index, call).await {
+                Ok(_) => dropped += 1,
+                Err(error) if error.is_not_found() => {}
+                Err(error) if error.is_transient() => last = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        match last {
+            Some(error) if dropped == 0 => Err(error),
+            _ => Ok(dropped),
+        }
     }
 
     async fn upload_to(

@@ -63,7 +63,7 @@ pub fn read(path: &Path) -> Result<SecretKey, KeyError> {
             mode,
         });
     }
-    let text = fs::read_to_string(path).map_err(failed)?;
+    let text = lamplighter_system::files::read_text(path).map_err(failed)?;
     let mut seed = [0; 32];
     hex::decode_to_slice(text.trim(), &mut seed).map_err(|_| KeyError::Malformed {
         path: path.to_owned(),

@@ -4,6 +4,9 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
+/// The mark that some editors write before UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Replaces the file's content, or makes the file.
 ///
 /// Writes a new file beside it (extension `new`), syncs it, renames it, and syncs the directory. A
@@ -36,4 +39,26 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 pub fn sync_parent(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// Reads a text file that people edit. A byte order mark before it is left out; line ends stay as
+/// they are.
+///
+/// # Errors
+/// The file can't be read, or is no UTF-8: then the error names the first such byte, and says what
+/// to do.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    let bytes = fs::read(path)?;
+    let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        return Err(invalid(
+            "the text is in UTF-16; save it as UTF-8".to_owned(),
+        ));
+    }
+    let text = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
+    let mark = bytes.len() - text.len();
+    String::from_utf8(text.to_vec()).map_err(|error| {
+        let at = mark + error.utf8_error().valid_up_to();
+        invalid(format!("byte {at} is no UTF-8; save the file as UTF-8"))
+    })
 }

@@ -81,3 +81,17 @@ fn files_replace_keeps_the_old_content_when_it_fails() {
     files::replace(&path, b"three").unwrap_err();
     assert_eq!(std::fs::read(&path).unwrap(), b"two");
 }
+
+#[test]
+fn a_text_file_is_read_without_its_byte_order_mark() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("text");
+    let read = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        crate::files::read_text(&path).map_err(|error| error.to_string())
+    };
+    assert_eq!(read(b"\xef\xbb\xbfa\r\nb"), Ok("a\r\nb".to_owned()));
+    assert_eq!(read(b""), Ok(String::new()));
+    assert!(read(b"\xff\xfea\0").unwrap_err().contains("UTF-16"));
+    assert!(read(b"\xef\xbb\xbfab\xf6").unwrap_err().contains("byte 5"));
+}

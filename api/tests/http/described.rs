@@ -390,6 +390,8 @@ fn assert_bounded(value: &Value, at: &str) {
             let is_internal = !has("format") || at.ends_with("/Ledger-Height/schema");
             if is_number && !is_internal {
                 assert!(has("minimum") && has("maximum"), "{at} has no bounds");
+                let max = fields["maximum"].as_u64();
+                assert!(max.is_some_and(|max| max < 1 << 53), "{at}: up to {max:?}");
             }
             for (name, value) in fields.iter().filter(|(name, _)| *name != "examples") {
                 assert_bounded(value, &format!("{at}/{name}"));

@@ -36,7 +36,7 @@ const PEOPLE: [(&str, Option<Role>); 9] = [
 pub struct City {
     pub dir: TempDir,
     pub genesis: Genesis,
-    node: Node,
+    pub node: Node,
     /// Up to here blocks were looked at.
     seen_height: u64,
 }

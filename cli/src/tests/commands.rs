@@ -6,11 +6,13 @@ use std::time::Duration;
 use clap::{Command, CommandFactory};
 use lamplighter_client::HistoryOf;
 use lamplighter_system::unix_ms;
+use lamplighter_types::login::Audience;
 use lamplighter_types::{
     Action, AlarmChange, ConfigAction, DeviceEvent, DevicesAction, EventsAction, FirmwareAction,
     GovernanceAction, GovernanceChange, Hash, Policies, Retention, RolloutsAction, Severity,
     UsersAction,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::city::{City, id};
 use crate::Arguments;
@@ -422,9 +424,39 @@ impl Day {
         ] {
             self.reads("auditor", command).await;
         }
+        self.unfinished_upload().await;
         self.writes("operator", "firmware deprecate lamp-2 old")
             .await;
         self.writes("security", "firmware revoke lamp-2 flaw").await;
+    }
+
+    /// An upload that was begun is listed for its account alone, and dropped by it.
+    async fn unfinished_upload(&mut self) {
+        let (client, digest) = (self.city.client("vendor"), Hash::of(b"half of an image"));
+        let token = client.token(0, Audience::HttpRead).await.unwrap().token;
+        let body = serde_json::json!({ "digest": digest, "size_bytes": 2 }).to_string();
+        let request = format!(
+            "POST /v1/artifacts HTTP/1.1\r\nhost: node\r\nauthorization: Bearer {token}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n\
+             {body}",
+            body.len()
+        );
+        let address = self.city.node.edges.http;
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let found = client.uploads().await.unwrap();
+        assert_eq!((found.len(), found[0].1.digest), (1, digest));
+        let others = self.city.client("operator").uploads().await.unwrap();
+        assert!(others.is_empty());
+        self.reads("vendor", "firmware uploads").await;
+        let drop = format!("firmware drop-upload {digest}");
+        let failure = self.city.run("operator", &drop).await.unwrap_err();
+        assert!(failure.to_string().contains("no node has"), "{failure}");
+        self.reads("vendor", &drop).await;
+        assert!(client.uploads().await.unwrap().is_empty());
     }
 
     /// Checks the history of the rollout: authors and transactions, in one call.

@@ -22,8 +22,9 @@ pub fn check(action: &ConfigAction) -> Result<(), ConfigError> {
         ConfigAction::SetDesired {
             target,
             document,
-            replaces_version: _,
+            replaces_version,
         } => {
+            validate::number("replaces_version", *replaces_version)?;
             check_target(target)?;
             document_of(document)?;
         }

@@ -23,8 +23,8 @@ pub fn check(action: &EventsAction) -> Result<(), EventsError> {
             validate::list("events", events, LIST_ITEMS_MAX)?;
             events.iter().try_for_each(check_event)
         }
-        EventsAction::Acknowledge { alarm: _, comment }
-        | EventsAction::Clear { alarm: _, comment } => {
+        EventsAction::Acknowledge { alarm, comment } | EventsAction::Clear { alarm, comment } => {
+            validate::number("sequence", alarm.sequence)?;
             Ok(validate::text("comment", comment, TEXT_BYTES_MAX)?)
         }
     }
@@ -34,8 +34,9 @@ fn check_event(event: &DeviceEvent) -> Result<(), EventsError> {
     let DeviceEvent {
         device: _,
         sequence,
-        // The clock of the Thing: a wrong one must not cost the event.
-        time_ms: _,
+        // The clock of the Thing: a wrong one must not cost the event, unless it shows a number
+        // that readers of JSON get wrong.
+        time_ms,
         kind,
         severity: _,
         alarm: _,
@@ -46,6 +47,7 @@ fn check_event(event: &DeviceEvent) -> Result<(), EventsError> {
         return Err(EventsError::SequenceZero);
     }
     validate::number("sequence", *sequence)?;
+    validate::number("time_ms", *time_ms)?;
     if !is_kind(kind) {
         return Err(EventsError::UnknownKind(kind.clone()));
     }

@@ -40,6 +40,9 @@ pub(super) fn check(change: &GovernanceChange) -> Result<(), Refusal> {
             users::check_key(key).map_err(Refusal::of)?;
             check_node(*node, address).map_err(Refusal::of)
         }
+        GovernanceChange::RemoveValidator { node } | GovernanceChange::RemoveObserver { node } => {
+            validate::number("node", *node).map_err(Refusal::of)
+        }
         GovernanceChange::SetPolicies { policies } => check_policies(policies),
         GovernanceChange::SetProtocol {
             version: _,
@@ -66,9 +69,7 @@ pub(super) fn check(change: &GovernanceChange) -> Result<(), Refusal> {
             key,
             proof: _,
         } => users::check_key(key).map_err(Refusal::of),
-        GovernanceChange::RemoveValidator { node: _ }
-        | GovernanceChange::RemoveObserver { node: _ }
-        | GovernanceChange::Grant {
+        GovernanceChange::Grant {
             account: _,
             role: _,
             scope: _,

@@ -154,9 +154,10 @@ pub fn check_postponement(postponement: &Postponement) -> Result<(), FieldError>
     let Postponement {
         rollout: _,
         device: _,
-        until_ms: _,
+        until_ms,
         reason,
     } = postponement;
+    validate::number("until_ms", *until_ms)?;
     validate::text("reason", reason, TEXT_BYTES_MAX)
 }
 

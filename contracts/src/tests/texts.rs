@@ -1,4 +1,5 @@
-//! No text that enters the ledger hides from a reader or commands a terminal.
+//! No text that enters the ledger hides from a reader or commands a terminal, and no number is one
+//! that a reader of JSON gets wrong.
 
 use lamplighter_types::Action;
 use lamplighter_types::codec;
@@ -90,4 +91,55 @@ fn no_text_of_an_action_has_characters_that_people_do_not_see() {
         assert!(tried.contains(field), "{field} is not in {tried:?}");
     }
     assert!(tried.len() > 12, "{tried:?}");
+}
+
+/// Every copy of a value in which one of its numbers is another, with the field.
+fn renumbered(value: &Value, number: u64) -> Vec<(String, Value)> {
+    let mut all = Vec::new();
+    match value {
+        Value::Number(_) => all.push((String::new(), Value::from(number))),
+        Value::Array(items) => {
+            for (at, item) in items.iter().enumerate() {
+                for (field, item) in renumbered(item, number) {
+                    let mut copy = items.clone();
+                    copy[at] = item;
+                    all.push((field, Value::Array(copy)));
+                }
+            }
+        }
+        Value::Object(members) => {
+            for (name, member) in members {
+                for (field, member) in renumbered(member, number) {
+                    let mut copy = members.clone();
+                    copy.insert(name.clone(), member);
+                    let field = if field.is_empty() {
+                        name.clone()
+                    } else {
+                        field
+                    };
+                    all.push((field, Value::Object(copy)));
+                }
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
+    }
+    all
+}
+
+#[test]
+fn no_number_of_an_action_is_above_those_that_every_reader_gets_right() {
+    let samples: Vec<Value> = serde_json::from_str(SAMPLES).unwrap();
+    let mut tried = 0;
+    for sample in samples.iter().filter(|sample| sample["type"] == "Action") {
+        for number in [1 << 53, u64::MAX] {
+            for (field, action) in renumbered(&sample["value"], number) {
+                let Ok(action) = codec::decode_json::<Action>(action.to_string().as_bytes()) else {
+                    continue;
+                };
+                tried += 1;
+                assert!(check(&action).is_err(), "{field}: {number} in {action:?}");
+            }
+        }
+    }
+    assert!(tried > 30, "{tried}");
 }

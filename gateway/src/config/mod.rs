@@ -33,6 +33,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lamplighter_system::files;
 use lamplighter_types::{Genesis, GenesisError, Id, PublicKey, SecretKey};
 use serde::{Deserialize, Serialize};
 
@@ -258,7 +259,7 @@ impl NodeAddress {
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
-    fs::read_to_string(path).map_err(|source| ConfigError::Read {
+    files::read_text(path).map_err(|source| ConfigError::Read {
         path: path.to_owned(),
         source,
     })

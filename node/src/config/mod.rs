@@ -3,13 +3,13 @@
 #[cfg(test)]
 mod tests;
 
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lamplighter_api::{HttpSettings, MqttSettings, QuotaSettings, SettingsError};
+use lamplighter_system::files;
 use lamplighter_types::Genesis;
 use serde::{Deserialize, Serialize};
 
@@ -174,7 +174,7 @@ impl NodeConfig {
     /// # Errors
     /// Missing, malformed, with unknown keys or values out of range.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        let text = files::read_text(path).map_err(|source| ConfigError::Read {
             path: path.to_owned(),
             source,
         })?;
@@ -228,11 +228,11 @@ impl NodeConfig {
     /// Reads the genesis file.
     pub fn read_genesis(&self) -> Result<Genesis, ConfigError> {
         let path = &self.genesis;
-        let bytes = fs::read(path).map_err(|source| ConfigError::Read {
+        let text = files::read_text(path).map_err(|source| ConfigError::Read {
             path: path.clone(),
             source,
         })?;
-        serde_json::from_slice(&bytes).map_err(|source| ConfigError::Genesis {
+        serde_json::from_str(&text).map_err(|source| ConfigError::Genesis {
             path: path.clone(),
             source,
         })

@@ -1,6 +1,7 @@
 //! The parts that all schemas have: bounds of numbers, no unknown fields where none are accepted,
 //! plain text, and examples.
 
+use lamplighter_types::limits::NUMBER_MAX;
 use lamplighter_types::{HexBytes, ReleaseManifest, codec};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -49,13 +50,14 @@ fn each_object(value: &mut Value, change: &mut impl FnMut(&mut Map<String, Value
     }
 }
 
-/// The largest number of each width, whose format utoipa spells unlike the registry of OpenAPI.
+/// The largest number of each width, whose format utoipa spells unlike the registry of OpenAPI. No
+/// number is above 2^53 - 1, which every reader of JSON gets right.
 fn bound(schema: &mut Map<String, Value>) {
     let (format, max) = match schema.get("format").and_then(Value::as_str) {
         Some("u-int8") => ("uint8", u64::from(u8::MAX)),
         Some("u-int16") => ("uint16", u64::from(u16::MAX)),
         Some("u-int32") => ("uint32", u64::from(u32::MAX)),
-        Some("u-int64") => ("uint64", u64::MAX),
+        Some("u-int64") => ("uint64", NUMBER_MAX),
         _ => return,
     };
     schema.insert("format".to_owned(), format.into());
