@@ -119,8 +119,8 @@ impl HttpsAcceptor {
 async fn answer_plain(stream: &mut TcpStream) -> io::Result<()> {
     tracing::info!("plain HTTP was spoken to the HTTPS port");
     // What is not read would reset the connection, and the answer be lost.
-    let mut head = [0; 4096];
-    stream.read(&mut head).await?;
+    let mut head = Vec::with_capacity(4096);
+    stream.read_buf(&mut head).await?;
     let detail = "this port speaks HTTPS: use https://, with the node's certificate";
     let problem = Problem::new(400, "Bad Request", code::NEEDS_TLS, detail);
     let body = serde_json::to_string(&problem).expect("our types have JSON forms");

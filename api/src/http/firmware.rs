@@ -37,7 +37,7 @@ async fn release(
     let what = format!("release {id}");
     let read = Read {
         key: &key,
-        what: what,
+        what,
         subject: Some(Subject::Release(id)),
     };
     read::record(&app, &query, &rights, read, |release| {

@@ -40,7 +40,7 @@ async fn rollout(
     let what = format!("rollout {id}");
     let read = Read {
         key: &key,
-        what: what,
+        what,
         subject: Some(Subject::Rollout(id)),
     };
     read::record(&app, &query, &rights, read, |rollout| {
@@ -118,7 +118,7 @@ async fn deployment(
     let what = format!("deployment of {rollout} to {device}");
     let read = Read {
         key: &key,
-        what: what,
+        what,
         subject: None,
     };
     read::record(&app, &query, &rights, read, |deployment: &Deployment| {

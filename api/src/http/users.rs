@@ -55,7 +55,7 @@ async fn account(
     let what = format!("account {id}");
     let read = Read {
         key: &key,
-        what: what,
+        what,
         subject: Some(Subject::Account(id)),
     };
     read::record(&app, &query, &rights, read, |account| {
@@ -110,7 +110,7 @@ async fn organization(
     let what = format!("organization {id}");
     let read = Read {
         key: &key,
-        what: what,
+        what,
         subject: Some(Subject::Organization(id)),
     };
     read::record(&app, &query, &rights, read, |_| Record::Common).await
