@@ -1,6 +1,6 @@
 //! `status`, `transaction`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 
@@ -225,7 +225,7 @@ async fn show(session: &Session, name: &TransactionName) -> Result<(), Failure> 
     }
 }
 
-fn read_json<T: serde::de::DeserializeOwned>(path: &PathBuf) -> Result<T, Failure> {
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Failure> {
     let operation = || format!("reading {}", path.display());
     let text = lamplighter_system::files::read_text(path).map_err(Failure::during(operation()))?;
     codec::decode_json(text.as_bytes()).map_err(Failure::during(operation()))

@@ -239,8 +239,10 @@ fn policies_may_be_described_in_part() {
         "--json",
     ];
     let made: serde_json::Value = serde_json::from_str(&done(folder, &new)).unwrap();
-    let mut wanted = lamplighter_types::Policies::default();
-    wanted.newcomer_wait_ms = 1_000;
+    let mut wanted = lamplighter_types::Policies {
+        newcomer_wait_ms: 1_000,
+        ..Default::default()
+    };
     wanted.retention.open_plan_ms = 7_200_000;
     wanted.approvals.power.approvals = 1;
     assert_eq!(made["policies"], serde_json::json!(wanted));

@@ -1,7 +1,7 @@
 //! The check of reports and events of Things before the gateway stores them.
 
 use lamplighter_contracts::validate::{self, FieldError};
-use lamplighter_types::limits::{EVENT_DATA_BYTES_MAX, TEXT_BYTES_MAX};
+use lamplighter_types::limits::{EVENT_DATA_BYTES_MAX, NUMBER_MAX, TEXT_BYTES_MAX};
 use lamplighter_types::{DeploymentState, DeviceEvent, DeviceSigned, Hash, Id, KeyPurpose, codec};
 
 use super::device_table::DeviceTable;
@@ -117,6 +117,10 @@ impl ReportCheck<'_> {
             return Err(RejectReason::TooLong);
         }
         check_text("data", &event.data, EVENT_DATA_BYTES_MAX)?;
+        // The ledger refuses them, and with them all events of the same transaction.
+        if event.sequence > NUMBER_MAX || event.time_ms > NUMBER_MAX {
+            return Err(RejectReason::Malformed);
+        }
         if event.sequence == 0 {
             return Err(RejectReason::SequenceZero);
         }

@@ -129,6 +129,16 @@ fn only_events_of_the_device_itself_are_accepted() {
         ..event("lamp")
     });
     assert_eq!(check("lamp", &long), Err(RejectReason::TooLong));
+    let broken_clock = signed(DeviceEvent {
+        time_ms: u64::MAX,
+        ..event("lamp")
+    });
+    assert_eq!(check("lamp", &broken_clock), Err(RejectReason::Malformed));
+    let turned = signed(DeviceEvent {
+        data: "\u{202e}kram".to_owned(),
+        ..event("lamp")
+    });
+    assert_eq!(check("lamp", &turned), Err(RejectReason::ControlCharacter));
     let zero = signed(DeviceEvent {
         sequence: 0,
         ..event("lamp")
