@@ -2,7 +2,7 @@
 #![no_main]
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lamplighter_gateway::coap::{
     CoapConfig, Code, Message, Output, Protocol, Request, Response, format,
@@ -10,6 +10,7 @@ use lamplighter_gateway::coap::{
 use libfuzzer_sys::fuzz_target;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use tokio::time::Instant;
 
 /// Between two datagrams; the timers of an exchange run out within one input.
 const STEP: Duration = Duration::from_secs(1);
@@ -27,7 +28,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut protocol = Protocol::new(CoapConfig::default(), StdRng::seed_from_u64(1));
     let peer = SocketAddr::from(([127, 0, 0, 1], 5683));
     let mut now = Instant::now();
-    protocol.request(now, peer, Request::get("/5/0/3"));
+    protocol.request(now, peer, 1, Request::get("/5/0/3"));
     // A length before each datagram.
     let mut rest = bytes;
     while let Some((length, after)) = rest.split_first() {

@@ -34,7 +34,11 @@ fuzz_target!(|bytes: &[u8]| {
     let hexadecimal: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let place = usize::from(kind % 4);
     let done = invoke(FUNCTIONS[place], &hexadecimal, &mut records);
-    assert_eq!(done.is_ok(), !records.0.is_empty(), "a refusal writes nothing");
+    assert_eq!(
+        done.is_ok(),
+        !records.0.is_empty(),
+        "a refusal writes nothing"
+    );
     if let Ok(text) = std::str::from_utf8(bytes) {
         invoke(FUNCTIONS[place], text, &mut records).ok();
         query(QUERIES[place], text, &records).ok();

@@ -4,12 +4,8 @@
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 
-mod mqtt {
-    #[path = "../../../api/src/mqtt/codec/mod.rs"]
-    pub mod codec;
-    #[path = "../../../api/src/mqtt/limits.rs"]
-    pub mod limits;
-}
+#[path = "edge/mqtt.rs"]
+mod mqtt;
 
 use mqtt::codec::{self, Version};
 
@@ -17,7 +13,11 @@ fuzz_target!(|bytes: &[u8]| {
     let Some((kind, bytes)) = bytes.split_first() else {
         return;
     };
-    let version = if kind & 1 == 0 { Version::V4 } else { Version::V5 };
+    let version = if kind & 1 == 0 {
+        Version::V4
+    } else {
+        Version::V5
+    };
     let mut buffer = BytesMut::from(bytes);
     if kind & 2 == 0 {
         while let Ok(Some(_)) = codec::next(version, &mut buffer) {}

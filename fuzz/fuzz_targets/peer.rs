@@ -26,7 +26,10 @@ fn frames(bytes: &[u8]) {
         }
         writer.flush().await.expect("a vector takes all");
     });
-    assert!(bytes.starts_with(&again), "{count} frames are written as they were read");
+    assert!(
+        bytes.starts_with(&again),
+        "{count} frames are written as they were read"
+    );
 }
 
 fuzz_target!(|bytes: &[u8]| {

@@ -16,7 +16,10 @@ static GENESIS: LazyLock<Genesis> = LazyLock::new(|| {
 static GATEWAY: LazyLock<Id> = LazyLock::new(|| Id::new("gw-1").expect("it is an id"));
 
 fuzz_target!(|bytes: &[u8]| {
-    let bundles = [ProofBundle::from_bytes(bytes), ProofBundle::from_json(bytes)];
+    let bundles = [
+        ProofBundle::from_bytes(bytes),
+        ProofBundle::from_json(bytes),
+    ];
     for bundle in bundles.into_iter().flatten() {
         bundle.verify(&*GENESIS).ok();
         let again = ProofBundle::from_bytes(&bundle.to_bytes());
