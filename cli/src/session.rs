@@ -267,7 +267,7 @@ impl SessionArguments {
             self.plain_http_beyond_loopback || profile.plain_http_beyond_loopback;
         if let Some(file) = self.authorities.as_ref().or(profile.authorities.as_ref()) {
             let operation = format!("reading {}", file.display());
-            config.authorities = Some(fs::read(file).map_err(Failure::during(operation))?);
+            config.authorities = Some(std::fs::read(file).map_err(Failure::during(operation))?);
         }
         config.deadline = Duration::from_secs(self.timeout);
         if let Some(genesis) = genesis.clone() {

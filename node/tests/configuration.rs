@@ -77,5 +77,8 @@ fn settings_out_of_range_are_refused() {
     }
     let good = format!("{LEAST}[http]\ncors_origins = [\"https://cms.example.org\"]\n");
     let config = NodeConfig::read(&write(dir.path(), &good)).unwrap();
-    assert_eq!(config.http.cors_origins, ["https://cms.example.org"]);
+    assert_eq!(
+        config.http.settings.cors_origins,
+        ["https://cms.example.org"]
+    );
 }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use lamplighter_api::QuotaSettings;
-use lamplighter_node::{Node, NodeConfig, key};
+use lamplighter_node::{HttpConfig, HttpTls, NamedTls, Node, NodeConfig, key};
 use lamplighter_rocks::{Options, RocksKv};
 use lamplighter_state::tables;
 use lamplighter_store::{Durability, Kv, WriteBatch};
@@ -98,7 +98,10 @@ fn set_up(dir: &Path, blocks: u64) -> (Genesis, Vec<NodeConfig>) {
             heartbeat_ms: 1_000,
             clock_offset_max_ms: 30_000,
             disk: Default::default(),
-            http: Default::default(),
+            http: HttpConfig {
+                tls: HttpTls::Named(NamedTls::Off),
+                ..HttpConfig::default()
+            },
             // All readers are of one account, so that they compete for its turns.
             quotas: QuotaSettings {
                 streams: 2 * READERS as u32,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use lamplighter_client::{Client, ClientConfig, Wait};
 use lamplighter_devnet::thing::{Factory, Thing, ThingConfig, VendorKeys};
 use lamplighter_gateway::{Gateway, GatewayConfig, NodeAddress};
-use lamplighter_node::{Node, NodeConfig, key};
+use lamplighter_node::{HttpConfig, HttpTls, NamedTls, Node, NodeConfig, key};
 use lamplighter_system::unix_ms;
 use lamplighter_types::{
     Action, DevicesAction, GENESIS_VERSION, Genesis, GenesisAccount, Grant, Hash, Id, KeyPurpose,
@@ -121,6 +121,12 @@ fn config(dir: &Path, node: u64, peer_listen: SocketAddr) -> NodeConfig {
         heartbeat_ms: 1_000,
         clock_offset_max_ms: 30_000,
         disk: Default::default(),
+        http: HttpConfig {
+            tls: HttpTls::Named(NamedTls::Off),
+            ..HttpConfig::default()
+        },
+        quotas: Default::default(),
+        mqtt: Default::default(),
     }
 }
 
@@ -292,6 +298,7 @@ impl City {
             szx: 6,
             nodes,
             endpoints: Default::default(),
+            plain_http_beyond_loopback: false,
         };
         let stop = CancellationToken::new();
         let gateway = Gateway::start(config, stop.clone()).await.unwrap();

@@ -231,6 +231,7 @@ async fn agree(devnet: &mut Devnet, liar: &Liar) -> Result<(), DevnetError> {
             | NodeAlarmKind::LeaderNoElector { .. }
             | NodeAlarmKind::VoidBatch { .. }
             | NodeAlarmKind::EarlyBatch { .. }
+            | NodeAlarmKind::LogsDiffer { .. }
             | NodeAlarmKind::DamagedArtifact { .. } => true,
             NodeAlarmKind::ClockOffset { .. }
             | NodeAlarmKind::ClockDiffers { .. }

@@ -72,9 +72,7 @@ async fn request(
     let token = client.token(0, Audience::HttpRead).await;
     let token = token.map_err(DevnetError::client("getting a token"))?.token;
     let url = format!("{}/v1/artifacts{path}", devnet.nodes[0].url());
-    let mut request = reqwest::Client::new()
-        .request(method, url)
-        .bearer_auth(token);
+    let mut request = devnet.http()?.request(method, url).bearer_auth(token);
     if let Some(body) = body {
         request = request.json(&body);
     }
