@@ -13,12 +13,12 @@
 //!
 //! Two logs of honest nodes that differ under one log id differ under the last log id that they
 //! share, too. Both nodes have its author's signature for what they hold there, and one of them
-//! shows it in each answer (`log::received` has the argument): the other one has the evidence. So it
-//! is of no importance which statements are the newest, and what later leaders added. What is not
-//! in a log any more is in one of these places: a log that was dropped left its statements
-//! (`dropped`), which are compared with the log that took its place; what was purged is in an image,
-//! so it is certified, and its certificate contradicts the other node. An author whose key a node
-//! did not know is one of long ago: its entries are certified, too.
+//! shows it in each answer (`log::received` has the argument): the other one has the evidence. So
+//! it is of no importance which statements are the newest, and what later leaders added. What is
+//! not in a log any more is in one of these places: a log that was dropped left its statements
+//! (`dropped`), which are compared with the log that took its place; what was purged is in an
+//! image, so it is certified, and its certificate contradicts the other node. An author whose key a
+//! node did not know is one of long ago: its entries are certified, too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -298,10 +298,10 @@ impl LogComparison {
         }
     }
 
-    /// Drops this node's log, which has a content that is dead, if what is there may not be replaced
-    /// as usual: it is applied, or a proven liar made it. How logs of honest leaders end differently
-    /// is openraft's business. It may have replaced the content while the others answered: what is
-    /// there now was not judged.
+    /// Drops this node's log, which has a content that is dead, if what is there may not be
+    /// replaced as usual: it is applied, or a proven liar made it. How logs of honest leaders end
+    /// differently is openraft's business. It may have replaced the content while the others
+    /// answered: what is there now was not judged.
     async fn drop_content(&self, dead: LogContent) -> Result<(), StoreError> {
         let index = dead.index;
         let end = self.log.end(index).await?;

@@ -34,11 +34,11 @@
 //! is alive, the `q - f >= n - q + 1` holders make every other dead; if none is, the lowest stays.
 //!
 //! With an unproven liar (`f = 2`, from seven nodes on) a split can remain: three nodes hold one
-//! content and three the other, and one of the six is the unproven liar. It may be one of the second
-//! three: then it and the proven liar may have signed for the first three, whose certificate is
-//! complete. Or one of the first three: then the same is true of the others. No node can tell the
-//! two cases apart, and the same holds if one of the six is silent. So none may go until the second
-//! liar is proven, a certificate is shown, or people decide (ADR 16); the nodes say so
+//! content and three the other, and one of the six is the unproven liar. It may be one of the
+//! second three: then it and the proven liar may have signed for the first three, whose certificate
+//! is complete. Or one of the first three: then the same is true of the others. No node can tell
+//! the two cases apart, and the same holds if one of the six is silent. So none may go until the
+//! second liar is proven, a certificate is shown, or people decide (ADR 16); the nodes say so
 //! (`Metrics::differs_at`).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -195,7 +195,7 @@ impl Rule {
     }
 
     /// True if a content is dead, and another one takes its place.
-    fn goes(&self, known: &Known, content: LogDigest) -> bool {
+    fn is_replaced(&self, known: &Known, content: LogDigest) -> bool {
         let replaces = |other: LogDigest| {
             if other == content || self.is_dropped_by_honest(known, other) {
                 return false;
@@ -210,8 +210,8 @@ impl Rule {
     }
 
     /// The verdict about the first index at which the logs differ.
-    fn judge(&self, known: &Known, index: u64, local: LogDigest) -> LogVerdict {
-        if self.goes(known, local) {
+    fn verdict(&self, known: &Known, index: u64, local: LogDigest) -> LogVerdict {
+        if self.is_replaced(known, local) {
             return LogVerdict::Drop { index };
         }
         LogVerdict::Keep { index }
@@ -237,7 +237,7 @@ pub(crate) fn decide(
             let node = voters.local;
             tracing::debug!(node, index, %digest, %known, "the voters' logs differ");
             return match *index <= dense {
-                true => rule.judge(&known, *index, *digest),
+                true => rule.verdict(&known, *index, *digest),
                 false => LogVerdict::Equal {
                     upto,
                     differs: true,

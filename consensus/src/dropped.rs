@@ -1,9 +1,9 @@
 //! What a node keeps of the logs that it dropped.
 //!
-//! - The **dead contents**: the index and the digest at which it left a log. It takes no append that
-//!   leads there again, whoever sends it: a leader that has not decided yet would otherwise feed the
-//!   same content to the node that has just dropped it. It also tells the others, as an honest node
-//!   drops only what can't be certified.
+//! - The **dead contents**: the index and the digest at which it left a log. It takes no append
+//!   that leads there again, whoever sends it: a leader that has not decided yet would otherwise
+//!   feed the same content to the node that has just dropped it. It also tells the others, as an
+//!   honest node drops only what can't be certified.
 //! - The **statements** of leaders about the dropped log. With those about the log that took its
 //!   place they may be evidence that nobody had when the log was dropped.
 //! - The **ends** of what each leadership made, if a certificate contradicted the log: it is not

@@ -142,16 +142,9 @@ impl Consensus {
         let state_machine =
             OpenraftStateMachine::new(machine.clone(), log.clone(), snapshots.clone(), io);
         let compaction = state_machine.compaction();
-        let raft = Raft::new(
-            config.node_id,
-            raft_config,
-            network,
-            log.clone(),
-            state_machine,
-        );
-        let raft = raft
-            .await
-            .map_err(|error| ConsensusError::Raft(error.into()))?;
+        let id = config.node_id;
+        let raft = Raft::new(id, raft_config, network, log.clone(), state_machine).await;
+        let raft = raft.map_err(|error| ConsensusError::Raft(error.into()))?;
         elections.voters.connect(raft.metrics());
         let (stop, stopped) = watch::channel(false);
         let set = compaction.set(Compaction {
@@ -168,15 +161,10 @@ impl Consensus {
             machine: machine.clone(),
             voters: elections.voters.clone(),
         };
-        let recovery = Arc::new(Recovery::new(
-            raft.clone(),
-            log.clone(),
-            kv,
-            io,
-            elections.voters.electorate.clone(),
-        )?);
+        let electorate = elections.voters.electorate.clone();
+        let recovery = Recovery::new(raft.clone(), log.clone(), kv, io, electorate)?;
         let peers = ControlClient::new(transport, config.timers.heartbeat * 2);
-        let comparison = LogComparison::new(&elections, log, peers.clone(), recovery);
+        let comparison = LogComparison::new(&elections, log, peers.clone(), Arc::new(recovery));
         let source = SnapshotSource {
             raft: raft.clone(),
             config,

@@ -7,11 +7,11 @@
 //! # What stays
 //!
 //! The vote, so that it votes once in a term. The attested headers, so that it never signs two of
-//! one height. Identity, evidence, and what `dropped` names. And the **vote floor**: the last log id
-//! that may be committed with this node's copy, which is gone. So until its log reaches the floor
-//! again it grants no vote to a candidate behind the floor, and does not stand for election itself.
-//! A candidate at the floor or after it has all committed entries, or was elected against a quorum
-//! of nodes that do.
+//! one height. Identity, evidence, and what `dropped` names. And the **vote floor**: the last log
+//! id that may be committed with this node's copy, which is gone. So until its log reaches the
+//! floor again it grants no vote to a candidate behind the floor, and does not stand for election
+//! itself. A candidate at the floor or after it has all committed entries, or was elected against a
+//! quorum of nodes that do.
 //!
 //! A content that the rule found dead is held by no quorum from its first entry on, and nothing
 //! behind that was ever committed: the floor is the entry before. (A floor behind it would be one
@@ -54,9 +54,9 @@ use crate::types::LogId;
 
 const DIVERGED: &[u8] = b"raft/diverged";
 const FLOOR: &[u8] = b"raft/floor";
-/// How often a log is dropped for a certificate before it has grown beyond the place. More than once
-/// happens when a leader goes on lying; a fault of this node itself is not mended by dropping. Drops
-/// by the rule of `divergence` are not counted: each is of a content that is not taken again.
+/// How often a log is dropped for a certificate before it has grown beyond the place. More than
+/// once happens when a leader goes on lying; a fault of this node itself is not mended by dropping.
+/// Drops by the rule of `divergence` are not counted: each is of a content that is not taken again.
 const DROPS_MAX: u8 = 3;
 
 /// The vote floor, and where the state was when the log was dropped.
@@ -150,7 +150,8 @@ impl Recovery {
 
     /// Stops this node for good and notes that its log has to go, see the module. `dead` is the
     /// content at the first index at which the log differs from those of the others, if the rule of
-    /// `divergence` decided; otherwise a certificate contradicts the log. Called twice, it does nothing more.
+    /// `divergence` decided; otherwise a certificate contradicts the log. Called twice, it does
+    /// nothing more.
     ///
     /// # Errors
     /// [`ConsensusError::DivergedAgain`] if the log was dropped for a certificate at the same place
@@ -174,7 +175,7 @@ impl Recovery {
         if let Err(error) = self.raft.shutdown().await {
             tracing::debug!(%error, "consensus had stopped");
         }
-        let mut batch = self.note(dead);
+        let mut batch = self.noted(dead);
         let floor = VoteFloor {
             log_id: match dead {
                 Some(dead) => self.log_id_before(dead.index).await.map_err(note_failed)?,
@@ -193,7 +194,7 @@ impl Recovery {
     }
 
     /// What is kept of the log beside the floor.
-    fn note(&self, dead: Option<LogContent>) -> WriteBatch {
+    fn noted(&self, dead: Option<LogContent>) -> WriteBatch {
         let ends = self.log.made_ends();
         let statements = self.log.newest_statements();
         let dropped = self.log.dropped().with(dead, statements, ends);

@@ -113,8 +113,8 @@ fn a_content_that_an_honest_node_dropped_is_dead() {
             (4, held(7)),
         ])
     };
-    let gone = LogVerdict::Drop { index: DISPUTED };
-    assert_eq!(decision_of(5, &[5], (2, 7), &shown(1)), gone);
+    let dropped_there = LogVerdict::Drop { index: DISPUTED };
+    assert_eq!(decision_of(5, &[5], (2, 7), &shown(1)), dropped_there);
     // Without its word the node that still has it would wait for what node 1 will hold, and could
     // be the leader that node 1 gets it from once more.
     let mut silent = shown(1);

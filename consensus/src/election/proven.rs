@@ -136,8 +136,9 @@ impl ProvenLeaders {
 
     /// True if a voter may believe that a candidate's log is newer than its own. The entries of a
     /// leadership that this node has entries of itself, or has a proof of, can be; of another one
-    /// the candidate has to show that it ever was. That a voter of then is proven to lie now changes
-    /// nothing: who has the entries of a liar's leadership may have to be elected to be rid of them.
+    /// the candidate has to show that it ever was. That a voter of then is proven to lie now
+    /// changes nothing: who has the entries of a liar's leadership may have to be elected to be rid
+    /// of them.
     pub(crate) fn believes(
         &self,
         claimed: Option<LogId>,

@@ -92,8 +92,8 @@ fn excluded_voters_and_strangers_elect_no_leader() {
     assert!(!valid(&proof(&voters, &[1, 2, 3])));
 }
 
-/// Who has entries of a leadership that a liar's vote completed may be elected with them, by voters
-/// who did not know of it. Otherwise nobody could be, where the rest of those who know are too few.
+/// A node with the entries of a leadership that a liar's vote completed may be elected with them,
+/// by voters that did not know of it. Otherwise nobody could be, where too few others know.
 #[test]
 fn the_entries_of_a_leadership_count_though_a_voter_of_then_lied() {
     let shared = Arc::<SharedVoters>::default();

@@ -13,7 +13,7 @@ fn statement(term: u64, index: u64, digest: u8) -> LeaderStatement {
 }
 
 #[test]
-fn the_same_statement_is_signed_once_and_every_other_one_anew() {
+fn a_statement_is_signed_once() {
     let signed = SignedStatements::default();
     let count = Cell::new(0u8);
     let sign = |_: &LeaderStatement| {

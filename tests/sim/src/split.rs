@@ -91,8 +91,8 @@ pub fn is_noticed(world: &World) -> Check {
     for node in world.honest() {
         let alarms = world.up(node).map(|up| up.handle.status().alarms);
         let mut alarms = alarms.into_iter().flatten();
-        let says = |alarm: &NodeAlarm| matches!(alarm, NodeAlarm::LogsDiffer { .. });
-        if !alarms.any(|raised| says(&raised.alarm) && raised.alarm.is_unready()) {
+        let reports = |alarm: &NodeAlarm| matches!(alarm, NodeAlarm::LogsDiffer { .. });
+        if !alarms.any(|raised| reports(&raised.alarm) && raised.alarm.is_unready()) {
             return violation(
                 "a split is noticed by every node",
                 format!("node {node} has no alarm"),

@@ -49,10 +49,10 @@ impl TestLog {
     /// signature for another content at the same place.
     fn contradicts(&self, statement: &LeaderStatement) -> bool {
         let stored = self.stored.get(statement.index as usize);
-        let own = stored.and_then(StoredEntry::author_statement);
-        own.is_some_and(|own| {
-            (own.term, own.leader) == (statement.term, statement.leader)
-                && own.digest != statement.digest
+        let local = stored.and_then(StoredEntry::author_statement);
+        local.is_some_and(|local| {
+            (local.term, local.leader) == (statement.term, statement.leader)
+                && local.digest != statement.digest
         })
     }
 
@@ -65,14 +65,14 @@ impl TestLog {
 /// What happens to one of two logs behind the first entry at which they differ: how many more
 /// entries of the liar come, how many of them a later leader cuts, and how many leaderships of the
 /// node's own follow.
-fn later() -> impl Strategy<Value = (usize, usize, usize)> {
+fn growth() -> impl Strategy<Value = (usize, usize, usize)> {
     (0usize..6, 0usize..8, 0usize..6)
 }
 
 proptest! {
     /// Whatever else two nodes with two contents took and lost, what they show is evidence.
     #[test]
-    fn two_contents_meet(one in later(), other in later()) {
+    fn two_contents_meet(one in growth(), other in growth()) {
         let mut logs = [TestLog::default(), TestLog::default()];
         let contents: [&[u8]; 2] = [b"this", b"that"];
         for (at, (more, cut, leaderships)) in [one, other].into_iter().enumerate() {
