@@ -35,7 +35,7 @@ fn the_oldest_session_of_an_account_ends_for_a_new_one() {
 }
 
 #[test]
-fn an_account_that_logs_in_without_pause_ends_nobody_elses_session() {
+fn an_account_that_logs_in_without_pause_ends_no_session_of_others() {
     let sessions = Sessions::default();
     sessions.begin_within(&id("anna"), new(0, 0), 256, 10);
     for number in 1..=100 {

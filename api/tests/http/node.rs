@@ -376,8 +376,13 @@ impl Node {
 
     /// A TLS connection for requests byte by byte.
     pub async fn connect(&self) -> TlsStream<TcpStream> {
+        self.connect_over(TcpStream::connect(self.edges.http).await.unwrap())
+            .await
+    }
+
+    /// TLS over a connection to the HTTP listener.
+    pub async fn connect_over(&self, stream: TcpStream) -> TlsStream<TcpStream> {
         let tls = lamplighter_tls::client(None, [node_key().public()].into()).unwrap();
-        let stream = TcpStream::connect(self.edges.http).await.unwrap();
         let connector = TlsConnector::from(Arc::new(tls));
         let name = "localhost".try_into().unwrap();
         connector.connect(name, stream).await.unwrap()

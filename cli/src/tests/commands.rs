@@ -336,29 +336,29 @@ impl Day {
         let client = self.city.client("auditor");
         client.users(None).await.unwrap();
         self.reads("auditor", "session list").await;
-        let own = |all: Vec<(String, LoginSession)>| {
-            let own = all.into_iter().find(|(_, session)| session.current);
-            own.expect("the client's own").1.session
+        let current = |all: Vec<(String, LoginSession)>| {
+            let current = all.into_iter().find(|(_, session)| session.current);
+            current.expect("that of the client").1.session
         };
-        let begun = own(client.sessions(None).await.unwrap());
+        let begun = current(client.sessions(None).await.unwrap());
         let end = format!("session end {begun}");
         let failure = self.city.run("operator", &end).await.unwrap_err();
         assert!(failure.to_string().contains("no node has"), "{failure}");
         let of_auditor = format!("{end} --account auditor");
         let failure = self.city.run("operator", &of_auditor).await.unwrap_err();
         assert!(failure.to_string().contains("(forbidden)"), "{failure}");
-        assert_eq!(own(client.sessions(None).await.unwrap()), begun);
+        assert_eq!(current(client.sessions(None).await.unwrap()), begun);
         self.reads("auditor", &end).await;
         // The client logs in again by itself.
-        let next = own(client.sessions(None).await.unwrap());
+        let next = current(client.sessions(None).await.unwrap());
         assert_ne!(next, begun);
         self.reads("admin-1", "session end --all --account auditor")
             .await;
-        let last = own(client.sessions(None).await.unwrap());
+        let last = current(client.sessions(None).await.unwrap());
         assert_ne!(last, next);
         assert_eq!(client.sessions(None).await.unwrap().len(), 1);
         self.reads("auditor", "session end --all").await;
-        assert_ne!(own(client.sessions(None).await.unwrap()), last);
+        assert_ne!(current(client.sessions(None).await.unwrap()), last);
     }
 
     /// A proposal of one administrator, which another approves.
