@@ -376,11 +376,16 @@ impl Node {
 
     /// A TLS connection for requests byte by byte.
     pub async fn connect(&self) -> TlsStream<TcpStream> {
+        self.try_connect().await.unwrap()
+    }
+
+    /// Connects likewise; the node may have no place for it.
+    pub async fn try_connect(&self) -> std::io::Result<TlsStream<TcpStream>> {
         let tls = lamplighter_tls::client(None, [node_key().public()].into()).unwrap();
-        let stream = TcpStream::connect(self.edges.http).await.unwrap();
+        let stream = TcpStream::connect(self.edges.http).await?;
         let connector = TlsConnector::from(Arc::new(tls));
         let name = "localhost".try_into().unwrap();
-        connector.connect(name, stream).await.unwrap()
+        connector.connect(name, stream).await
     }
 
     pub fn base(&self) -> String {
