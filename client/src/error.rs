@@ -191,6 +191,12 @@ impl ClientError {
     pub fn is_not_found(&self) -> bool {
         self.problem().is_some_and(|problem| problem.status == 404)
     }
+
+    /// True if the account may not read the record.
+    pub fn is_outside_rights(&self) -> bool {
+        self.problem()
+            .is_some_and(|problem| problem.code == code::READ_SCOPE)
+    }
 }
 
 /// A transaction that was sent and is not known to be in a block. It may happen until it expires.

@@ -47,7 +47,8 @@ fn alone(dir: &Path) -> NodeConfig {
     let text = format!(
         "node = 1\ngenesis = \"genesis.json\"\nkey = \"key\"\ndata_dir = \"data\"\n\
          peer_listen = \"{peer_listen}\"\nhttp_listen = \"127.0.0.1:0\"\n\
-         admin_listen = \"127.0.0.1:0\"\nmqtt_listen = \"127.0.0.1:0\"\n"
+         admin_listen = \"127.0.0.1:0\"\nmqtt_listen = \"127.0.0.1:0\"\n\
+         [http]\ntls = \"off\"\n"
     );
     std::fs::write(dir.join("node.toml"), text).unwrap();
     NodeConfig::read(&dir.join("node.toml")).unwrap()

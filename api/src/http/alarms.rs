@@ -5,6 +5,7 @@ use axum::extract::State;
 use lamplighter_contracts::events;
 use lamplighter_state::View;
 use lamplighter_state::tables::Subject;
+use lamplighter_types::limits::NUMBER_MAX;
 use lamplighter_types::wire::{HistoryEntry, Page, RecordResponse};
 use lamplighter_types::{Alarm, AlarmId, Id};
 use utoipa_axum::router::OpenApiRouter;
@@ -45,13 +46,19 @@ async fn open_alarms(
     read::page_after(&app, &query, &rights, after, list).await
 }
 
+/// The id of an alarm; no event has a number above 2^53 - 1.
+fn alarm_id(device: Id, sequence: u64) -> Result<AlarmId, ApiError> {
+    if sequence > NUMBER_MAX {
+        let detail = format!("the number of an event is at most {NUMBER_MAX}");
+        return Err(ApiError::invalid(code::PARAMETER, detail));
+    }
+    Ok(AlarmId { device, sequence })
+}
+
 fn parse_alarm_id(text: &str) -> Result<AlarmId, ApiError> {
     let malformed = || ApiError::invalid(code::PARAMETER, "an alarm cursor is device:sequence");
     let (device, sequence) = text.rsplit_once(':').ok_or_else(malformed)?;
-    Ok(AlarmId {
-        device: parse(device)?,
-        sequence: parse(sequence)?,
-    })
+    alarm_id(parse(device)?, parse(sequence)?)
 }
 
 /// The open alarms of a device, oldest first. Closed ones are in the history of the device.
@@ -89,7 +96,7 @@ async fn alarm(
     Path((device, sequence)): Path<(Id, u64)>,
     Query(query): Query<ReadQuery>,
 ) -> Result<AtHeight<RecordResponse<Alarm>>, ApiError> {
-    let alarm = AlarmId { device, sequence };
+    let alarm = alarm_id(device, sequence)?;
     let key = events::keys::alarm(&alarm);
     let subject = Some(Subject::Alarm(alarm));
     let read = Read {
@@ -114,6 +121,6 @@ async fn alarm_history(
     Path((device, sequence)): Path<(Id, u64)>,
     Query(query): Query<PageQuery>,
 ) -> Result<AtHeight<Page<HistoryEntry>>, ApiError> {
-    let alarm = AlarmId { device, sequence };
+    let alarm = alarm_id(device, sequence)?;
     read::history(&app, &query, &rights, Subject::Alarm(alarm)).await
 }

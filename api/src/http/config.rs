@@ -108,6 +108,7 @@ pub struct TargetPageQuery {
     after: Option<String>,
     /// 100 if absent. 0 is taken as 1, and a number above 100 as 100.
     #[param(value_type = Option<u64>)]
+    #[serde(default, deserialize_with = "read::read_limit")]
     limit: Option<usize>,
 }
 

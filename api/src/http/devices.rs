@@ -42,6 +42,7 @@ pub struct DeviceQuery {
     after: Option<String>,
     /// 100 if absent. 0 is taken as 1, and a number above 1,000 as 1,000.
     #[param(value_type = Option<u64>)]
+    #[serde(default, deserialize_with = "read::read_limit")]
     limit: Option<usize>,
     /// Only those of a gateway.
     gateway: Option<Id>,

@@ -14,10 +14,11 @@ use lamplighter_ledger::{HeadInfo, Subject};
 use lamplighter_state::{Key, StateError, View, tables};
 use lamplighter_store::Direction;
 use lamplighter_types::codec;
+use lamplighter_types::limits::NUMBER_MAX;
 use lamplighter_types::proof::{ProofBundle, RecordProof};
 use lamplighter_types::wire::{Cursor, HistoryEntry, Page, RecordChange, RecordResponse, header};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::App;
 use super::error::{ApiError, code};
@@ -76,7 +77,17 @@ pub struct PageQuery {
     pub after: Option<String>,
     /// 100 if absent. 0 is taken as 1, and a number above 1,000 as 1,000.
     #[param(value_type = Option<u64>)]
+    #[serde(default, deserialize_with = "read_limit")]
     pub limit: Option<usize>,
+}
+
+/// Reads a limit; no number of the API is above 2^53 - 1.
+pub fn read_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    let limit = u64::deserialize(deserializer)?;
+    if limit > NUMBER_MAX {
+        return Err(D::Error::custom(format!("limit is above {NUMBER_MAX}")));
+    }
+    Ok(Some(usize::try_from(limit).unwrap_or(PAGE_MAX)))
 }
 
 impl PageQuery {

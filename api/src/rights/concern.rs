@@ -129,8 +129,8 @@ impl RightsAt<'_> {
             ConfigTarget::Fleet | ConfigTarget::Model { .. } => Ok(true),
             ConfigTarget::District { district } => Ok(self.rights.meets(district)),
             ConfigTarget::Device { device } => {
-                let device = self.device(device)?;
-                Ok(device.is_some_and(|device| self.rights.covers(&device.district)))
+                let district = self.device(device)?.map(|device| device.district);
+                Ok(self.rights.covers(&district.unwrap_or_else(Scope::city)))
             }
         }
     }

@@ -209,18 +209,22 @@ impl RightsAt<'_> {
         let rights = self.rights;
         Ok(match record {
             Record::Device(device) => rights.covers(&device.district),
-            Record::DeviceNamed(id) => self.device(id)?.is_some_and(|d| rights.covers(&d.district)),
+            // What does not exist is 404 to those who read the whole city.
+            Record::DeviceNamed(id) => {
+                let district = self.device(id)?.map(|device| device.district);
+                rights.covers(&district.unwrap_or_else(Scope::city))
+            }
             Record::Account(account) => {
                 account.kind == AccountKind::Gateway && rights.covers(&account.district)
             }
             Record::AccountNamed(id) => match users::account(self.view, id)? {
                 Some(account) => self.is_in_districts(&Record::Account(&account))?,
-                None => false,
+                None => rights.covers(&Scope::city()),
             },
             Record::Rollout(rollout) => self.selects_from_districts(&rollout.plan.selection)?,
             Record::RolloutNamed(id) => match rollouts::rollout(self.view, id)? {
                 Some(rollout) => self.selects_from_districts(&rollout.plan.selection)?,
-                None => false,
+                None => rights.covers(&Scope::city()),
             },
             Record::Config(target) => self.configures_districts(target)?,
             Record::Common

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clap::{Command, CommandFactory};
-use lamplighter_client::HistoryOf;
+use lamplighter_client::{HistoryOf, http_client_of};
 use lamplighter_system::unix_ms;
 use lamplighter_types::login::{Audience, LoginSession};
 use lamplighter_types::{
@@ -12,7 +12,6 @@ use lamplighter_types::{
     GovernanceAction, GovernanceChange, Hash, Policies, Retention, RolloutsAction, Severity,
     UsersAction,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::city::{City, id};
 use crate::Arguments;
@@ -464,19 +463,16 @@ impl Day {
     async fn unfinished_upload(&mut self) {
         let (client, digest) = (self.city.client("vendor"), Hash::of(b"half of an image"));
         let token = client.token(0, Audience::HttpRead).await.unwrap().token;
-        let body = serde_json::json!({ "digest": digest, "size_bytes": 2 }).to_string();
-        let request = format!(
-            "POST /v1/artifacts HTTP/1.1\r\nhost: node\r\nauthorization: Bearer {token}\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n\
-             {body}",
-            body.len()
-        );
-        let address = self.city.node.edges.http;
-        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let validators = &self.city.genesis.validators.validators;
+        let http = http_client_of(validators.iter().map(|v| v.key)).unwrap();
+        let begun = http
+            .post(format!(
+                "https://{}/v1/artifacts",
+                self.city.node.edges.http
+            ))
+            .bearer_auth(token)
+            .json(&serde_json::json!({ "digest": digest, "size_bytes": 2 }));
+        assert_eq!(begun.send().await.unwrap().status(), 200);
         let found = client.uploads().await.unwrap();
         assert_eq!((found.len(), found[0].1.digest), (1, digest));
         let others = self.city.client("operator").uploads().await.unwrap();

@@ -56,7 +56,10 @@ fn a_wrong_row_is_reported_with_row_and_field() {
     let twice = good.replace("[]", &format!("[{tag}, {tag}]"));
     assert!(wrong(&list(&[twice])).contains("row 1 (lamp-1): tags has pole more than once"));
     for (value, what) in [
-        (r"a\u0007", "tag has a control character"),
+        (
+            r"a\u0007",
+            "tag has a character that is not seen or controls a terminal",
+        ),
         (
             &"a".repeat(257),
             "tag has 257 bytes or items, more than the 256 allowed",

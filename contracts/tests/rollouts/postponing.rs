@@ -1,4 +1,5 @@
 use lamplighter_contracts::rollouts;
+use lamplighter_types::limits::NUMBER_MAX;
 use lamplighter_types::*;
 
 use crate::city::{ActResult, City, HOUR_MS, id, list, manifest, plan};
@@ -66,12 +67,16 @@ fn count_and_total_are_capped() {
         .unwrap();
     let latest = first + 10 * HOUR_MS;
     let now = city.time_ms;
-    for bad in [now, now - 1, latest + 1, u64::MAX] {
+    for bad in [now, now - 1, latest + 1, NUMBER_MAX] {
         assert_eq!(
             postpone(&mut city, "olga", bad),
             Err("rollouts.postponed_too_long")
         );
     }
+    assert_eq!(
+        postpone(&mut city, "olga", u64::MAX),
+        Err("shape.too_large")
+    );
     postpone(&mut city, "olga", now + HOUR_MS).unwrap();
     postpone(&mut city, "olga", latest).unwrap();
     assert_eq!(
