@@ -2,21 +2,37 @@
 //!
 //! A leader that equivocates leaves honest nodes with different logs under the same log ids.
 //! Neither term nor index can tell which of them another node may hold a certificate for. Each node
-//! signs which digests it holds, and which it has dropped ([`LogHolding`]), and every node decides
-//! by the same rule.
+//! signs which digests it holds, and which it refuses ([`LogHolding`]), and every node decides by the
+//! same rule.
 //!
 //! # The rule
 //!
 //! `n` voters, `f = ⌊(n-1)/3⌋` of them may lie, `p` of these are proven liars and are not counted.
 //! A quorum is `q`. At the first index at which any two holdings differ:
 //!
-//! - A content is **dead** if at least `n - q + 1 + (f - p)` nodes hold another one: of these at
-//!   most `f - p` lie, so at least `n - q + 1` honest ones never acknowledged it, and no `q` nodes
-//!   did, whatever the proven liars sign. It was never certified and never will be. It is also dead
-//!   if more than `f - p` nodes have dropped it: one of them is honest and found it dead.
-//! - This node's log goes if its content is dead and another one can't be, whatever the unproven
-//!   liars and those that did not answer hold; or if another one with a lower digest is held by
-//!   more than `f - p` nodes, so by an honest one, and is not one that an honest node dropped.
+//! - A content is **dead** if at least `n - q + 1 + (f - p)` nodes hold another one, or have no
+//!   entry there and refuse this one: of these at most `f - p` lie, so at least `n - q + 1` honest
+//!   ones never acknowledged it, and no `q` nodes did, whatever the proven liars sign. It was never
+//!   certified and never will be. It is also dead if more than `f - p` nodes refuse it: one of them
+//!   is honest and found it dead.
+//! - A content is **replaced** if it is dead and another one can't be, whatever the unproven liars
+//!   and those that did not answer hold; or if another one with a lower digest is held by more than
+//!   `f - p` nodes, so by an honest one, is not one that an honest node refuses, and no more than
+//!   `f - p` nodes neither hold nor refuse anything there.
+//! - This node's log goes if its content is replaced. It then refuses, durably and for good
+//!   (`dropped`), *each* content there that is replaced by what it knows: those that others hold and
+//!   those that others refuse, too.
+//!
+//! # Why a node refuses what it never held
+//!
+//! A node that has dropped its log holds nothing until it has caught up. If it could take any
+//! content but its own, nobody would know whether it becomes one more holder of a dead content or
+//! not: of five, let one lie, two hold `x`, one `y` and one `z`, `y` being the lowest. All three are
+//! dead. Once the holder of `z` has dropped it, `x` has only one node against it and `y` two: those
+//! that hold `x` can't go, as it is not dead to them, and the one that holds `y` can't stay for
+//! good, as `x` may come alive. All would wait for the choice of an empty node, which takes from
+//! whoever leads, and then for a second one to drop its log and to catch up. With its refusal of `x`
+//! both others see at once that `x` is dead, and drop it while the first one restarts.
 //!
 //! # Why nothing that is certified is lost
 //!
@@ -27,11 +43,34 @@
 //! a node that replaced an entry because a later leader was elected had not executed it, so it had
 //! signed nothing about it.
 //!
+//! A refusal is the statement "I would drop this one, if I had it". Up to `f - p` nodes may say so
+//! of anything, of one content here and of another one there: so one more than that has to, or their
+//! word is counted among the `n - q + 1 + (f - p)` nodes of a dead content, where as many liars are
+//! allowed for, and a node counts once. No honest node refuses a content that is alive. Nor the one
+//! that stays: if none is alive, the lowest with an honest holder is replaced by none, so it is
+//! refused by no honest node, and all that dropped another one can take it.
+//!
+//! # Why no node takes what another one found dead
+//!
+//! A content that was found dead must not get new holders among those that were counted against it.
+//! Let all liars be proven. A node that drops its log for a lower content knows of every honest node
+//! what it holds or refuses there: each content that has a holder is the lowest, and stays, or is
+//! refused from then on. A node that drops its log for a content that can't be dead may know less,
+//! and take a dead one later; but the `q - f` honest holders of the first stay for good, and without
+//! them no other is ever certified. (The tests step through such runs, with lost answers.)
+//!
+//! Two things limit this. What a node read of others may be as old as a request takes: a node that
+//! was counted must not, within that time, drop its log *without* having heard of the content in
+//! question, start again, find a leader and take it. And with an unproven liar (`f = 2`) that is
+//! elected, a content that one honest node dropped can come back from the liar to those that have
+//! never heard of it.
+//!
 //! # When it decides
 //!
-//! With all `f` liars proven and an answer of each honest node, always. An alive content has more
-//! than `q - f - 1` honest holders, and two of them would be `2q - 2f > n - f` honest nodes. If one
-//! is alive, the `q - f >= n - q + 1` holders make every other dead; if none is, the lowest stays.
+//! With all `f` liars proven, and an entry or a refusal of each honest node, always. An alive
+//! content has more than `q - f - 1` honest holders, and two of them would be `2q - 2f > n - f`
+//! honest nodes. If one is alive, the `q - f >= n - q + 1` holders make every other dead; if none
+//! is, the lowest stays.
 //!
 //! With an unproven liar (`f = 2`, from seven nodes on) a split can remain: three nodes hold one
 //! content and three the other, and one of the six is the unproven liar. It may be one of the
@@ -54,7 +93,7 @@ use crate::log::LogDigest;
 pub(crate) const HOLDING_MAX: usize = 512;
 const DOMAIN: &[u8] = b"lamplighter/raft-holding/3\0";
 
-/// The digests of a node's log at some indexes, and the contents that it dropped, signed by the
+/// The digests of a node's log at some indexes, and the contents that it refuses, signed by the
 /// node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogHolding {
@@ -92,7 +131,7 @@ impl LogHolding {
     }
 }
 
-/// What a node holds, and what it dropped.
+/// What a node holds, and what it refuses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HeldDigests {
     pub held: BTreeMap<u64, LogDigest>,
@@ -120,7 +159,7 @@ pub(crate) struct Voters<'a> {
 }
 
 /// What the holdings mean for this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LogVerdict {
     /// Up to here no other log differs from this node's.
     Equal {
@@ -138,6 +177,8 @@ pub(crate) enum LogVerdict {
     Drop {
         /// The first index at which it differs from the others.
         index: u64,
+        /// The contents there that are replaced, this node's included.
+        replaced: BTreeSet<LogDigest>,
     },
 }
 
@@ -147,8 +188,12 @@ struct Known {
     contents: Vec<LogDigest>,
     /// The voters that have no entry there, or did not answer.
     unknown: usize,
-    /// The contents there that voters dropped, once for each of them.
+    /// Those of them that refuse nothing there.
+    silent: usize,
+    /// The contents there that voters refuse, once for each of them.
     dropped: Vec<LogDigest>,
+    /// Those of them that voters without an entry there refuse.
+    pledged: Vec<LogDigest>,
 }
 
 impl std::fmt::Display for Known {
@@ -159,14 +204,14 @@ impl std::fmt::Display for Known {
         write!(f, "{} unknown", self.unknown)?;
         self.dropped
             .iter()
-            .try_for_each(|content| write!(f, ", {content} dropped"))
+            .try_for_each(|content| write!(f, ", {content} refused"))
     }
 }
 
 /// The rule for one number of voters.
 struct Rule {
     unproven_liars: usize,
-    /// Holders of others that make a content dead.
+    /// Nodes against it that make a content dead.
     needed: usize,
     /// Holders of the same that keep a content from ever being dead.
     safe: usize,
@@ -184,26 +229,28 @@ impl Rule {
         }
     }
 
-    fn is_dropped_by_honest(&self, known: &Known, content: LogDigest) -> bool {
-        let dropped = known.dropped.iter().filter(|d| **d == content).count();
-        dropped > self.unproven_liars
+    fn is_refused_by_honest(&self, known: &Known, content: LogDigest) -> bool {
+        count(&known.dropped, content) > self.unproven_liars
     }
 
     fn is_dead(&self, known: &Known, content: LogDigest) -> bool {
-        let others = known.contents.iter().filter(|d| **d != content).count();
-        others >= self.needed || self.is_dropped_by_honest(known, content)
+        let others = known.contents.len() - count(&known.contents, content);
+        let against = others + count(&known.pledged, content);
+        against >= self.needed || self.is_refused_by_honest(known, content)
     }
 
     /// True if a content is dead, and another one takes its place.
     fn is_replaced(&self, known: &Known, content: LogDigest) -> bool {
         let replaces = |other: LogDigest| {
-            if other == content || self.is_dropped_by_honest(known, other) {
+            if other == content || self.is_refused_by_honest(known, other) {
                 return false;
             }
-            let holders = known.contents.iter().filter(|d| **d == other).count();
+            let holders = count(&known.contents, other);
             // Each unproven liar may show this content here and another one elsewhere.
             let others = known.contents.len() - holders + known.unknown + self.unproven_liars;
-            others < self.needed || (other < content && holders > self.unproven_liars)
+            let is_honest = holders > self.unproven_liars;
+            let all_shown = known.silent <= self.unproven_liars;
+            others < self.needed || (other < content && is_honest && all_shown)
         };
         let mut contents = known.contents.iter().copied();
         self.is_dead(known, content) && contents.any(replaces)
@@ -211,11 +258,20 @@ impl Rule {
 
     /// The verdict about the first index at which the logs differ.
     fn verdict(&self, known: &Known, index: u64, local: LogDigest) -> LogVerdict {
-        if self.is_replaced(known, local) {
-            return LogVerdict::Drop { index };
+        let shown = known.contents.iter().chain(&known.dropped);
+        let replaced: BTreeSet<LogDigest> = shown
+            .copied()
+            .filter(|content| self.is_replaced(known, *content))
+            .collect();
+        match replaced.contains(&local) {
+            true => LogVerdict::Drop { index, replaced },
+            false => LogVerdict::Keep { index },
         }
-        LogVerdict::Keep { index }
     }
+}
+
+fn count(contents: &[LogDigest], content: LogDigest) -> usize {
+    contents.iter().filter(|other| **other == content).count()
 }
 
 /// Decides by the rule above. `local` has this node's digests, without a gap from the first to
@@ -269,12 +325,19 @@ fn known_at(
     if voters.all.contains(&voters.local) {
         contents.push(local);
     }
-    let dropped = shown().flat_map(|held| &held.dropped);
-    let dropped = dropped.filter(|content| content.index == index);
+    let refused = |held: &HeldDigests| {
+        let there = held.dropped.iter().filter(|dead| dead.index == index);
+        there.map(|dead| dead.digest).collect::<Vec<_>>()
+    };
+    let empty = shown().filter(|held| !held.held.contains_key(&index));
+    let pledged: Vec<Vec<LogDigest>> = empty.map(refused).collect();
+    let refusing = pledged.iter().filter(|pledged| !pledged.is_empty());
     Known {
         contents,
         unknown,
-        dropped: dropped.map(|content| content.digest).collect(),
+        silent: unknown - refusing.count(),
+        dropped: shown().flat_map(refused).collect(),
+        pledged: pledged.into_iter().flatten().collect(),
     }
 }
 
