@@ -17,8 +17,7 @@
 //!   is honest and found it dead.
 //! - A content is **replaced** if it is dead and another one can't be, whatever the unproven liars
 //!   and those that did not answer hold; or if another one with a lower digest is held by more than
-//!   `f - p` nodes, so by an honest one, is not one that an honest node refuses, and no more than
-//!   `f - p` nodes neither hold nor refuse anything there.
+//!   `f - p` nodes, so by an honest one, and is not one that an honest node refuses.
 //! - This node's log goes if its content is replaced. It then refuses, durably and for good
 //!   (`dropped`), *each* content there that is replaced by what it knows: those that others hold and
 //!   those that others refuse, too.
@@ -54,14 +53,16 @@
 //!
 //! A content that was found dead must not get new holders among those that were counted against it.
 //! Let all liars be proven. A node that drops its log for a lower content knows of every honest node
-//! what it holds or refuses there: each content that has a holder is the lowest, and stays, or is
+//! what it holds or refuses there, if all have answered: each content that has a holder is the lowest, and stays, or is
 //! refused from then on. A node that drops its log for a content that can't be dead may know less,
 //! and take a dead one later; but the `q - f` honest holders of the first stay for good, and without
-//! them no other is ever certified. (The tests step through such runs, with lost answers.)
+//! them no other is ever certified. (The tests step through such runs.)
 //!
-//! Two things limit this. What a node read of others may be as old as a request takes: a node that
-//! was counted must not, within that time, drop its log *without* having heard of the content in
-//! question, start again, find a leader and take it. And with an unproven liar (`f = 2`) that is
+//! Three things limit this. An answer may be lost: a node that has heard of no holder of a dead
+//! content does not refuse it, and takes it if such a holder leads. (Only to drop a log if every
+//! node has answered would mend that, at the price of waiting for a silent one.) What a node read of
+//! others may be as old as a request takes: within that time one that was counted may drop its log,
+//! start again, find a leader and take another one. And with an unproven liar (`f = 2`) that is
 //! elected, a content that one honest node dropped can come back from the liar to those that have
 //! never heard of it.
 //!
@@ -188,8 +189,6 @@ struct Known {
     contents: Vec<LogDigest>,
     /// The voters that have no entry there, or did not answer.
     unknown: usize,
-    /// Those of them that refuse nothing there.
-    silent: usize,
     /// The contents there that voters refuse, once for each of them.
     dropped: Vec<LogDigest>,
     /// Those of them that voters without an entry there refuse.
@@ -248,9 +247,7 @@ impl Rule {
             let holders = count(&known.contents, other);
             // Each unproven liar may show this content here and another one elsewhere.
             let others = known.contents.len() - holders + known.unknown + self.unproven_liars;
-            let is_honest = holders > self.unproven_liars;
-            let all_shown = known.silent <= self.unproven_liars;
-            others < self.needed || (other < content && is_honest && all_shown)
+            others < self.needed || (other < content && holders > self.unproven_liars)
         };
         let mut contents = known.contents.iter().copied();
         self.is_dead(known, content) && contents.any(replaces)
@@ -330,14 +327,11 @@ fn known_at(
         there.map(|dead| dead.digest).collect::<Vec<_>>()
     };
     let empty = shown().filter(|held| !held.held.contains_key(&index));
-    let pledged: Vec<Vec<LogDigest>> = empty.map(refused).collect();
-    let refusing = pledged.iter().filter(|pledged| !pledged.is_empty());
     Known {
         contents,
         unknown,
-        silent: unknown - refusing.count(),
         dropped: shown().flat_map(refused).collect(),
-        pledged: pledged.into_iter().flatten().collect(),
+        pledged: empty.flat_map(refused).collect(),
     }
 }
 
