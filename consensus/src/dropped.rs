@@ -23,8 +23,8 @@ use crate::types::LogId;
 
 /// The record of [`Cf::Meta`].
 pub(crate) const DROPPED: &[u8] = b"raft/dropped";
-/// Dead contents that are kept, the newest: each drop needed a leader that was elected and lied, and
-/// leaves fewer contents than there are voters.
+/// Dead contents that are kept, the newest: each drop needed a leader that was elected and lied,
+/// and leaves fewer contents than there are voters.
 pub(crate) const DEAD_MAX: usize = 64;
 /// Statements that are kept, the newest.
 const STATEMENTS_MAX: usize = 64;

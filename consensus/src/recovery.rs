@@ -150,8 +150,8 @@ impl Recovery {
 
     /// Stops this node for good and notes that its log has to go, see the module. `dead` has
     /// the contents at the first index at which the log differs from those of the others, if the
-    /// rule of `divergence` decided; otherwise a certificate contradicts the log. Called twice, it does
-    /// nothing more.
+    /// rule of `divergence` decided; otherwise a certificate contradicts the log. Called twice, it
+    /// does nothing more.
     ///
     /// # Errors
     /// [`ConsensusError::DivergedAgain`] if the log was dropped for a certificate at the same place

@@ -151,9 +151,9 @@ fn a_content_that_an_honest_node_dropped_is_dead() {
     assert_eq!(decision_of(5, &[5], (2, 7), &only), KEPT);
 }
 
-/// Of five, node 5 lied: two hold 7, one 3, one 9. All are dead, and 3 stays.
+/// A city of five: node 5 lied, two hold 7, one 3, one 9. All are dead, and 3 stays.
 #[test]
-fn nobody_waits_for_what_an_empty_node_will_take() {
+fn no_node_waits_for_what_an_empty_one_will_take() {
     let logs = logs(&[7, 7, 3, 9]);
     let decided = decision(5, &[5], 4, &logs);
     assert_eq!(decided, drops(&[7, 9]));
@@ -174,7 +174,7 @@ fn nobody_waits_for_what_an_empty_node_will_take() {
     assert_eq!(decision_of(5, &[5], (3, 3), &shown(3)), KEPT);
 }
 
-/// Of seven, node 7 is proven to lie, and one more may.
+/// A city of seven: node 7 is proven to lie, and one more may.
 #[test]
 fn the_refusal_of_an_empty_node_counts_once_among_the_others() {
     let refuses = |content: u8, refused: u8| HeldDigests {
@@ -426,11 +426,11 @@ impl HonestNodes {
     fn step(&mut self, step: &Step) {
         match self.content(step.node) {
             Some(content) => self.decide(step, content),
-            None => self.take(step.node, self.content(step.from)),
+            None => self.accept(step.node, self.content(step.from)),
         }
     }
 
-    fn take(&mut self, node: NodeId, content: Option<u8>) {
+    fn accept(&mut self, node: NodeId, content: Option<u8>) {
         if let Some(content) = content.filter(|content| !self.refuses(node, *content)) {
             let log = self.held.get_mut(&node).expect("it is honest");
             log.held = digests(content);
@@ -473,7 +473,7 @@ impl HonestNodes {
     }
 
     /// The contents that are left in the end.
-    fn settled(&mut self) -> BTreeSet<Option<u8>> {
+    fn resolve(&mut self) -> BTreeSet<Option<u8>> {
         let nodes: Vec<NodeId> = self.held.keys().copied().collect();
         for from in nodes.iter().cycle().take(20 * nodes.len()) {
             for node in &nodes {
@@ -499,8 +499,8 @@ proptest! {
             honest.step(step);
             prop_assert_eq!(honest.check(), Ok(()));
         }
-        let settled = honest.settled();
+        let left = honest.resolve();
         prop_assert_eq!(honest.check(), Ok(()));
-        prop_assert_eq!(settled.len(), 1, "{:?}", settled);
+        prop_assert_eq!(left.len(), 1, "{:?}", left);
     }
 }
