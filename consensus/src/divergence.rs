@@ -54,8 +54,8 @@
 //! A content that was found dead must not get new holders among those that were counted against
 //! it. Let all liars be proven, and all honest nodes answer. A node that drops its log then knows
 //! each content that has a holder there. Those that are dead are replaced, but for the one that
-//! stays, so it refuses them from then on. (Without that, of 4,000 random runs 40 ended with a certificate for a
-//! content that some node refused. The tests step through such runs.)
+//! stays, so it refuses them from then on. (Without that, of 4,000 random runs 40 ended with a
+//! certificate for a content that some node refused. The tests step through such runs.)
 //!
 //! Three things limit this. An answer may be lost: a node that has heard of no holder of a dead
 //! content does not refuse it, and takes it if such a holder leads. To drop a log only if all have
