@@ -8,6 +8,7 @@ mod https;
 mod listen;
 pub mod mqtt;
 mod rights;
+mod sessions;
 mod settings;
 mod token;
 
@@ -101,13 +102,16 @@ pub async fn serve(
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<EdgeAddresses, ServeError> {
+    let valid_for = Duration::from_secs(config.http.token_s);
     let tokens = Tokens::new(&config.secret, handle.chain_id(), config.node);
+    let tokens = tokens.with_validity(valid_for);
     let app = App::new(
         handle.clone(),
         tokens.clone(),
         config.read_needs_token,
         config.http.clone(),
         config.quotas.clone(),
+        tasks.clone(),
         stop.clone(),
     );
     let identity = config.identity()?;

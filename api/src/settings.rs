@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::token::TOKEN_TIME;
+
 /// Settings of the HTTP interface: the table `[http]` of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -15,6 +17,8 @@ pub struct HttpSettings {
     pub write_timeout_s: u64,
     /// Seconds in which the body of a request must arrive.
     pub body_timeout_s: u64,
+    /// Seconds for which a token is valid.
+    pub token_s: u64,
 }
 
 impl Default for HttpSettings {
@@ -26,6 +30,7 @@ impl Default for HttpSettings {
             write_timeout_s: 30,
             // A piece of an artifact at 1.1 Mbit/s.
             body_timeout_s: 30,
+            token_s: TOKEN_TIME.as_secs(),
         }
     }
 }
@@ -141,7 +146,8 @@ impl HttpSettings {
         let connections = self.connections_per_address.into();
         in_range("http.connections_per_address", connections, 1, 8_192)?;
         in_range("http.write_timeout_s", self.write_timeout_s, 1, 600)?;
-        in_range("http.body_timeout_s", self.body_timeout_s, 1, 600)
+        in_range("http.body_timeout_s", self.body_timeout_s, 1, 600)?;
+        in_range("http.token_s", self.token_s, 180, TOKEN_TIME.as_secs())
     }
 }
 

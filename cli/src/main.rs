@@ -21,6 +21,7 @@ mod import;
 mod join;
 mod kept;
 mod keys;
+mod logins;
 mod output;
 mod paging;
 mod pending;
@@ -79,6 +80,9 @@ enum Command {
     /// Organizations, accounts, keys and roles.
     #[command(subcommand)]
     User(people::UserCommand),
+    /// Logins of an account at the nodes.
+    #[command(subcommand)]
+    Session(logins::SessionCommand),
     /// The registry of devices.
     #[command(subcommand)]
     Device(devices::DeviceCommand),
@@ -148,6 +152,7 @@ async fn carry_out(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Audit(command) => audit::carry_out(&command, &session),
         Command::Status => chain::status(&session.open()?).await,
         Command::User(command) => people::carry_out(&session.open()?, command).await,
+        Command::Session(command) => logins::carry_out(&session.open()?, command).await,
         Command::Device(command) => devices::device(&session.open()?, command).await,
         Command::Firmware(command) => firmware::carry_out(&session.open()?, command).await,
         Command::Rollout(command) => rollouts::rollout(&session.open()?, command).await,

@@ -372,6 +372,9 @@ fn answer(path: &str) -> Option<Value> {
         "/v1/firmware/r-2" => json!({ "record": release() }),
         "/v1/users" => page(json!(account())),
         "/v1/users/anna" => json!({ "record": account() }),
+        "/v1/auth/sessions" => page(json!({ "session": SessionId([1; 16]), "key": key(),
+            "audience": "mqtt", "issued_ms": 1, "expires_ms": 2, "address": HOSTILE,
+            "connections": 1, "current": false })),
         "/v1/proposals" => page(json!(proposal())),
         "/v1/proposals/join-5" => json!(standing()),
         "/v1/nodes" => json!({ "validators": [validator()], "observers": [], "quorum": 1,
@@ -431,7 +434,7 @@ fn harmless(bytes: &[u8], of: &[&str]) -> String {
 }
 
 /// Every command that prints a table or a record.
-const READS: [&[&str]; 20] = [
+const READS: [&[&str]; 21] = [
     &["status"],
     &["device", "list"],
     &["device", "show", "lamp-1"],
@@ -445,6 +448,7 @@ const READS: [&[&str]; 20] = [
     &["firmware", "show", "r-2"],
     &["user", "list"],
     &["user", "show", "anna"],
+    &["session", "list"],
     &["governance", "nodes"],
     &["governance", "list"],
     &["governance", "show", "join-5"],

@@ -171,7 +171,11 @@ impl Client {
         Ok(answer.json::<Upload>()?.offset)
     }
 
-    async fn call_node(&self, index: usize, call: Call) -> Result<NodeResponse, ClientError> {
+    pub(crate) async fn call_node(
+        &self,
+        index: usize,
+        call: Call,
+    ) -> Result<NodeResponse, ClientError> {
         let timeouts = AttemptTimeouts {
             silence_max: self.silence_max(),
             until: Instant::now() + self.inner.config.deadline,

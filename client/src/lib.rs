@@ -21,6 +21,7 @@ mod proof;
 mod read;
 mod round;
 mod sequences;
+mod sessions;
 mod standing;
 mod submission;
 mod submit;
@@ -43,6 +44,7 @@ pub use node_keys::http_client_of;
 pub use proof::Subject;
 pub use read::{DeviceFilter, Read};
 pub use sequences::Sequences;
+pub use sessions::EndedAt;
 pub use trust::{TrustAnchor, TrustAnchorError};
 
 use calls::Nodes;

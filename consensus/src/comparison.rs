@@ -31,7 +31,7 @@ use tokio::sync::watch;
 use crate::NodeId;
 use crate::control_client::ControlClient;
 use crate::divergence::{HOLDING_MAX, HeldDigests, LogHolding, LogVerdict, Voters, decide};
-use crate::dropped::LogContent;
+use crate::dropped::{DeadContents, LogContent};
 use crate::election::{Elections, SignatureBytes};
 use crate::electorate::Electorate;
 use crate::evidence::{EVIDENCE_BYTES_MAX, EVIDENCE_MAX, EvidenceArchive, LeaderEvidence};
@@ -273,7 +273,7 @@ impl LogComparison {
         };
         let verdict = decide(&voters, &local.digests, local.dense, held);
         let differs_at = match verdict {
-            LogVerdict::Keep { index } | LogVerdict::Drop { index } => Some(index),
+            LogVerdict::Keep { index } | LogVerdict::Drop { index, .. } => Some(index),
             LogVerdict::Equal { .. } => None,
         };
         self.differs_at.send_replace(differs_at);
@@ -289,23 +289,28 @@ impl LogComparison {
                 Ok(differs)
             }
             LogVerdict::Keep { .. } => Ok(true),
-            LogVerdict::Drop { index } => {
+            LogVerdict::Drop { index, replaced } => {
                 if let Some(digest) = local.digests.get(&index).copied() {
-                    self.drop_content(LogContent { index, digest }).await?;
+                    let held = LogContent { index, digest };
+                    self.drop_content(held, &replaced).await?;
                 }
                 Ok(true)
             }
         }
     }
 
-    /// Drops this node's log, which has a content that is dead, if what is there may not be
+    /// Drops this node's log, which has a content that is replaced, if what is there may not be
     /// replaced as usual: it is applied, or a proven liar made it. How logs of honest leaders end
     /// differently is openraft's business. It may have replaced the content while the others
     /// answered: what is there now was not judged.
-    async fn drop_content(&self, dead: LogContent) -> Result<(), StoreError> {
-        let index = dead.index;
+    async fn drop_content(
+        &self,
+        held: LogContent,
+        replaced: &BTreeSet<LogDigest>,
+    ) -> Result<(), StoreError> {
+        let index = held.index;
         let end = self.log.end(index).await?;
-        if end.is_none_or(|end| end.digest != Some(dead.digest)) {
+        if end.is_none_or(|end| end.digest != Some(held.digest)) {
             return Ok(());
         }
         let by_liar = end.is_some_and(|end| {
@@ -316,7 +321,11 @@ impl LogComparison {
             return Ok(());
         }
         let reason = format!("other voters hold another entry {index}");
-        if let Err(error) = self.recovery.diverge(&reason, Some(dead)).await {
+        let dead = DeadContents {
+            index,
+            digests: replaced.clone(),
+        };
+        if let Err(error) = self.recovery.diverge(&reason, Some(&dead)).await {
             tracing::error!(%error, "this node's log is another than the others'");
         }
         Ok(())

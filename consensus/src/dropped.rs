@@ -1,13 +1,16 @@
 //! What a node keeps of the logs that it dropped.
 //!
-//! - The **dead contents**: the index and the digest at which it left a log. It takes no append
-//!   that leads there again, whoever sends it: a leader that has not decided yet would otherwise
-//!   feed the same content to the node that has just dropped it. It also tells the others, as an
-//!   honest node drops only what can't be certified.
+//! - The **dead contents**: the index and the digest at which it left a log, and the digests there
+//!   for which it would have left it, too. It takes no append that leads there again, whoever sends
+//!   it: a leader that has not decided yet would otherwise feed the same content to the node that
+//!   has just dropped it, or another one that goes as well. It also tells the others, as an honest
+//!   node refuses only what can't be certified.
 //! - The **statements** of leaders about the dropped log. With those about the log that took its
 //!   place they may be evidence that nobody had when the log was dropped.
 //! - The **ends** of what each leadership made, if a certificate contradicted the log: it is not
 //!   known where that log went wrong until the liar is.
+
+use std::collections::BTreeSet;
 
 use lamplighter_store::{Cf, KvView, StoreError};
 use serde::{Deserialize, Serialize};
@@ -20,7 +23,8 @@ use crate::types::LogId;
 
 /// The record of [`Cf::Meta`].
 pub(crate) const DROPPED: &[u8] = b"raft/dropped";
-/// Dead contents that are kept, the newest: each needed a leader that was elected and lied.
+/// Dead contents that are kept, the newest: each drop needed a leader that was elected and lied,
+/// and leaves fewer contents than there are voters.
 pub(crate) const DEAD_MAX: usize = 64;
 /// Statements that are kept, the newest.
 const STATEMENTS_MAX: usize = 64;
@@ -32,10 +36,16 @@ pub struct LogContent {
     pub digest: LogDigest,
 }
 
+/// The contents of one index that are dead, that of the dropped log among them.
+pub(crate) struct DeadContents {
+    pub index: u64,
+    pub digests: BTreeSet<LogDigest>,
+}
+
 /// What is kept of dropped logs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DroppedLogs {
-    /// The contents that this node left and takes no more.
+    /// The contents that this node refuses.
     pub dead: Vec<LogContent>,
     pub statements: Vec<LeaderStatement>,
     /// The last entry that each leadership made in a log that a certificate contradicted.
@@ -54,24 +64,29 @@ impl DroppedLogs {
         Ok(decoded.unwrap_or_default())
     }
 
-    /// True if this node left the log of that digest, and takes it no more.
+    /// True if this node left a log for which that digest is dead, and refuses it.
     pub(crate) fn is_dead(&self, index: u64, digest: LogDigest) -> bool {
         self.dead.contains(&LogContent { index, digest })
     }
 
-    /// The record after one more log is dropped: by the rule of `divergence` with the content that
-    /// is dead, or because a certificate contradicts it. A certificate is above what was decided
-    /// before: nothing is refused any more.
+    /// The record after one more log is dropped: by the rule of `divergence` with the contents
+    /// that are dead, or because a certificate contradicts it. A certificate is above what was
+    /// decided before: nothing is refused any more.
     pub(crate) fn with(
         &self,
-        dead: Option<LogContent>,
+        dead: Option<&DeadContents>,
         statements: Vec<LeaderStatement>,
         ends: Vec<LogId>,
     ) -> Self {
         let mut next = self.clone();
         match dead {
-            Some(dead) => {
-                next.dead.push(dead);
+            Some(DeadContents { index, digests }) => {
+                let dead = digests.iter().map(|digest| LogContent {
+                    index: *index,
+                    digest: *digest,
+                });
+                next.dead
+                    .extend(dead.filter(|dead| !self.dead.contains(dead)));
                 next.ends = Vec::new();
             }
             None => {

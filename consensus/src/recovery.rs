@@ -45,7 +45,7 @@ use tokio::sync::Mutex;
 
 use crate::blocking_io::BlockingIo;
 use crate::codec;
-use crate::dropped::{DROPPED, LogContent};
+use crate::dropped::{DROPPED, DeadContents};
 use crate::electorate::Electorate;
 use crate::error::ConsensusError;
 use crate::log::{COMMITTED, LogStore, PURGED};
@@ -148,10 +148,10 @@ impl Recovery {
         self.diverged.lock().await.clone()
     }
 
-    /// Stops this node for good and notes that its log has to go, see the module. `dead` is the
-    /// content at the first index at which the log differs from those of the others, if the rule of
-    /// `divergence` decided; otherwise a certificate contradicts the log. Called twice, it does
-    /// nothing more.
+    /// Stops this node for good and notes that its log has to go, see the module. `dead` has
+    /// the contents at the first index at which the log differs from those of the others, if the
+    /// rule of `divergence` decided; otherwise a certificate contradicts the log. Called twice, it
+    /// does nothing more.
     ///
     /// # Errors
     /// [`ConsensusError::DivergedAgain`] if the log was dropped for a certificate at the same place
@@ -159,7 +159,7 @@ impl Recovery {
     pub(crate) async fn diverge(
         &self,
         reason: &str,
-        dead: Option<LogContent>,
+        dead: Option<&DeadContents>,
     ) -> Result<(), ConsensusError> {
         let mut diverged = self.diverged.lock().await;
         if diverged.is_some() {
@@ -194,7 +194,7 @@ impl Recovery {
     }
 
     /// What is kept of the log beside the floor.
-    fn noted(&self, dead: Option<LogContent>) -> WriteBatch {
+    fn noted(&self, dead: Option<&DeadContents>) -> WriteBatch {
         let ends = self.log.made_ends();
         let statements = self.log.newest_statements();
         let dropped = self.log.dropped().with(dead, statements, ends);

@@ -18,6 +18,7 @@ import queue
 import shutil
 import ssl
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 
@@ -50,8 +51,13 @@ class Node:
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.token}"} if reads else {})
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, headers)
-        with urllib.request.urlopen(request, timeout=30, context=self.tls) as answer:
-            read = answer.read(bytes_max + 1)
+        try:
+            with urllib.request.urlopen(request, timeout=30, context=self.tls) as answer:
+                read = answer.read(bytes_max + 1)
+        except urllib.error.HTTPError as error:
+            if error.code == 401:  # The node was restarted, or somebody ended the session: log in again.
+                self.until_ms = 0
+            raise
         require(len(read) <= bytes_max, "an answer that is too long")
         return read
 

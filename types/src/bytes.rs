@@ -142,6 +142,10 @@ fixed_bytes!(
     /// An ed25519 signature (RFC 8032).
     Signature, 64
 );
+fixed_bytes!(
+    /// The random id of a login at one node.
+    SessionId, 16
+);
 
 impl Hash {
     /// Stands for "none": the parent of the first header, the root of an empty sparse tree.

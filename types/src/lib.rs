@@ -33,7 +33,7 @@ pub use block::{
     Attestation, Block, Certificate, CertificateError, CertificateSignature, HEADER_VERSION,
     Header, Outcome, Receipt, RefusalFields, Validator, ValidatorSet,
 };
-pub use bytes::{Hash, HexBytes, HexError, PublicKey, Signature};
+pub use bytes::{Hash, HexBytes, HexError, PublicKey, SessionId, Signature};
 pub use crypto::{Domain, KeyPurpose, SecretKey};
 pub use genesis::{GENESIS_VERSION, Genesis, GenesisAccount, GenesisError, GenesisWarning};
 pub use id::{Id, NameError, Scope, Version};

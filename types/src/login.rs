@@ -10,7 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::crypto::{BadSignature, Domain, SecretKey};
-use crate::{Hash, Id, PublicKey, Signature};
+use crate::{Hash, Id, PublicKey, SessionId, Signature};
 
 /// The purpose of a token. Tokens cross the network in clear where there is no TLS: one that was
 /// read on its way over HTTP must not open the MQTT edge.
@@ -81,6 +81,41 @@ impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Token(until {})", self.expires_ms)
     }
+}
+
+/// A login of an account at one node, which lasts as long as its token is valid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LoginSession {
+    pub session: SessionId,
+    /// The key that signed the challenge.
+    pub key: PublicKey,
+    pub audience: Audience,
+    /// Unix time in ms when the token was given.
+    pub issued_ms: u64,
+    /// Unix time in ms from which on the token is refused.
+    pub expires_ms: u64,
+    /// The address that asked for the token; behind a proxy, the proxy's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Streams and MQTT connections that the token has open.
+    pub connections: u64,
+    /// The request that lists it was sent with its token.
+    pub current: bool,
+}
+
+/// The sessions of an account at one node, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LoginSessions {
+    pub items: Vec<LoginSession>,
+}
+
+/// The number of sessions that a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EndedSessions {
+    pub ended: u64,
 }
 
 /// The bytes that are signed.

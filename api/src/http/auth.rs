@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use lamplighter_contracts::users;
 use lamplighter_system::unix_ms;
 use lamplighter_types::login::{Audience, Challenge, ChallengeRequest, Token, TokenRequest};
@@ -18,9 +18,10 @@ use super::App;
 use super::error::{ApiError, Problem, code};
 use super::extract::JsonBody;
 use super::feed::websocket;
+use super::quota::PeerAddress;
 use super::{quota, reader};
 use crate::rights::Rights;
-use crate::token::{Bearer, TOKEN_MS};
+use crate::token::Bearer;
 
 /// Interval at which a stream checks its token.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -49,6 +50,7 @@ async fn challenge(
     responses((status = 200, body = Token), (status = 401, body = Problem)))]
 async fn token(
     State(app): State<App>,
+    peer: Option<Extension<PeerAddress>>,
     JsonBody(request): JsonBody<TokenRequest>,
 ) -> Result<Json<Token>, ApiError> {
     let now_ms = unix_ms();
@@ -66,11 +68,9 @@ async fn token(
         let detail = format!("the key is not a registered key of {account}");
         return Err(refused(detail));
     }
-    let token = app.tokens.issue(account, key, audience, now_ms);
-    Ok(Json(Token {
-        token,
-        expires_ms: now_ms + TOKEN_MS,
-    }))
+    let address = peer.map(|Extension(PeerAddress(address))| address);
+    let issued = app.tokens.issue(account, key, audience, address, now_ms);
+    Ok(Json(issued.map_err(|error| ApiError::internal(&error))?))
 }
 
 fn refused(detail: impl Into<String>) -> ApiError {
@@ -132,16 +132,22 @@ async fn run_for(app: &App, bearer: Bearer, mut request: Request, next: Next) ->
     quota::of_account(app, &account, handle).await
 }
 
-/// Resolves when an endless answer has to end: its token has expired, the key is not the account's
-/// any more, or the account may read more or less than before. Never resolves where reading needs
-/// no token.
+/// Resolves when an endless answer has to end: its token has expired, its session was ended, the
+/// key is not the account's any more, or the account may read more or less than before. Never
+/// resolves where reading needs no token. The session counts it as open until it is dropped.
 pub async fn revoked(app: App, bearer: Option<Bearer>, rights: Rights) {
     let Some(bearer) = bearer else {
         return std::future::pending().await;
     };
+    let Some(session) = app.tokens.open(&bearer) else {
+        return;
+    };
     let mut interval = tokio::time::interval(CHECK_EVERY);
     loop {
-        interval.tick().await;
+        tokio::select! {
+            _ = interval.tick() => {}
+            () = session.ended() => return,
+        }
         let account = account_with_key(&app, &bearer.account, &bearer.key);
         // A node that can't read its state reports it elsewhere; the token's expiry still counts.
         let is_same = account.map_or(true, |account| {

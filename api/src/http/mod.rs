@@ -18,6 +18,7 @@ pub mod quota;
 mod read;
 mod reader;
 mod rollouts;
+mod sessions;
 mod status;
 mod transactions;
 mod users;
@@ -34,6 +35,7 @@ use lamplighter_ledger::Handle;
 use lamplighter_types::wire::content_type;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower::load_shed::LoadShedLayer;
 use tower::util::option_layer;
@@ -63,6 +65,7 @@ pub struct App {
     pub relay_limit: Arc<RelayLimit>,
     pub settings: Arc<HttpSettings>,
     pub quotas: Quotas,
+    pub tasks: TaskTracker,
     pub stop: CancellationToken,
 }
 
@@ -73,6 +76,7 @@ impl App {
         read_needs_token: bool,
         settings: HttpSettings,
         quotas: QuotaSettings,
+        tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
         Self {
@@ -84,6 +88,7 @@ impl App {
             relay_limit: Arc::new(RelayLimit::new()),
             settings: Arc::new(settings),
             quotas: Quotas::new(quotas),
+            tasks,
             stop,
         }
     }

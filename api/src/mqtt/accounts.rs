@@ -9,6 +9,7 @@ use lamplighter_types::login::Audience;
 use lamplighter_types::{Account, AccountKind, Id, PublicKey, Scope};
 
 use crate::rights::Rights;
+use crate::sessions::OpenSession;
 use crate::token::{TokenError, Tokens};
 
 /// The accounts of the newest state. Lookups read memory in the usual case, so they run inside
@@ -26,6 +27,8 @@ pub struct Login {
     pub key: PublicKey,
     /// The connection ends after this time; `None` if only with the key.
     pub valid_for: Option<Duration>,
+    /// The session of the token, with which the connection ends.
+    pub token_session: Option<OpenSession>,
 }
 
 /// Why a token was refused. The client learns only that it was.
@@ -77,12 +80,14 @@ impl Accounts {
         if bearer.account.as_str() != name {
             return Err(LoginError::OtherAccount);
         }
+        let token_session = self.tokens.open(&bearer).ok_or(TokenError::Ended)?;
         let owner = self.by_key(&bearer.key);
         let account = owner.filter(|owner| owner.account == bearer.account);
         Ok(Login {
             account: account.ok_or(LoginError::Revoked)?,
             key: bearer.key,
             valid_for: Some(Duration::from_millis(bearer.expires_ms - now_ms)),
+            token_session: Some(token_session),
         })
     }
 }

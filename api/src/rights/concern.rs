@@ -104,7 +104,8 @@ impl RightsAt<'_> {
             | Record::Governance
             | Record::Transaction { .. }
             | Record::Account(_)
-            | Record::AccountNamed(_) => false,
+            | Record::AccountNamed(_)
+            | Record::Sessions(_) => false,
         })
     }
 

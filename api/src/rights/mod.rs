@@ -230,6 +230,7 @@ impl RightsAt<'_> {
             Record::Common
             | Record::Block
             | Record::Governance
+            | Record::Sessions(_)
             | Record::Transaction { .. }
             | Record::Release(_)
             | Record::ReleaseNamed(_) => false,
@@ -245,7 +246,7 @@ impl RightsAt<'_> {
         match record {
             Record::Transaction { sender } => Ok(rights.is(sender)),
             Record::Account(account) => Ok(rights.is(&account.account)),
-            Record::AccountNamed(id) => Ok(rights.is(id)),
+            Record::AccountNamed(id) | Record::Sessions(id) => Ok(rights.is(id)),
             Record::Release(release) => {
                 Ok(rights.is(&release.manifest.vendor) || rights.is(&release.author))
             }

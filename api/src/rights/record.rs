@@ -11,9 +11,13 @@ pub enum Record<'a> {
     Common,
     Block,
     Governance,
-    Transaction { sender: &'a Id },
+    Transaction {
+        sender: &'a Id,
+    },
     Account(&'a Account),
     AccountNamed(&'a Id),
+    /// The sessions of an account.
+    Sessions(&'a Id),
     Device(&'a Device),
     DeviceNamed(&'a Id),
     Release(&'a Release),
@@ -31,6 +35,7 @@ impl<'a> Record<'a> {
             Self::Governance => Kind::Governance,
             Self::Transaction { .. } => Kind::Transaction,
             Self::Account(_) | Self::AccountNamed(_) => Kind::Account,
+            Self::Sessions(_) => Kind::Session,
             Self::Device(_) | Self::DeviceNamed(_) => Kind::Device,
             Self::Release(_) | Self::ReleaseNamed(_) => Kind::Release,
             Self::Rollout(_) | Self::RolloutNamed(_) => Kind::Rollout,

@@ -13,6 +13,8 @@ pub enum Kind {
     Transaction,
     /// Accounts with their history.
     Account,
+    /// Logins of accounts at the node.
+    Session,
     /// Proposals, and the history of the ledger itself.
     Governance,
     /// Devices with their state, events, alarms, configuration, deployments and history.
@@ -50,7 +52,7 @@ pub enum Reach {
     Nothing,
 }
 
-const KINDS: [(Kind, &str); 9] = [
+const KINDS: [(Kind, &str); 10] = [
     (
         Kind::Common,
         "headers, certificates, proofs of validators, organizations, policies, IOTRegistry",
@@ -61,6 +63,7 @@ const KINDS: [(Kind, &str); 9] = [
         "transactions, receipts, and proofs of them",
     ),
     (Kind::Account, "accounts"),
+    (Kind::Session, "sessions"),
     (Kind::Governance, "proposals, history of the ledger itself"),
     (
         Kind::Device,
@@ -84,7 +87,7 @@ pub const fn reach(class: Class, kind: Kind) -> Reach {
     match (class, kind) {
         (Class::Everything, _) | (_, Kind::Common) => Reach::All,
         (_, Kind::Block | Kind::Governance) => Reach::Nothing,
-        (Class::Account, Kind::Transaction | Kind::Account) => Reach::Account,
+        (Class::Account, Kind::Transaction | Kind::Account | Kind::Session) => Reach::Account,
         (Class::Account, Kind::Device | Kind::Release | Kind::Rollout | Kind::Config) => {
             Reach::Nothing
         }
@@ -96,7 +99,8 @@ pub const fn reach(class: Class, kind: Kind) -> Reach {
         (Class::Gateway, Kind::Device | Kind::Release | Kind::Rollout | Kind::Config) => {
             Reach::Devices
         }
-        (Class::District, Kind::Transaction)
+        (_, Kind::Session)
+        | (Class::District, Kind::Transaction)
         | (Class::Vendor, Kind::Transaction | Kind::Account | Kind::Device | Kind::Config)
         | (Class::Gateway, Kind::Transaction | Kind::Account) => Reach::Nothing,
     }
@@ -157,6 +161,7 @@ pub fn kind_of(path: &str) -> Option<Kind> {
             Kind::Common
         }
         ("users", _) => Kind::Account,
+        ("auth", rest) if rest.starts_with("sessions") => Kind::Session,
         ("proposals" | "governance", _) => Kind::Governance,
         ("devices" | "alarms" | "deployments", _) => Kind::Device,
         ("rollouts", rest) if rest.ends_with("/deployments") => Kind::Device,

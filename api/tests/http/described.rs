@@ -94,6 +94,7 @@ fn samples(path: &str) -> BTreeMap<&'static str, String> {
         ("rollout", "north-spring".to_owned()),
         ("proposal", "more-approvals".to_owned()),
         ("digest", artifact),
+        ("session", "00".repeat(16)),
         ("hash", transaction["hash"].as_str().unwrap().to_owned()),
     ])
 }

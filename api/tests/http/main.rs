@@ -19,6 +19,7 @@ mod rights;
 mod scenario;
 mod schemas;
 mod schemathesis;
+mod sessions;
 mod submit;
 mod tokens;
 mod websocket;

@@ -381,8 +381,16 @@ impl Node {
 
     /// Connects likewise; the node may have no place for it.
     pub async fn try_connect(&self) -> std::io::Result<TlsStream<TcpStream>> {
-        let tls = lamplighter_tls::client(None, [node_key().public()].into()).unwrap();
         let stream = TcpStream::connect(self.edges.http).await?;
+        self.try_connect_over(stream).await
+    }
+
+    /// TLS over a connection to the HTTP listener.
+    pub async fn try_connect_over(
+        &self,
+        stream: TcpStream,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let tls = lamplighter_tls::client(None, [node_key().public()].into()).unwrap();
         let connector = TlsConnector::from(Arc::new(tls));
         let name = "localhost".try_into().unwrap();
         connector.connect(name, stream).await

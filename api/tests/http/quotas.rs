@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use lamplighter_api::{HttpSettings, QuotaSettings, SettingsError};
+use lamplighter_ledger::LedgerConfig;
 use lamplighter_types::{Action, SecretKey, UsersAction};
 use reqwest::{Method, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -124,6 +125,63 @@ async fn an_account_has_a_share_of_the_streams() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_has_a_share_of_the_requests_at_once() {
+    let node = Node::start_with_settings(settings(QuotaSettings {
+        requests_at_once: 1,
+        ..QuotaSettings::default()
+    }));
+    let node = node.await;
+    let anna = other_account(&node).await;
+    // A stream is a request that is being answered.
+    let stream = get(&node, &node.token, "/v1/feed").await;
+    assert_eq!(stream.status(), 200);
+    let refused = get(&node, &node.token, "/v1/users").await;
+    assert_eq!(refused.headers()["retry-after"], "1");
+    let refused = Answer::of(refused).await;
+    refused.assert_problem(429, "quota.requests");
+    assert_eq!(get(&node, &anna, "/v1/users").await.status(), 200);
+    drop(stream);
+    let freed = async {
+        while get(&node, &node.token, "/v1/users").await.status() != 200 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(STEP_TIMEOUT, freed).await.unwrap();
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_has_a_share_of_the_pending_transactions() {
+    let mut config = LedgerConfig::new(1);
+    config.mempool.per_account_max = 1;
+    let node = Arc::new(Node::start_with(config).await);
+    let begun = Instant::now();
+    let refused = loop {
+        assert!(begun.elapsed() < STEP_TIMEOUT, "none was refused");
+        let mut flood = JoinSet::new();
+        for number in 0..32 {
+            let signed = node.sign(node.organization(&format!("o-{number}")));
+            let node = Arc::clone(&node);
+            flood.spawn(async move { (node.submit(&signed, "").await, signed) });
+        }
+        let answers = flood.join_all().await;
+        let accepted = answers.iter().filter(|(answer, _)| answer.status == 200);
+        assert!(accepted.count() > 0, "what is in a block makes room");
+        let mut refused = answers.into_iter().filter(|(a, _)| a.status == 429);
+        if let Some(refused) = refused.next() {
+            break refused;
+        }
+    };
+    let (answer, signed) = refused;
+    answer.assert_problem(429, "quota.transactions");
+    assert_eq!(answer.header("retry-after"), "1");
+    // Its number is not used up: it is accepted once there is room.
+    assert_eq!(node.submit(&signed, "").await.status, 200);
+    let node = Arc::into_inner(node).expect("the flood has ended");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_address_has_a_share_of_the_connections() {
     let http = HttpSettings {
         connections_per_address: 4,
@@ -179,7 +237,8 @@ async fn a_client_that_does_not_read_an_artifact_is_cut() {
     let digest = crate::artifacts::upload(&node, &bytes).await;
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(64 * 1024).unwrap();
-    let mut stream = socket.connect(node.edges.http).await.unwrap();
+    let stream = socket.connect(node.edges.http).await.unwrap();
+    let mut stream = node.try_connect_over(stream).await.unwrap();
     let request = format!(
         "GET /v1/artifacts/{digest} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n",
         node.token
@@ -192,6 +251,7 @@ async fn a_client_that_does_not_read_an_artifact_is_cut() {
     // It may end by a reset.
     let read = tokio::time::timeout(STEP_TIMEOUT, read).await.unwrap();
     assert!(held.len() < SIZE / 2, "{read:?}, {} bytes", held.len());
+    assert!(held.starts_with(b"HTTP/1.1 200"), "the answer had begun");
     // One that reads gets all of it.
     let whole = node.request(Method::GET, &format!("/v1/artifacts/{digest}"));
     let whole = whole.send().await.unwrap().bytes().await.unwrap();

@@ -2,21 +2,19 @@
 
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use lamplighter_api::HttpSettings;
 use lamplighter_types::login::Audience;
-use lamplighter_types::{Action, Id, PublicKey, Scope, SecretKey, UsersAction};
+use lamplighter_types::{Action, Id, Scope, SecretKey, UsersAction};
 use reqwest::{Method, Response};
 use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, QoS};
-use serde_json::json;
 
-use crate::node::{Answer, Node, STEP_TIMEOUT, admin, id, node_key, now_ms};
+use crate::node::{Answer, Node, STEP_TIMEOUT, admin, id};
 
-fn secret() -> SecretKey {
+pub fn secret() -> SecretKey {
     SecretKey::from_seed([9; 32])
 }
 
-async fn register(node: &Node) {
+pub async fn register(node: &Node) {
     let gateway = UsersAction::RegisterGateway {
         account: id("gw"),
         organization: id("city"),
@@ -27,29 +25,17 @@ async fn register(node: &Node) {
     node.act(Action::Users(gateway)).await;
 }
 
-/// A token of the node that expires after `lasting`. The node itself issues tokens for minutes.
-fn short(node: &Node, audience: &str, account: &str, key: PublicKey, lasting: Duration) -> String {
-    let seed = node_key().seed();
-    let secret = blake3::derive_key("lamplighter 2026 tokens of one node", &seed);
-    let expires_ms = now_ms() + lasting.as_millis() as u64;
-    let bearer = json!({
-        "account": account, "key": key, "audience": audience, "node": 1, "expires_ms": expires_ms,
-    });
-    let payload = bearer.to_string();
-    let mut tag = blake3::Hasher::new_keyed(&secret);
-    tag.update(&node.genesis.chain_id().0)
-        .update(&1u64.to_le_bytes());
-    tag.update(b"token").update(payload.as_bytes());
-    let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-    format!(
-        "{}.{}",
-        encode(payload.as_bytes()),
-        encode(tag.finalize().as_bytes())
-    )
+/// A node whose tokens are valid for so long.
+async fn start_with_tokens_for(seconds: u64) -> Node {
+    Node::start_with_http(HttpSettings {
+        token_s: seconds,
+        ..HttpSettings::default()
+    })
+    .await
 }
 
 /// Connects as the gateway; an error is the CONNACK's.
-async fn connect(node: &Node, token: &str) -> Result<(AsyncClient, EventLoop), String> {
+pub async fn connect(node: &Node, token: &str) -> Result<(AsyncClient, EventLoop), String> {
     let address = node.edges.mqtt[0];
     let mut options = MqttOptions::new("gw", address.ip().to_string(), address.port());
     options.set_credentials("gw", token);
@@ -63,7 +49,7 @@ async fn connect(node: &Node, token: &str) -> Result<(AsyncClient, EventLoop), S
     }
 }
 
-async fn closed(events: &mut EventLoop) {
+pub async fn closed(events: &mut EventLoop) {
     let until = async { while events.poll().await.is_ok() {} };
     tokio::time::timeout(STEP_TIMEOUT, until).await.unwrap();
 }
@@ -88,12 +74,11 @@ async fn a_token_that_was_stolen_from_http_does_not_open_mqtt() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_mqtt_connection_ends_with_its_token() {
-    let node = Node::start().await;
-    register(&node).await;
-    let key = secret().public();
     let lasting = Duration::from_secs(5);
+    let node = start_with_tokens_for(lasting.as_secs()).await;
+    register(&node).await;
     let begun = std::time::Instant::now();
-    let token = short(&node, "mqtt", "gw", key, lasting);
+    let token = node.token_for(Audience::Mqtt, &id("gw"), &secret()).await;
     let (client, mut events) = connect(&node, &token).await.unwrap();
     client
         .subscribe("lamplighter/1/head", QoS::AtLeastOnce)
@@ -105,31 +90,33 @@ async fn an_mqtt_connection_ends_with_its_token() {
     node.stop().await;
 }
 
-async fn follow(node: &Node, token: &str) -> Response {
+pub async fn follow(node: &Node, token: &str) -> Response {
     let request = node.http.get(format!("{}/v1/feed?after=0.0", node.base()));
     let response = request.bearer_auth(token).send().await.unwrap();
     assert_eq!(response.status(), 200);
     response
 }
 
-async fn ends(mut stream: Response) {
+pub async fn ends(mut stream: Response) {
     let rest = async { while let Ok(Some(_)) = stream.chunk().await {} };
     tokio::time::timeout(STEP_TIMEOUT, rest).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_ends_with_its_token_and_with_its_key() {
-    let node = Node::start().await;
-    let admin_key = admin().public();
-    let token = short(
-        &node,
-        "http-read",
-        "admin",
-        admin_key,
-        Duration::from_secs(2),
-    );
+async fn a_stream_ends_with_its_token() {
+    let node = start_with_tokens_for(2).await;
+    let token = node.login(&id("admin"), &admin()).await;
     ends(follow(&node, &token).await).await;
+    let request = node.open(Method::GET, "/v1/devices").bearer_auth(&token);
+    Answer::of(request.send().await.unwrap())
+        .await
+        .assert_problem(401, "auth.refused");
+    node.stop().await;
+}
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_ends_with_its_key() {
+    let node = Node::start().await;
     register(&node).await;
     let token = node.login(&id("gw"), &secret()).await;
     let stream = follow(&node, &token).await;

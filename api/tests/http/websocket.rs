@@ -78,6 +78,11 @@ pub async fn next_data(socket: &mut Socket) -> Value {
     }
 }
 
+/// Waits until the node closes the socket because its token has ended.
+pub async fn closed_by_policy(socket: &mut Socket) {
+    assert_eq!(closed(socket).await, Some(CloseCode::Policy));
+}
+
 async fn closed(socket: &mut Socket) -> Option<CloseCode> {
     loop {
         match next(socket).await {

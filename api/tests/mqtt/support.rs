@@ -59,7 +59,15 @@ pub fn public_key(name: &str) -> PublicKey {
     secret(name).public()
 }
 
+/// The sessions of all edges of a process, so that a token of one is valid at each.
+static TOKENS: LazyLock<Tokens> = LazyLock::new(tokens_after_restart);
+
 pub fn tokens() -> Tokens {
+    TOKENS.clone()
+}
+
+/// The tokens of a node that has begun anew.
+pub fn tokens_after_restart() -> Tokens {
     Tokens::new(&secret("node"), GENESIS.chain_id(), 1)
 }
 
@@ -69,7 +77,9 @@ pub fn token(name: &str) -> String {
 
 /// A token that was issued at some time.
 pub fn token_of(name: &str, issued_ms: u64) -> String {
-    tokens().issue(id(name), public_key(name), Audience::Mqtt, issued_ms)
+    let (account, key) = (id(name), public_key(name));
+    let issued = tokens().issue(account, key, Audience::Mqtt, None, issued_ms);
+    issued.unwrap().token
 }
 
 /// A token that expires within a moment.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use lamplighter_api::mqtt::{Edge, Listen, MqttConfig};
 use lamplighter_types::{Action, UsersAction};
 use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
@@ -136,6 +137,28 @@ async fn a_gateway_with_a_certificate_is_not_let_in_by_a_token() {
     ann.send(&bare("ann").bytes()).await;
     assert_eq!(ann.expect(CONNACK).await.body[1], 0);
     Raw::connect(world.plain, ConnectPacket::new(true, "ann")).await;
+}
+
+/// Whatever was stolen before a restart is worth nothing after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_ends_all_tokens() {
+    let world = world().await;
+    let listen = vec![Listen {
+        address: ([127, 0, 0, 1], 0).into(),
+        tls: false,
+    }];
+    let config = MqttConfig {
+        listen,
+        ..MqttConfig::default()
+    };
+    let edge = Edge::start(config, world.handle.clone(), tokens_after_restart()).unwrap();
+    for (v5, code) in [(false, 4), (true, 0x86)] {
+        let packet = || ConnectPacket::new(v5, "gw-2");
+        let (_, refused, _) = Raw::try_connect(edge.addresses()[0], packet()).await;
+        assert_eq!(refused, code);
+        Raw::connect(world.plain, packet()).await;
+    }
+    edge.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

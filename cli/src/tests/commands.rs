@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Command, CommandFactory};
 use lamplighter_client::{HistoryOf, http_client_of};
 use lamplighter_system::unix_ms;
-use lamplighter_types::login::Audience;
+use lamplighter_types::login::{Audience, LoginSession};
 use lamplighter_types::{
     Action, AlarmChange, ConfigAction, DeviceEvent, DevicesAction, EventsAction, FirmwareAction,
     GovernanceAction, GovernanceChange, Hash, Policies, Retention, RolloutsAction, Severity,
@@ -328,6 +328,36 @@ impl Day {
         for command in ["user list", "user show admin-2"] {
             self.reads("auditor", command).await;
         }
+    }
+
+    /// Sessions are listed and ended by their account and by administrators, nobody else.
+    async fn sessions(&mut self) {
+        let client = self.city.client("auditor");
+        client.users(None).await.unwrap();
+        self.reads("auditor", "session list").await;
+        let current = |all: Vec<(String, LoginSession)>| {
+            let current = all.into_iter().find(|(_, session)| session.current);
+            current.expect("that of the client").1.session
+        };
+        let begun = current(client.sessions(None).await.unwrap());
+        let end = format!("session end {begun}");
+        let failure = self.city.run("operator", &end).await.unwrap_err();
+        assert!(failure.to_string().contains("no node has"), "{failure}");
+        let of_auditor = format!("{end} --account auditor");
+        let failure = self.city.run("operator", &of_auditor).await.unwrap_err();
+        assert!(failure.to_string().contains("(forbidden)"), "{failure}");
+        assert_eq!(current(client.sessions(None).await.unwrap()), begun);
+        self.reads("auditor", &end).await;
+        // The client logs in again by itself.
+        let next = current(client.sessions(None).await.unwrap());
+        assert_ne!(next, begun);
+        self.reads("admin-1", "session end --all --account auditor")
+            .await;
+        let last = current(client.sessions(None).await.unwrap());
+        assert_ne!(last, next);
+        assert_eq!(client.sessions(None).await.unwrap().len(), 1);
+        self.reads("auditor", "session end --all").await;
+        assert_ne!(current(client.sessions(None).await.unwrap()), last);
     }
 
     /// A proposal of one administrator, which another approves.
@@ -700,6 +730,7 @@ async fn every_command_writes_in_the_name_of_who_is_named_with_as() {
     };
     day.city.new_transactions();
     day.people().await;
+    day.sessions().await;
     day.devices().await;
     day.firmware().await;
     day.field().await;

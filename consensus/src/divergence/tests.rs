@@ -32,6 +32,26 @@ fn dropped(content: u8) -> HeldDigests {
     }
 }
 
+/// The verdict that a node's log goes; it refuses these contents from then on.
+fn drops(replaced: &[u8]) -> LogVerdict {
+    LogVerdict::Drop {
+        index: DISPUTED,
+        replaced: replaced.iter().map(|c| LogDigest([*c; 32])).collect(),
+    }
+}
+
+/// A node after a verdict: without a log, if that goes.
+fn after(verdict: LogVerdict, content: u8) -> HeldDigests {
+    let LogVerdict::Drop { index, replaced } = verdict else {
+        return held(content);
+    };
+    let dead = |digest| LogContent { index, digest };
+    HeldDigests {
+        held: BTreeMap::new(),
+        dropped: replaced.into_iter().map(dead).collect(),
+    }
+}
+
 fn nodes(range: std::ops::RangeInclusive<NodeId>) -> BTreeSet<NodeId> {
     range.collect()
 }
@@ -74,8 +94,7 @@ fn logs(contents: &[u8]) -> BTreeMap<NodeId, u8> {
 fn the_one_that_differs_is_dropped() {
     // Node 4 led and lied, node 3 got the other content.
     let logs = logs(&[1, 1, 2, 1]);
-    let dropped = LogVerdict::Drop { index: DISPUTED };
-    assert_eq!(decision(4, &[4], 3, &logs), dropped);
+    assert_eq!(decision(4, &[4], 3, &logs), drops(&[2]));
     assert_eq!(decision(4, &[4], 1, &logs), KEPT);
     assert_eq!(decision(4, &[4], 2, &logs), KEPT);
 }
@@ -97,10 +116,9 @@ fn one_liar_that_shows_another_log_drives_no_node_out() {
 #[test]
 fn of_three_contents_one_stays() {
     let logs = logs(&[5, 3, 4, 9]);
-    let dropped = LogVerdict::Drop { index: DISPUTED };
-    assert_eq!(decision(4, &[4], 1, &logs), dropped);
+    assert_eq!(decision(4, &[4], 1, &logs), drops(&[4, 5]));
     assert_eq!(decision(4, &[4], 2, &logs), KEPT);
-    assert_eq!(decision(4, &[4], 3, &logs), dropped);
+    assert_eq!(decision(4, &[4], 3, &logs), drops(&[4, 5]));
 }
 
 #[test]
@@ -113,8 +131,7 @@ fn a_content_that_an_honest_node_dropped_is_dead() {
             (4, held(7)),
         ])
     };
-    let dropped_there = LogVerdict::Drop { index: DISPUTED };
-    assert_eq!(decision_of(5, &[5], (2, 7), &shown(1)), dropped_there);
+    assert_eq!(decision_of(5, &[5], (2, 7), &shown(1)), drops(&[7]));
     // Without its word the node that still has it would wait for what node 1 will hold, and could
     // be the leader that node 1 gets it from once more.
     let mut silent = shown(1);
@@ -132,6 +149,48 @@ fn a_content_that_an_honest_node_dropped_is_dead() {
     // A content that was dropped takes the place of none.
     let only = BTreeMap::from([(1, dropped(3)), (3, held(3)), (4, held(3))]);
     assert_eq!(decision_of(5, &[5], (2, 7), &only), KEPT);
+}
+
+/// A city of five: node 5 lied, two hold 7, one 3, one 9. All are dead, and 3 stays.
+#[test]
+fn no_node_waits_for_what_an_empty_one_will_take() {
+    let logs = logs(&[7, 7, 3, 9]);
+    let decided = decision(5, &[5], 4, &logs);
+    assert_eq!(decided, drops(&[7, 9]));
+    let shown = |local: NodeId| {
+        let others = logs.iter().filter(|(node, _)| **node != local);
+        let mut shown: BTreeMap<NodeId, HeldDigests> = others
+            .map(|(node, content)| (*node, held(*content)))
+            .collect();
+        shown.insert(4, after(decided.clone(), 9));
+        shown
+    };
+    for node in [1, 2] {
+        assert_eq!(
+            decision_of(5, &[5], (node, 7), &shown(node)),
+            drops(&[7, 9])
+        );
+    }
+    assert_eq!(decision_of(5, &[5], (3, 3), &shown(3)), KEPT);
+}
+
+/// A city of seven: node 7 is proven to lie, and one more may.
+#[test]
+fn the_refusal_of_an_empty_node_counts_once_among_the_others() {
+    let refuses = |content: u8, refused: u8| HeldDigests {
+        dropped: dropped(refused).dropped,
+        ..held(content)
+    };
+    let shown = |third: HeldDigests, sixth: HeldDigests| {
+        let all = [held(7), third, held(3), held(3), sixth];
+        (2..=6).zip(all).collect::<BTreeMap<NodeId, HeldDigests>>()
+    };
+    let local = (1, 7);
+    let verdict = |third, sixth| decision_of(7, &[7], local, &shown(third, sixth));
+    assert_eq!(verdict(dropped(7), held(3)), drops(&[7]));
+    assert_eq!(verdict(HeldDigests::default(), held(3)), KEPT);
+    assert_eq!(verdict(HeldDigests::default(), refuses(3, 7)), KEPT);
+    assert_eq!(verdict(dropped(9), held(3)), KEPT, "it may take 7");
 }
 
 #[test]
@@ -159,7 +218,8 @@ fn a_difference_behind_a_gap_is_looked_for_first() {
     assert_eq!(verdict(101), equal_upto(100, false));
     assert_eq!(verdict(100), equal_upto(50, true));
     assert_eq!(verdict(30), equal_upto(2, true));
-    assert_eq!(verdict(2), LogVerdict::Drop { index: 2 });
+    let replaced = BTreeSet::from([LogDigest([1; 32])]);
+    assert_eq!(verdict(2), LogVerdict::Drop { index: 2, replaced });
 }
 
 #[test]
@@ -170,8 +230,7 @@ fn with_an_unproven_liar_an_even_split_is_for_people() {
     }
     // The second liar is among those of the second content, and proven too: it is none any more.
     assert_eq!(decision(7, &[7, 6], 1, &even), KEPT);
-    let dropped = LogVerdict::Drop { index: DISPUTED };
-    assert_eq!(decision(7, &[7, 6], 4, &even), dropped);
+    assert_eq!(decision(7, &[7, 6], 4, &even), drops(&[2]));
     let mut missing = even.clone();
     missing.remove(&6);
     for node in 1..=5 {
@@ -189,11 +248,10 @@ fn nothing_is_dropped_while_a_log_is_unknown() {
 #[test]
 fn two_proven_liars_of_seven() {
     let logs = logs(&[1, 1, 1, 1, 2, 9, 9]);
-    let dropped = LogVerdict::Drop { index: DISPUTED };
-    assert_eq!(decision(7, &[6, 7], 5, &logs), dropped);
+    assert_eq!(decision(7, &[6, 7], 5, &logs), drops(&[2]));
     assert_eq!(
         decision(7, &[6], 5, &logs),
-        dropped,
+        drops(&[2, 9]),
         "the second liar is not proven yet"
     );
     assert_eq!(decision(7, &[6], 1, &logs), KEPT);
@@ -302,5 +360,147 @@ proptest! {
         let stays = city.stays(false);
         let contents: BTreeSet<u8> = stays.iter().map(|node| city.content(*node)).collect();
         prop_assert_eq!(contents.len(), 1, "{:?}", city);
+    }
+}
+
+/// A step of one honest node: it decides, or, if it holds nothing, takes what another one holds.
+#[derive(Clone, Debug)]
+struct Step {
+    node: NodeId,
+    from: NodeId,
+}
+
+/// A city with all its liars proven, in which nodes drop their logs and take others.
+#[derive(Clone, Debug)]
+struct Changes {
+    n: u64,
+    /// What the honest nodes hold, who are the first; 0 is nothing yet.
+    contents: Vec<u8>,
+    steps: Vec<Step>,
+}
+
+fn changes() -> impl Strategy<Value = Changes> {
+    prop::sample::select(vec![4u64, 5, 6, 7, 10]).prop_flat_map(|n| {
+        let honest = n - (n - 1) / 3;
+        let step = (1..=honest, 1..=honest).prop_map(|(node, from)| Step { node, from });
+        let contents = prop::collection::vec(0u8..5, honest as usize);
+        let steps = prop::collection::vec(step, 1..40);
+        (contents, steps).prop_map(move |(contents, steps)| Changes { n, contents, steps })
+    })
+}
+
+struct HonestNodes {
+    n: u64,
+    held: BTreeMap<NodeId, HeldDigests>,
+    /// What each of them ever held, and so may have signed.
+    ever: BTreeSet<(NodeId, u8)>,
+}
+
+impl HonestNodes {
+    fn new(changes: &Changes) -> Self {
+        let log = |content: &u8| match content {
+            0 => HeldDigests::default(),
+            content => held(*content),
+        };
+        let contents = (1..).zip(&changes.contents);
+        let ever = contents.clone().filter(|(_, content)| **content > 0);
+        Self {
+            n: changes.n,
+            ever: ever.map(|(node, content)| (node, *content)).collect(),
+            held: contents
+                .map(|(node, content)| (node, log(content)))
+                .collect(),
+        }
+    }
+
+    fn content(&self, node: NodeId) -> Option<u8> {
+        let digest = self.held[&node].held.get(&DISPUTED);
+        digest.map(|digest| digest.0[0])
+    }
+
+    fn refuses(&self, node: NodeId, content: u8) -> bool {
+        let dead = dropped(content).dropped;
+        !self.held[&node].dropped.is_disjoint(&dead)
+    }
+
+    fn step(&mut self, step: &Step) {
+        match self.content(step.node) {
+            Some(content) => self.decide(step, content),
+            None => self.accept(step.node, self.content(step.from)),
+        }
+    }
+
+    fn accept(&mut self, node: NodeId, content: Option<u8>) {
+        if let Some(content) = content.filter(|content| !self.refuses(node, *content)) {
+            let log = self.held.get_mut(&node).expect("it is honest");
+            log.held = digests(content);
+            self.ever.insert((node, content));
+        }
+    }
+
+    fn decide(&mut self, step: &Step, content: u8) {
+        let others = self.held.iter().filter(|(node, _)| **node != step.node);
+        let shown = others.map(|(node, log)| (*node, log.clone())).collect();
+        let proven: Vec<NodeId> = (self.held.len() as u64 + 1..=self.n).collect();
+        let verdict = decision_of(self.n, &proven, (step.node, content), &shown);
+        if let LogVerdict::Drop { .. } = verdict {
+            let log = self.held.get_mut(&step.node).expect("it is honest");
+            log.held.clear();
+            log.dropped.extend(after(verdict, content).dropped);
+        }
+    }
+
+    /// Checks that no node refuses what those that ever held it and all liars may have signed, and
+    /// that some log is left.
+    fn check(&self) -> Result<(), String> {
+        let liars = self.n as usize - self.held.len();
+        for content in 1..5 {
+            let holders = self
+                .ever
+                .iter()
+                .filter(|(_, held)| *held == content)
+                .count();
+            let refused = self.held.keys().any(|node| self.refuses(*node, content));
+            if refused && holders + liars >= quorum(self.n as usize) {
+                return Err(format!("{content} is refused"));
+            }
+        }
+        let left = self.held.keys().any(|node| self.content(*node).is_some());
+        match left || self.ever.is_empty() {
+            true => Ok(()),
+            false => Err("no log is left".to_owned()),
+        }
+    }
+
+    /// The contents that are left in the end.
+    fn resolve(&mut self) -> BTreeSet<Option<u8>> {
+        let nodes: Vec<NodeId> = self.held.keys().copied().collect();
+        for from in nodes.iter().cycle().take(20 * nodes.len()) {
+            for node in &nodes {
+                self.step(&Step {
+                    node: *node,
+                    from: *from,
+                });
+            }
+        }
+        nodes.iter().map(|node| self.content(*node)).collect()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+    /// Nodes decide one after the other, by the answers of all, and those that dropped a log take
+    /// what they don't refuse: what may be certified is refused by none, and one content is left.
+    #[test]
+    fn what_empty_nodes_take_brings_nothing_dead_to_life(changes in changes()) {
+        let mut honest = HonestNodes::new(&changes);
+        for step in &changes.steps {
+            honest.step(step);
+            prop_assert_eq!(honest.check(), Ok(()));
+        }
+        let left = honest.resolve();
+        prop_assert_eq!(honest.check(), Ok(()));
+        prop_assert_eq!(left.len(), 1, "{:?}", left);
     }
 }

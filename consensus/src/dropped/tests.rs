@@ -10,6 +10,14 @@ fn content(index: u64) -> LogContent {
     }
 }
 
+fn dead(index: u64, digests: &[u64]) -> DeadContents {
+    let digests = digests.iter().map(|digest| content(*digest).digest);
+    DeadContents {
+        index,
+        digests: digests.collect(),
+    }
+}
+
 fn end(leader: NodeId, term: u64, index: u64) -> LogId {
     LogId::new(CommittedLeaderId::new(term, leader), index)
 }
@@ -26,15 +34,24 @@ fn statement(index: u64) -> LeaderStatement {
 
 #[test]
 fn a_content_that_was_dropped_is_refused_and_no_other() {
-    let dropped = DroppedLogs::default().with(Some(content(4)), Vec::new(), Vec::new());
+    let dropped = DroppedLogs::default().with(Some(&dead(4, &[4])), Vec::new(), Vec::new());
     assert!(dropped.is_dead(4, content(4).digest));
     assert!(!dropped.is_dead(4, content(5).digest));
     assert!(!dropped.is_dead(5, content(4).digest));
 }
 
 #[test]
+fn a_content_that_others_have_to_drop_is_refused_too() {
+    let dropped = DroppedLogs::default().with(Some(&dead(4, &[4, 6])), Vec::new(), Vec::new());
+    let dropped = dropped.with(Some(&dead(4, &[5, 6])), Vec::new(), Vec::new());
+    let refused = [4, 5, 6].map(|digest| dropped.is_dead(4, content(digest).digest));
+    assert_eq!(refused, [true; 3]);
+    assert_eq!(dropped.dead.len(), 3, "each is noted once");
+}
+
+#[test]
 fn a_certificate_is_above_what_was_decided() {
-    let dropped = DroppedLogs::default().with(Some(content(4)), vec![statement(4)], Vec::new());
+    let dropped = DroppedLogs::default().with(Some(&dead(4, &[4])), vec![statement(4)], Vec::new());
     let dropped = dropped.with(None, vec![statement(4), statement(5)], Vec::new());
     assert!(!dropped.is_dead(4, content(4).digest));
     assert_eq!(dropped.statements, [statement(4), statement(5)]);
@@ -44,7 +61,11 @@ fn a_certificate_is_above_what_was_decided() {
 fn the_record_is_bounded() {
     let mut dropped = DroppedLogs::default();
     for index in 0..200 {
-        dropped = dropped.with(Some(content(index)), vec![statement(index)], Vec::new());
+        dropped = dropped.with(
+            Some(&dead(index, &[index])),
+            vec![statement(index)],
+            Vec::new(),
+        );
     }
     assert_eq!(dropped.dead.len(), DEAD_MAX);
     assert_eq!(dropped.statements.len(), STATEMENTS_MAX);

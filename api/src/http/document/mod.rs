@@ -19,7 +19,7 @@ use crate::rights;
 
 use super::{
     App, alarms, artifacts, auth, blocks, config, devices, feed, firmware, iotregistry, rollouts,
-    status, transactions, users,
+    sessions, status, transactions, users,
 };
 
 /// The name of the bearer token in the description.
@@ -68,6 +68,7 @@ pub fn describe(app: &App) -> (Router<App>, Value) {
         .merge(alarms::routes())
         .merge(config::routes())
         .merge(feed::routes())
+        .merge(sessions::routes())
         .merge(iotregistry::routes())
         .route_layer(middleware::from_fn_with_state(
             app.clone(),

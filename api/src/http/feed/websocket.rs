@@ -30,6 +30,8 @@ const PING_EVERY: Duration = Duration::from_secs(15);
 const SILENCE_MAX: Duration = Duration::from_secs(45);
 /// A client has so long to take what was written; one that does not read is cut.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A client has so long to take the reason why it is closed; a node that stops waits for it.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A client sends nothing but control frames.
 const RECEIVED_BYTES_MAX: usize = 1_024;
 
@@ -82,9 +84,13 @@ pub async fn feed_over_websocket(
         .max_message_size(RECEIVED_BYTES_MAX)
         .max_frame_size(RECEIVED_BYTES_MAX)
         .on_failed_upgrade(|error| tracing::debug!(%error, "a WebSocket was not opened"));
-    Ok(upgrade
-        .on_upgrade(move |socket| serve(socket, reader, app, reading))
-        .into_response())
+    // The node waits for it when it stops.
+    let task = app.tasks.token();
+    let serve = move |socket| async move {
+        serve(socket, reader, app, reading).await;
+        drop(task);
+    };
+    Ok(upgrade.on_upgrade(serve).into_response())
 }
 
 /// Refuses the pages of other origins: a browser sends their requests with whatever the network
@@ -126,7 +132,7 @@ async fn serve(
         code,
         reason: reason.into(),
     }));
-    if timeout(WRITE_TIMEOUT, socket.send(close)).await.is_err() {
+    if timeout(CLOSE_TIMEOUT, socket.send(close)).await.is_err() {
         tracing::debug!("a WebSocket was cut while it was closed");
     }
 }

@@ -25,6 +25,9 @@ pub enum CloseReason {
     /// The token expired.
     #[error("the token expired")]
     TokenExpired,
+    /// Somebody ended the session of its token.
+    #[error("the session of its token was ended")]
+    SessionEnded,
     /// No packet for one and a half keepalives.
     #[error("silent for too long")]
     KeepaliveTimeout,
@@ -49,7 +52,7 @@ impl CloseReason {
         match self {
             Self::Disconnected { .. } | Self::Lost(_) | Self::WriteTimeout => None,
             Self::TakenOver => Some(Code::SessionTakenOver),
-            Self::Revoked => Some(Code::NotAuthorized),
+            Self::Revoked | Self::SessionEnded => Some(Code::NotAuthorized),
             Self::TokenExpired => Some(Code::MaximumConnectTime),
             Self::KeepaliveTimeout => Some(Code::KeepAliveTimeout),
             Self::Violation(code, _) => Some(*code),
@@ -62,7 +65,7 @@ impl CloseReason {
     pub fn publishes_will(&self) -> bool {
         match self {
             Self::Disconnected { with_will } => *with_will,
-            Self::Stopping | Self::Revoked => false,
+            Self::Stopping | Self::Revoked | Self::SessionEnded => false,
             _ => true,
         }
     }

@@ -17,6 +17,7 @@ use crate::mqtt::codec::{self, CodecError, Version};
 use crate::mqtt::limits::{CONNECT_BYTES, PACKET_BYTES, RECEIVE_MAX, SEND_MAX};
 use crate::mqtt::submit::{SubmittedBytes, encoding};
 use crate::mqtt::topics::{self, Inbound, TopicError};
+use crate::sessions::OpenSession;
 
 /// The terms of a connection.
 #[derive(Debug, Clone)]
@@ -29,6 +30,8 @@ pub struct ConnectInfo {
     pub key: PublicKey,
     /// The connection ends after this time.
     pub valid_for: Option<Duration>,
+    /// The session of its token, with which the connection ends.
+    pub token_session: Option<OpenSession>,
     /// The client does not continue an earlier session.
     pub clean: bool,
     /// Life of the session after the connection.
@@ -260,6 +263,7 @@ fn by_certificate(
         account,
         key,
         valid_for: None,
+        token_session: None,
     })
 }
 
@@ -360,6 +364,7 @@ fn terms(
         account: login.account,
         key: login.key,
         valid_for: login.valid_for,
+        token_session: login.token_session,
         clean: connect.clean_session,
         expiry: Duration::from_secs(expiry.into()),
         keepalive,
@@ -372,6 +377,20 @@ fn terms(
 }
 
 impl ConnectInfo {
+    /// Resolves when somebody ends the session of the client's token.
+    pub async fn session_end(&self) {
+        match &self.token_session {
+            Some(session) => session.ended().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// True if somebody has ended the session of the client's token.
+    pub fn session_has_ended(&self) -> bool {
+        let session = self.token_session.as_ref();
+        session.is_some_and(OpenSession::has_ended)
+    }
+
     /// The CONNACK that accepts these terms.
     pub fn accept(&self, session_present: bool) -> Packet {
         let ack = ConnAck {

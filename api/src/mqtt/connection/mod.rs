@@ -289,6 +289,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             control,
             shared,
             last_received_at,
+            info,
             ..
         } = self;
         if received.is_empty() && received.capacity() > READ_BYTES {
@@ -312,6 +313,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             message = streams.next(), if may_send => Ok(Wakeup::Message(message)),
             () = session.mailbox_ready.notified(), if may_send => Ok(Wakeup::Other),
             _ = control.changed() => Ok(Wakeup::Other),
+            () = info.session_end() => Err(CloseReason::SessionEnded),
             () = shared.stop.cancelled() => Err(CloseReason::Stopping),
             () = sleep_until(timer) => self.on_timer(),
         }
@@ -361,6 +363,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         if self.token_expires_at.is_some_and(|end| end <= now) {
             return Err(CloseReason::TokenExpired);
         }
+        if self.info.session_has_ended() {
+            return Err(CloseReason::SessionEnded);
+        }
         let signal = *self.control.borrow_and_update();
         match signal {
             ControlSignal { revoked, .. } if revoked >= self.number => Err(CloseReason::Revoked),
@@ -381,6 +386,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             out,
             control,
             shared,
+            info,
             ..
         } = self;
         let write = async {
@@ -400,6 +406,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 self.out.buffer().clear();
                 self.check_control()?;
                 return Err(CloseReason::TakenOver);
+            }
+            () = info.session_end() => {
+                self.out.buffer().clear();
+                return Err(CloseReason::SessionEnded);
             }
             () = shared.stop.cancelled() => return Err(CloseReason::Stopping),
         }
@@ -470,7 +480,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let counters = &self.shared.counters;
         match reason {
             CloseReason::TakenOver => counters.takeovers.add(1),
-            CloseReason::Revoked => counters.revoked.add(1),
+            CloseReason::Revoked | CloseReason::SessionEnded => counters.revoked.add(1),
             CloseReason::Violation(..) => counters.violations.add(1),
             CloseReason::WriteTimeout => counters.write_timeouts.add(1),
             CloseReason::KeepaliveTimeout => counters.keepalive_timeouts.add(1),
