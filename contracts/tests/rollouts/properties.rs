@@ -154,6 +154,10 @@ fn approved(city: &City, facts: &[Fact]) {
             continue;
         };
         let rollout = city.rollout(rollout.as_str());
+        // Its errors paused it again at once, which ends its approvals.
+        if rollout.status == RolloutStatus::PausedByErrors {
+            continue;
+        }
         let of_plan = living(city, &rollout.approvals, policies.rollouts.expires_ms);
         assert!(of_plan >= usize::from(policies.rollouts.approvals));
         let release = firmware::release(&city.overlay, &rollout.plan.release);
