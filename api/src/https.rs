@@ -16,6 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::deadline::WriteDeadline;
 use crate::http::code;
 
 /// Interval at which the certificate files are read: a new certificate serves within it.
@@ -91,7 +92,11 @@ impl HttpsAcceptor {
 
     /// The TLS connection; `None` if the client made none in time. A client that speaks plain HTTP
     /// gets an answer that names the mistake.
-    pub async fn accept(&self, mut stream: TcpStream) -> Option<TlsStream<TcpStream>> {
+    pub async fn accept(
+        &self,
+        mut stream: TcpStream,
+        write_time: Duration,
+    ) -> Option<TlsStream<WriteDeadline<TcpStream>>> {
         let deadline = Instant::now() + self.handshake_time;
         let handshake = async {
             let mut first = [0];
@@ -99,6 +104,8 @@ impl HttpsAcceptor {
                 answer_plain(&mut stream).await?;
                 return Ok(None);
             }
+            // Below TLS, which takes bytes that the other end has not.
+            let stream = WriteDeadline::new(stream, write_time);
             self.tls.accept(stream).await.map(Some)
         };
         match timeout_at(deadline, handshake).await {

@@ -127,9 +127,13 @@ impl Server {
             tracing::debug!(%error, "a connection keeps Nagle's algorithm");
         }
         let Some(acceptor) = &self.tls else {
+            let stream = WriteDeadline::new(stream, self.write_time);
             return self.serve(stream, address).await;
         };
-        let accepted = self.stop.run_until_cancelled(acceptor.accept(stream)).await;
+        let accepted = self
+            .stop
+            .run_until_cancelled(acceptor.accept(stream, self.write_time))
+            .await;
         if let Some(Some(stream)) = accepted {
             self.serve(stream, address).await;
         }
@@ -144,7 +148,6 @@ impl Server {
             request.extensions_mut().insert(PeerAddress(address));
             request
         });
-        let stream = WriteDeadline::new(stream, self.write_time);
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
