@@ -22,7 +22,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 FIRMWARE ?=
 DEVNET_DIR ?= devnet-data
 
-.PHONY: help setup build devnet test check fmt bench advisories chaos sim fuzz
+.PHONY: help setup build devnet test check fmt bench bench-page advisories chaos sim fuzz mesh
 
 help: ## list these commands
 	@echo "Usage: make COMMAND"
@@ -72,10 +72,15 @@ advisories: ## known vulnerabilities of dependencies (fetches the advisory datab
 fmt: ## format all Rust code
 	cargo fmt --all
 
-bench: export CARGO_PROFILE_DEV_OPT_LEVEL = 3
-bench: setup ## measure speed together with the ceilings of this machine
-	cargo build --workspace
-	cargo run --package lamplighter-benches -- $(ARGS)
+bench bench-page: export CARGO_PROFILE_DEV_OPT_LEVEL = 3
+bench: setup ## measure speed with the ceilings of this machine (ARGS=peers: beside etcd and mosquitto, ARGS=fleet: many devices)
+	$(if $(filter peers,$(ARGS)),@scripts/setup --bench)
+	cargo build --workspace --bins
+	"$(TARGET)/debug/lamplighter-benches" $(ARGS)
+
+bench-page: ## put reports of `make bench` into docs/ (FROM=folder), or make the tables there again
+	cargo build --workspace --bins
+	"$(TARGET)/debug/lamplighter-benches" page $(if $(FROM),--from "$(FROM)")
 
 # Optimised in the long run only, which has a million transactions to get through.
 sim: setup ## simulate whole networks with faults and lies: SEEDS=500 FIRST=1 LIARS=20 (percent), or one again with SEED=17 (LOUD=1)
@@ -91,8 +96,14 @@ chaos: ## kill, stop, part, misdate and attack real nodes under load, check what
 	"$(TARGET)/debug/chaos" $(if $(FULL),--full) $(ARGS)
 	$(if $(FULL)$(ARGS),,"$(TARGET)/debug/chaos" --hostile)
 
+# With all programs and tests, as in `test`: one build serves both.
+mesh: ## roll out over simulated 802.15.4 and 6LoWPAN in an emulated machine: LOSS_PERCENT=5 DELAY_MS=30 SZX=2 THINGS=1
+	@scripts/setup --mesh
+	cargo build --workspace --bins --tests
+	@scripts/mesh "$(TARGET)/debug"
+
 # New inputs are kept in fuzz/found, which is not in the repository; what it has is fuzz/corpus.
-FUZZERS := transaction block proof mqtt peer json iotregistry value coap spool config
+FUZZERS := transaction block proof mqtt peer json iotregistry value coap spool config dtls oscore
 fuzz: export PATH := $(LAMPLIGHTER_CACHE)/tools/bin:$(PATH)
 fuzz: ## fuzz what comes from outside with a sanitizer, 60 s each (FOR=3600 seconds, ONLY=mqtt)
 	@scripts/setup --fuzz

@@ -9,7 +9,7 @@ use std::time::Duration;
 use lamplighter_system::error_chain;
 use lamplighter_tls::{Identity, SetupError, WebCertificates, web_server};
 use lamplighter_types::wire::Problem;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
@@ -104,9 +104,7 @@ impl HttpsAcceptor {
                 answer_plain(&mut stream).await?;
                 return Ok(None);
             }
-            // Below TLS, which takes bytes that the other end has not.
-            let stream = WriteDeadline::new(stream, write_time);
-            self.tls.accept(stream).await.map(Some)
+            handshake(&self.tls, stream, write_time).await.map(Some)
         };
         match timeout_at(deadline, handshake).await {
             Ok(Ok(stream)) => stream,
@@ -120,6 +118,16 @@ impl HttpsAcceptor {
             }
         }
     }
+}
+
+/// Makes the TLS connection, whose client has to take what it is sent. The deadline is below TLS,
+/// which takes bytes that the other end has not.
+async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
+    tls: &TlsAcceptor,
+    stream: S,
+    write_time: Duration,
+) -> io::Result<TlsStream<WriteDeadline<S>>> {
+    tls.accept(WriteDeadline::new(stream, write_time)).await
 }
 
 /// Answers a request that came without TLS.
@@ -213,3 +221,6 @@ async fn read_bounded(path: &Path) -> Result<Vec<u8>, CertificateFileError> {
     }
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests;

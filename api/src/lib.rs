@@ -8,12 +8,14 @@ mod https;
 mod listen;
 pub mod mqtt;
 mod rights;
+mod search;
 mod sessions;
 mod settings;
 mod token;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use lamplighter_ledger::Handle;
@@ -54,6 +56,8 @@ pub struct EdgeConfig {
     pub http: HttpSettings,
     pub quotas: QuotaSettings,
     pub mqtt: MqttSettings,
+    /// File of the gateways that have shown a certificate over MQTT.
+    pub certified_gateways: PathBuf,
 }
 
 /// The addresses of the listeners, with the ports that the system chose.
@@ -161,6 +165,7 @@ fn serve_mqtt(
         packets_per_second: config.quotas.mqtt_packets_per_second,
         bytes_per_second: config.quotas.mqtt_bytes_per_second,
         subscriptions_max: config.quotas.subscriptions as usize,
+        certified_gateways: Some(config.certified_gateways.clone()),
         ..mqtt::MqttConfig::default()
     };
     let edge = Edge::start(settings, handle, tokens)?;

@@ -47,6 +47,9 @@ pub struct QuotaSettings {
     pub address_requests_per_second: u32,
     /// Bytes of answers a second over HTTP; more are delayed.
     pub bytes_per_second: u32,
+    /// Bytes of requests a second over HTTP with the account's tokens, of uploads above all; more
+    /// are read later.
+    pub upload_bytes_per_second: u32,
     /// Streams of the feed.
     pub streams: u32,
     /// Transactions that wait for their block.
@@ -68,6 +71,8 @@ impl Default for QuotaSettings {
             requests_at_once: 256,
             address_requests_per_second: 5_000,
             bytes_per_second: 32 * 1024 * 1024,
+            // The largest artifact within half a minute, and less than a disk writes.
+            upload_bytes_per_second: 8 * 1024 * 1024,
             streams: 64,
             // Two keys, each with its whole replay window.
             pending_transactions: 2_048,
@@ -162,6 +167,7 @@ impl QuotaSettings {
             requests_at_once,
             address_requests_per_second,
             bytes_per_second,
+            upload_bytes_per_second,
             streams,
             pending_transactions,
             uploads,
@@ -192,6 +198,7 @@ impl QuotaSettings {
         }
         let bytes = [
             ("quotas.bytes_per_second", bytes_per_second),
+            ("quotas.upload_bytes_per_second", upload_bytes_per_second),
             ("quotas.mqtt_bytes_per_second", mqtt_bytes_per_second),
         ];
         for (name, value) in bytes {

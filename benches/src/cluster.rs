@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::process::{Child, ChildStdin, Command};
 
 use crate::error::BenchError;
-use crate::fleet::{administrator, administrator_key, id, organization};
+use crate::fleet::{administrator, administrator_key, id, key_of, organization};
 use crate::http::{Connection, HttpAnswer};
 use crate::procfs;
 
@@ -36,6 +36,7 @@ const LOG_TAIL_BYTES: usize = 4_096;
 pub struct NodeProcess {
     node: u64,
     pub http: SocketAddr,
+    pub mqtt: SocketAddr,
     child: Child,
     /// The node ends when this is closed, however this program ends.
     stdin: Option<ChildStdin>,
@@ -123,7 +124,7 @@ impl NodeFiles {
 }
 
 /// Addresses that were free a moment ago. All are bound until the last one is known.
-fn free_addresses(count: usize) -> Result<Vec<SocketAddr>, BenchError> {
+pub fn free_addresses(count: usize) -> Result<Vec<SocketAddr>, BenchError> {
     let bind = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
     let failed = || BenchError::io("looking for a free port", "");
     let held: Vec<_> = (0..count)
@@ -143,18 +144,28 @@ fn write(path: PathBuf, bytes: &[u8]) -> Result<PathBuf, BenchError> {
 
 fn genesis(validators: Vec<Validator>) -> Genesis {
     let grant = |role| Grant::founding(role, Scope::city());
+    let member = |name: &str, role| GenesisAccount {
+        account: id(name),
+        name: name.to_owned(),
+        key: key_of(name).public(),
+        grants: vec![grant(role)],
+    };
     Genesis {
         version: GENESIS_VERSION,
         name: "Benchmark".to_owned(),
         created_ms: unix_ms(),
         validators: ValidatorSet { validators },
         organization: organization(),
-        accounts: vec![GenesisAccount {
-            account: administrator(),
-            name: "Administrator".to_owned(),
-            key: administrator_key().public(),
-            grants: vec![grant(Role::Administrator), grant(Role::Operator)],
-        }],
+        accounts: vec![
+            GenesisAccount {
+                account: administrator(),
+                name: "Administrator".to_owned(),
+                key: administrator_key().public(),
+                grants: vec![grant(Role::Administrator), grant(Role::Operator)],
+            },
+            member("vendor", Role::Vendor),
+            member("approver", Role::Approver),
+        ],
         // A single administrator must suffice.
         policies: Policies {
             // A fleet is imported in minutes here.
@@ -181,7 +192,7 @@ fn config(
     addresses: &[SocketAddr],
     disk: &DiskConfig,
 ) -> NodeConfig {
-    NodeConfig {
+    let mut config = NodeConfig {
         node,
         genesis: genesis.to_owned(),
         key: home.join("key"),
@@ -203,7 +214,19 @@ fn config(
         disk: disk.clone(),
         quotas: Default::default(),
         mqtt: Default::default(),
-    }
+    };
+    // One address and a few accounts stand for all clients of a city.
+    let (quotas, rate_max) = (&mut config.quotas, 1_000_000);
+    quotas.requests_per_second = rate_max;
+    quotas.address_requests_per_second = rate_max;
+    quotas.mqtt_packets_per_second = rate_max;
+    quotas.requests_at_once = 4_096;
+    quotas.pending_transactions = 20_000;
+    quotas.bytes_per_second = u32::MAX;
+    quotas.upload_bytes_per_second = u32::MAX;
+    quotas.mqtt_bytes_per_second = u32::MAX;
+    config.mqtt.pending_per_address = 4_096;
+    config
 }
 
 impl Cluster {
@@ -350,6 +373,7 @@ impl NodeProcess {
         Ok(Self {
             node: config.node,
             http: config.http_listen,
+            mqtt: config.mqtt_listen,
             child,
             stdin,
             pid,

@@ -7,6 +7,7 @@ use lamplighter_node::{ConfigError, KeyError, NodeError};
 use lamplighter_store::StoreError;
 
 use crate::http::HttpError;
+use crate::peers::{GrpcError, MqttError};
 
 /// A measurement failed.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +45,40 @@ pub enum BenchError {
         #[source]
         source: HttpError,
     },
+    #[error("writing to etcd at {node}")]
+    Grpc {
+        node: SocketAddr,
+        #[source]
+        source: GrpcError,
+    },
+    #[error("MQTT with {node}")]
+    Mqtt {
+        node: SocketAddr,
+        #[source]
+        source: MqttError,
+    },
+    #[error(
+        "`{name}` is not on this machine: `scripts/setup --bench` unpacks it beside the build \
+         output, or install it, `apt-get install {package}`, and stop the service that it starts"
+    )]
+    Missing {
+        name: &'static str,
+        package: &'static str,
+    },
+    #[error("a peer's program: {status}; its log:\n{log}")]
+    Foreign { status: String, log: String },
+    #[error("the limit of open files is {limit}, and {needed} are needed: `ulimit -Hn`")]
+    Files { limit: u64, needed: u64 },
+    #[error("the report {}", path.display())]
+    Report {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("{} has other figures than the stored reports: `make bench-page`", .0.display())]
+    Page(PathBuf),
+    #[error("{what}: {detail}")]
+    Unexpected { what: &'static str, detail: String },
     #[error("{node} answered {status}: {body}")]
     Answer {
         node: SocketAddr,

@@ -36,7 +36,8 @@ pub fn id(text: &str) -> Id {
     Id::new(text).expect("names of the benchmark are ids")
 }
 
-fn key_of(name: &str) -> SecretKey {
+/// The key of an account, made of its name.
+pub fn key_of(name: &str) -> SecretKey {
     SecretKey::from_seed(Hash::of(name.as_bytes()).0)
 }
 
@@ -160,6 +161,15 @@ impl Fleet {
         self.append(gateway, vec![lamp.event()])
     }
 
+    /// Transactions with one event each, of different lamps of the client's gateway.
+    pub fn events(&self, client: usize, count: usize) -> Vec<SignedTransaction> {
+        let gateway = self.gateway_of(client);
+        let lamps = gateway.lamps.iter().take(count);
+        lamps
+            .map(|lamp| self.append(gateway, vec![lamp.event()]))
+            .collect()
+    }
+
     /// One event of each lamp of the client's gateway.
     pub fn batch(&self, client: usize) -> SignedTransaction {
         let gateway = self.gateway_of(client);
@@ -176,7 +186,14 @@ impl Fleet {
         self.sign(&gateway.account, &gateway.secret, sequence, action)
     }
 
-    fn sign(
+    /// The account and key of a gateway.
+    pub fn gateway(&self, number: usize) -> (&Id, &SecretKey) {
+        let gateway = self.gateway_of(number);
+        (&gateway.account, &gateway.secret)
+    }
+
+    /// Signs an action of any account; the caller counts its sequence numbers.
+    pub fn sign(
         &self,
         sender: &Id,
         secret: &SecretKey,

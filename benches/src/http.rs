@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// Longest head of an answer.
 const HEAD_BYTES_MAX: usize = 16 << 10;
+const LINE_END: &[u8] = b"\r\n";
 /// Time limit of an answer: a node answers after 30 s that a transaction still waits.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
@@ -42,7 +43,8 @@ pub struct HttpAnswer {
 pub struct Head {
     pub status: u16,
     pub head_bytes: usize,
-    pub body_bytes: usize,
+    /// None if the body comes in chunks.
+    pub body_bytes: Option<usize>,
 }
 
 /// A persistent connection.
@@ -50,6 +52,8 @@ pub struct Connection {
     stream: TcpStream,
     pub address: SocketAddr,
     buffer: Vec<u8>,
+    /// Sent as `authorization: Bearer`.
+    pub token: Option<String>,
 }
 
 impl Connection {
@@ -60,22 +64,37 @@ impl Connection {
             stream,
             address,
             buffer: Vec::new(),
+            token: None,
         })
     }
 
     pub async fn get(&mut self, path: &str) -> Result<HttpAnswer, HttpError> {
-        self.exchange(format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", self.address).into())
-            .await
+        self.send("GET", path, "", &[]).await
     }
 
     /// Sends bytes as `application/octet-stream`.
     pub async fn post(&mut self, path: &str, body: &[u8]) -> Result<HttpAnswer, HttpError> {
-        let (address, length) = (self.address, body.len());
-        let mut request = format!(
-            "POST {path} HTTP/1.1\r\nhost: {address}\r\n\
-             content-type: application/octet-stream\r\ncontent-length: {length}\r\n\r\n"
-        )
-        .into_bytes();
+        let kind = "content-type: application/octet-stream\r\n";
+        self.send("POST", path, kind, body).await
+    }
+
+    /// Sends a request; each of the additional header lines ends with a line break.
+    pub async fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &[u8],
+    ) -> Result<HttpAnswer, HttpError> {
+        let address = self.address;
+        let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\n{headers}");
+        if let Some(token) = &self.token {
+            request += &format!("authorization: Bearer {token}\r\n");
+        }
+        if method != "GET" {
+            request += &format!("content-length: {}\r\n", body.len());
+        }
+        let mut request = (request + "\r\n").into_bytes();
         request.extend_from_slice(body);
         self.exchange(request).await
     }
@@ -98,7 +117,12 @@ impl Connection {
             }
             self.read_more().await?;
         };
-        let length = head.head_bytes + head.body_bytes;
+        let Some(body_bytes) = head.body_bytes else {
+            let body = self.chunks(head.head_bytes).await?;
+            let status = head.status;
+            return Ok(HttpAnswer { status, body });
+        };
+        let length = head.head_bytes + body_bytes;
         while self.buffer.len() < length {
             self.read_more().await?;
         }
@@ -109,6 +133,29 @@ impl Connection {
         })
     }
 
+    /// Reads a body in chunks, which begins at `at` in the buffer.
+    async fn chunks(&mut self, mut at: usize) -> Result<Vec<u8>, HttpError> {
+        let mut body = Vec::new();
+        loop {
+            let Some((size, begin)) = parse_chunk_head(&self.buffer[at..])? else {
+                self.read_more().await?;
+                continue;
+            };
+            if body.len() + size > ANSWER_BYTES_MAX {
+                return Err(HttpError::TooLong);
+            }
+            let (begin, end) = (at + begin, at + begin + size);
+            while self.buffer.len() < end + LINE_END.len() {
+                self.read_more().await?;
+            }
+            body.extend_from_slice(&self.buffer[begin..end]);
+            at = end + LINE_END.len();
+            if size == 0 {
+                return Ok(body);
+            }
+        }
+    }
+
     async fn read_more(&mut self) -> Result<(), HttpError> {
         self.buffer.reserve(4_096);
         match self.stream.read_buf(&mut self.buffer).await? {
@@ -116,6 +163,17 @@ impl Connection {
             _ => Ok(()),
         }
     }
+}
+
+/// Parses the line before a chunk: its size, and the bytes of the line; `None` until it is
+/// complete. No node sends trailers.
+fn parse_chunk_head(bytes: &[u8]) -> Result<Option<(usize, usize)>, HttpError> {
+    let Some(end) = bytes.windows(2).position(|two| two == LINE_END) else {
+        return Ok(None);
+    };
+    let text = std::str::from_utf8(&bytes[..end]).map_err(|_| HttpError::Malformed)?;
+    let size = usize::from_str_radix(text, 16).map_err(|_| HttpError::Malformed)?;
+    Ok(Some((size, end + LINE_END.len())))
 }
 
 /// Parses the head of an answer; `None` until it is complete.
@@ -130,6 +188,9 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<Head>, HttpError> {
     };
     let text = std::str::from_utf8(&bytes[..end]).map_err(|_| HttpError::Malformed)?;
     let mut lines = text.split("\r\n");
+    let is_chunked = text
+        .to_ascii_lowercase()
+        .contains("\r\ntransfer-encoding: chunked");
     let status = lines
         .next()
         .and_then(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok());
@@ -138,10 +199,11 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<Head>, HttpError> {
         name.eq_ignore_ascii_case("content-length")
             .then(|| value.trim().parse().ok())?
     });
-    let (Some(status), Some(body_bytes)) = (status, length) else {
+    let Some(status) = status.filter(|_| is_chunked || length.is_some()) else {
         return Err(HttpError::Malformed);
     };
-    if body_bytes > ANSWER_BYTES_MAX {
+    let body_bytes = length.filter(|_| !is_chunked);
+    if body_bytes > Some(ANSWER_BYTES_MAX) {
         return Err(HttpError::TooLong);
     }
     Ok(Some(Head {

@@ -15,8 +15,8 @@ use crate::cluster::{Cluster, ClusterSample};
 use crate::error::BenchError;
 use crate::fleet::{EVENTS_PER_BATCH, Fleet};
 use crate::http::Connection;
-use crate::procfs;
 use crate::report::{Row, percentile};
+use crate::{pipelined, procfs};
 
 /// A node answers this request when the transaction is in a block.
 const PATH: &str = "/v1/transactions?wait=committed";
@@ -33,28 +33,31 @@ pub const BUSY_PAUSE: Duration = Duration::from_millis(5);
 pub enum Workload {
     /// Transactions with one event each.
     Transactions,
+    /// Likewise, many in each request.
+    Pipelined,
     /// Transactions with 100 events each.
     EventBatches,
 }
 
 impl Workload {
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Transactions => "transactions",
+            Self::Pipelined => "pipelined",
             Self::EventBatches => "batches",
         }
     }
 
-    fn events(self) -> usize {
+    pub fn events(self) -> usize {
         match self {
-            Self::Transactions => 1,
+            Self::Transactions | Self::Pipelined => 1,
             Self::EventBatches => EVENTS_PER_BATCH,
         }
     }
 
-    fn next(self, fleet: &Fleet, client: usize) -> SignedTransaction {
+    pub fn next(self, fleet: &Fleet, client: usize) -> SignedTransaction {
         match self {
-            Self::Transactions => fleet.event(client),
+            Self::Transactions | Self::Pipelined => fleet.event(client),
             Self::EventBatches => fleet.batch(client),
         }
     }
@@ -80,10 +83,21 @@ pub struct MachineLimits {
 
 /// The used part of the answer to a submission.
 #[derive(Deserialize)]
-struct Submitted {
+pub struct Submitted {
     height: Option<u64>,
     index: Option<u32>,
     receipt: Option<Receipt>,
+}
+
+impl Submitted {
+    /// The place and the receipt, if the transaction is in a block.
+    pub fn committed(self) -> Option<CommittedTransaction> {
+        Some(CommittedTransaction {
+            height: self.height?,
+            index: self.index?,
+            receipt: self.receipt?,
+        })
+    }
 }
 
 /// The position of a transaction in the chain, and its receipt.
@@ -95,17 +109,25 @@ pub struct CommittedTransaction {
 }
 
 /// The state that all clients of a phase share.
-struct LoadRun {
-    fleet: Arc<Fleet>,
+pub struct LoadRun {
+    pub fleet: Arc<Fleet>,
     workload: Workload,
     counts_from: Instant,
-    ends: Instant,
+    pub ends: Instant,
     sent: AtomicU64,
+}
+
+impl LoadRun {
+    /// Counts transactions that are to be sent; returns whether they still may be.
+    pub fn may_send(&self, transactions: usize) -> bool {
+        let sent = self.sent.fetch_add(transactions as u64, Ordering::Relaxed);
+        sent < TRANSACTIONS_MAX
+    }
 }
 
 /// The counts and latencies of the clients.
 #[derive(Default)]
-struct LoadTally {
+pub struct LoadTally {
     /// Latencies of the transactions that were answered within the counted time.
     times_us: Vec<u32>,
     failed: u64,
@@ -139,16 +161,11 @@ pub async fn submit(connection: &mut Connection, body: &[u8]) -> Result<SubmitOu
         200 => {
             let submitted: Submitted =
                 serde_json::from_slice(&answer.body).map_err(|_| invalid_answer())?;
-            let receipt = submitted.receipt.ok_or_else(invalid_answer)?;
-            if let Outcome::Failed { code, fields } = receipt.outcome {
-                return Ok(SubmitOutcome::Failed(refusal::message(&code, &fields)));
+            let committed = submitted.committed().ok_or_else(invalid_answer)?;
+            if let Outcome::Failed { code, fields } = &committed.receipt.outcome {
+                return Ok(SubmitOutcome::Failed(refusal::message(code, fields)));
             }
-            let (height, index) = (submitted.height, submitted.index);
-            Ok(SubmitOutcome::Committed(CommittedTransaction {
-                height: height.ok_or_else(invalid_answer)?,
-                index: index.ok_or_else(invalid_answer)?,
-                receipt,
-            }))
+            Ok(SubmitOutcome::Committed(committed))
         }
         503 => Ok(SubmitOutcome::Busy),
         _ => Ok(SubmitOutcome::Failed(lamplighter_system::error_chain(
@@ -204,7 +221,7 @@ async fn client(
     let mut tally = LoadTally::default();
     let mut connection = open(node).await?;
     while Instant::now() < run.ends {
-        if run.sent.fetch_add(1, Ordering::Relaxed) >= TRANSACTIONS_MAX {
+        if !run.may_send(1) {
             break;
         }
         let body = codec::encode(&run.workload.next(&run.fleet, number));
@@ -224,7 +241,8 @@ async fn client(
 }
 
 impl LoadTally {
-    fn record(&mut self, run: &LoadRun, begun: Instant, outcome: SubmitOutcome) {
+    /// Counts the outcome of one transaction.
+    pub fn record(&mut self, run: &LoadRun, begun: Instant, outcome: SubmitOutcome) {
         let ended = Instant::now();
         match outcome {
             SubmitOutcome::Committed(_) if ended >= run.counts_from && ended <= run.ends => {
@@ -291,7 +309,14 @@ pub async fn run(
     let mut clients = JoinSet::new();
     for number in 0..phase.clients {
         let node = &cluster.nodes[number % cluster.nodes.len()];
-        clients.spawn(client(run.clone(), number, node.http));
+        match workload {
+            Workload::Pipelined => {
+                clients.spawn(pipelined::client(run.clone(), number, node.http));
+            }
+            _ => {
+                clients.spawn(client(run.clone(), number, node.http));
+            }
+        }
     }
     sleep_until(counts_from).await;
     let before = UsageSample::now(cluster)?;

@@ -4,11 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::BenchError;
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Machine {
     pub processor: String,
     pub cores: usize,

@@ -14,8 +14,12 @@ mod load;
 mod machine;
 mod node;
 mod options;
+mod page;
+mod peers;
+mod pipelined;
 mod procfs;
 mod report;
+mod scale;
 mod soak;
 mod table;
 #[cfg(test)]
@@ -31,7 +35,9 @@ use crate::cluster::Cluster;
 use crate::error::BenchError;
 use crate::fleet::Fleet;
 use crate::load::{LoadPhase, MachineLimits, Workload};
-use crate::options::{CatchUpOptions, Cli, Command, NodeCommand, Options, SoakOptions};
+use crate::options::{
+    CatchUpOptions, Cli, Command, FleetOptions, NodeCommand, Options, PeersOptions, SoakOptions,
+};
 use crate::report::{Ceilings, ClusterReport, Report};
 
 fn main() -> ExitCode {
@@ -42,6 +48,9 @@ fn main() -> ExitCode {
         }) => node::run(&config),
         Some(Command::Soak(options)) => soak(&options),
         Some(Command::CatchUp(options)) => catch_up(&options),
+        Some(Command::Peers(options)) => peers(&options),
+        Some(Command::Fleet(options)) => many_devices(&options),
+        Some(Command::Page(options)) => page::run(&options),
         None => bench(&options),
     };
     match done {
@@ -85,6 +94,18 @@ fn catch_up(options: &CatchUpOptions) -> Result<(), BenchError> {
     ))
 }
 
+fn peers(options: &PeersOptions) -> Result<(), BenchError> {
+    options.check()?;
+    let dir = options.nodes.temp_dir()?;
+    until_done(peers::run(options, dir.path(), &options.nodes.program()?))
+}
+
+fn many_devices(options: &FleetOptions) -> Result<(), BenchError> {
+    options.check()?;
+    let dir = options.nodes.temp_dir()?;
+    until_done(scale::run(options, dir.path(), &options.nodes.program()?))
+}
+
 fn bench(options: &Options) -> Result<(), BenchError> {
     options.check()?;
     let dir = options.nodes.temp_dir()?;
@@ -94,7 +115,6 @@ fn bench(options: &Options) -> Result<(), BenchError> {
     table::ceilings(&ceilings);
     let clusters = until_done(clusters(options, &ceilings, dir.path()))?;
     let report = Report {
-        program: options.nodes.program()?,
         seconds: options.seconds,
         machine,
         ceilings,
@@ -143,7 +163,10 @@ async fn measure(
         .clients
         .iter()
         .map(|clients| (Workload::Transactions, *clients));
-    let phases = single.chain([(Workload::EventBatches, options.batch_clients)]);
+    let phases = single.chain([
+        (Workload::Pipelined, options.pipelined_clients),
+        (Workload::EventBatches, options.batch_clients),
+    ]);
     let mut rows = Vec::new();
     for (workload, clients) in phases {
         let phase = LoadPhase {

@@ -16,6 +16,10 @@ const SECONDS_MAX: u64 = 3_600;
 const DEVICES_MAX: u64 = 10_000_000;
 /// Longest soak: a week.
 const MINUTES_MAX: f64 = 7.0 * 24.0 * 60.0;
+/// Most members of etcd: what its documentation recommends.
+const MEMBERS_MAX: usize = 7;
+/// Most connections of a node's MQTT edge.
+const GATEWAYS_MAX: usize = 10_000;
 /// Highest rate: more than a ledger commits.
 const RATE_MAX: f64 = 100_000.0;
 
@@ -44,6 +48,12 @@ pub enum Command {
     Soak(SoakOptions),
     /// Time to catch up of an empty node, and of one that was away, while 16 clients work.
     CatchUp(CatchUpOptions),
+    /// etcd and mosquitto of Debian beside a ledger, in one run.
+    Peers(PeersOptions),
+    /// Memory, cold start and the time of each read with many devices.
+    Fleet(FleetOptions),
+    /// Puts reports into docs/benchmarks.json, and its figures into the pages.
+    Page(PageOptions),
 }
 
 /// The options of every measurement.
@@ -161,6 +171,111 @@ impl SoakOptions {
     }
 }
 
+#[derive(Debug, Args)]
+pub struct PageOptions {
+    /// Folder with reports under their own names, of which each replaces the stored one
+    #[arg(long)]
+    pub from: Option<PathBuf>,
+    /// Folder of the pages and the stored reports
+    #[arg(long, default_value = "docs")]
+    pub docs: PathBuf,
+    /// Changes nothing, and fails if a page has other figures
+    #[arg(long, conflicts_with = "from")]
+    pub check: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct FleetOptions {
+    #[arg(long, default_value_t = 100_000)]
+    pub devices: u64,
+    #[arg(long, default_value_t = 1)]
+    pub validators: usize,
+    /// Transactions a second that come in while reads are measured
+    #[arg(long, default_value_t = 1_000.0)]
+    pub rate: f64,
+    /// Seconds of a phase of the good client
+    #[arg(long, default_value_t = 5)]
+    pub seconds: u64,
+    /// Seconds of each read
+    #[arg(long, default_value_t = 1.0)]
+    pub read_seconds: f64,
+    #[command(flatten)]
+    pub nodes: NodeOptions,
+    /// Where the report is written, as JSON [default: fleet-DEVICES-report.json beside this
+    /// program]
+    #[arg(long)]
+    pub report: Option<PathBuf>,
+}
+
+impl FleetOptions {
+    /// Checks the ranges of the options.
+    pub fn check(&self) -> Result<(), BenchError> {
+        let wrong = if !(1..=DEVICES_MAX).contains(&self.devices) {
+            format!("--devices must be 1 to {DEVICES_MAX}")
+        } else if !validators_are_allowed(self.validators) {
+            format!("--validators must be 1 to {VALIDATORS_MAX}")
+        } else if !(1.0..=RATE_MAX).contains(&self.rate) {
+            format!("--rate must be 1 to {RATE_MAX}")
+        } else if !(1..=SECONDS_MAX).contains(&self.seconds)
+            || !(0.1..=60.0).contains(&self.read_seconds)
+        {
+            format!("--seconds must be 1 to {SECONDS_MAX}, and --read-seconds 0.1 to 60")
+        } else {
+            return Ok(());
+        };
+        Err(BenchError::Options(wrong))
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct PeersOptions {
+    /// Seconds of each phase; 60 for figures that are meant to be kept
+    #[arg(long, default_value_t = 5)]
+    pub seconds: u64,
+    /// Sizes of the ledgers, in validators
+    #[arg(long, value_delimiter = ',', default_value = "1,3,4")]
+    pub validators: Vec<usize>,
+    /// Sizes of etcd, in members
+    #[arg(long, value_delimiter = ',', default_value = "1,3")]
+    pub members: Vec<usize>,
+    /// Clients at once, each with one write on its way
+    #[arg(long, value_delimiter = ',', default_value = "1,64,256")]
+    pub clients: Vec<usize>,
+    /// Gateways that are connected while one message goes to all
+    #[arg(long, value_delimiter = ',', default_value = "1000,10000")]
+    pub connections: Vec<usize>,
+    /// Folder with the unpacked packages, in place of those that are installed or unpacked by
+    /// `scripts/setup --bench`
+    #[arg(long)]
+    pub packages: Option<PathBuf>,
+    #[command(flatten)]
+    pub nodes: NodeOptions,
+    /// Where the report is written, as JSON [default: peers-report.json beside this program]
+    #[arg(long)]
+    pub report: Option<PathBuf>,
+}
+
+impl PeersOptions {
+    /// Checks the ranges of the options.
+    pub fn check(&self) -> Result<(), BenchError> {
+        let allowed = |count: &usize| (1..=GATEWAYS_MAX).contains(count);
+        let wrong = if !(1..=SECONDS_MAX).contains(&self.seconds) {
+            format!("--seconds must be 1 to {SECONDS_MAX}")
+        } else if !self.validators.iter().all(|n| validators_are_allowed(*n)) {
+            format!("--validators must be 1 to {VALIDATORS_MAX}")
+        } else if !self.members.iter().all(|n| (1..=MEMBERS_MAX).contains(n)) {
+            format!("--members must be 1 to {MEMBERS_MAX}")
+        } else if !self.clients.iter().all(|n| (1..=CLIENTS_MAX).contains(n)) {
+            format!("--clients must be 1 to {CLIENTS_MAX}")
+        } else if !self.connections.iter().all(allowed) {
+            format!("--connections must be 1 to {GATEWAYS_MAX}")
+        } else {
+            return Ok(());
+        };
+        Err(BenchError::Options(wrong))
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub enum NodeCommand {
     Run {
@@ -183,6 +298,9 @@ pub struct Options {
     /// Clients at once, each with one transaction on its way
     #[arg(long, value_delimiter = ',', default_value = "1,16,64,256")]
     pub clients: Vec<usize>,
+    /// Clients at once that send 64 transactions in each request
+    #[arg(long, default_value_t = 16)]
+    pub pipelined_clients: usize,
     /// Clients at once that send batches of 100 events
     #[arg(long, default_value_t = 16)]
     pub batch_clients: usize,
@@ -196,7 +314,8 @@ pub struct Options {
 impl Options {
     /// Checks the ranges of the options.
     pub fn check(&self) -> Result<(), BenchError> {
-        let clients = self.clients.iter().chain([&self.batch_clients]);
+        let others = [&self.batch_clients, &self.pipelined_clients];
+        let clients = self.clients.iter().chain(others);
         let wrong = if !(1..=SECONDS_MAX).contains(&self.seconds) {
             format!("--seconds must be 1 to {SECONDS_MAX}")
         } else if self

@@ -1,6 +1,6 @@
 //! The report in `bench-report.json`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -10,8 +10,6 @@ use crate::options;
 
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// The program that ran the nodes.
-    pub program: PathBuf,
     /// Duration of each phase.
     pub seconds: u64,
     pub machine: Machine,

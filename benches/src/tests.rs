@@ -48,7 +48,7 @@ fn heads_are_parsed_once_they_are_complete() {
     let head = Head {
         status: 200,
         head_bytes: text.len() - 5,
-        body_bytes: 5,
+        body_bytes: Some(5),
     };
     assert_eq!(parse_head(text).unwrap(), Some(head));
 }

@@ -16,15 +16,23 @@ use crate::history::{self, author, changes, emit_delivery};
 use crate::import;
 use crate::output::{Output, emit_members, emit_table, joined, or_dash, print, yes};
 use crate::session::{Session, asking};
-use crate::{describe, paging, time};
+use crate::{describe, paging, reports, time};
 
 /// Devices of one page.
 const PAGE: u32 = 500;
 
 #[derive(Debug, Subcommand)]
 pub enum DeviceCommand {
-    /// Devices, all or of one gateway, district or organization.
-    List(List),
+    /// Devices, all or those that match.
+    List(Choice),
+    /// Devices with what each runs, its active alarms and when it was last seen.
+    Report(reports::Report),
+    /// Devices that run a release or have a configuration: since when, and by whose decisions.
+    Exposure(reports::ExposureOf),
+    /// Everything that happened to a device, newest first, with its events and where proofs are.
+    Timeline(reports::Timeline),
+    /// Devices in the form that `device register` reads.
+    Export(reports::Export),
     /// One device: its record, what it runs, its configuration.
     Show {
         device: Id,
@@ -82,19 +90,53 @@ pub enum DeviceCommand {
     },
 }
 
+/// The devices that are wanted; all parts have to match.
 #[derive(Debug, Args)]
-pub struct List {
-    #[arg(long, group = "filter")]
+pub struct Choice {
+    #[arg(long)]
     gateway: Option<Id>,
-    #[arg(long, group = "filter")]
+    #[arg(long)]
     district: Option<Scope>,
-    #[arg(long, group = "filter")]
+    #[arg(long)]
     owner: Option<Id>,
+    /// A filter in RSQL, e.g. `model==Lamp*;(alarm==*,drifted==true)`; docs/api.md has the fields.
+    #[arg(long)]
+    filter: Option<String>,
+    /// Only devices not seen for so long, e.g. `24h`, `30m`, `7d`.
+    #[arg(long, value_name = "TIME")]
+    silent: Option<String>,
+}
+
+impl From<Choice> for DeviceFilter {
+    fn from(choice: Choice) -> Self {
+        let Choice {
+            gateway,
+            district,
+            owner,
+            filter,
+            silent,
+        } = choice;
+        let silent = silent.map(|time| format!("last_seen=lt=-{time}"));
+        let text = match (filter, silent) {
+            (Some(filter), Some(silent)) => Some(format!("({filter});{silent}")),
+            (filter, silent) => filter.or(silent),
+        };
+        Self {
+            gateway,
+            district,
+            owner,
+            text,
+        }
+    }
 }
 
 pub async fn device(session: &Session, command: DeviceCommand) -> Result<ExitCode, Failure> {
     let action = match command {
-        DeviceCommand::List(filter) => return list(session, filter).await,
+        DeviceCommand::List(choice) => return list(session, choice).await,
+        DeviceCommand::Report(report) => return reports::devices(session, report).await,
+        DeviceCommand::Exposure(exposure) => return reports::exposure(session, exposure).await,
+        DeviceCommand::Timeline(timeline) => return reports::timeline(session, timeline).await,
+        DeviceCommand::Export(export) => return reports::export(session, export).await,
         DeviceCommand::Show { device } => return show(session, &device).await,
         DeviceCommand::History { device, after } => {
             let after = after.map(|after| after.to_string());
@@ -142,17 +184,8 @@ pub async fn device(session: &Session, command: DeviceCommand) -> Result<ExitCod
         .map(|()| ExitCode::SUCCESS)
 }
 
-async fn list(session: &Session, filter: List) -> Result<ExitCode, Failure> {
-    let List {
-        gateway,
-        district,
-        owner,
-    } = filter;
-    let filter = DeviceFilter {
-        gateway,
-        district,
-        owner,
-    };
+async fn list(session: &Session, choice: Choice) -> Result<ExitCode, Failure> {
+    let filter = DeviceFilter::from(choice);
     let client = &session.client;
     let read = async |after: Option<&str>| client.devices(&filter, after, PAGE).await;
     let devices = paging::all(read).await?;

@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::governance::approvers;
 use crate::history::{changes, emit_changes};
 use crate::image;
-use crate::output::{emit, emit_members, joined, or_dash, print, yes};
+use crate::output::{Progress, emit, emit_members, joined, or_dash, print, yes};
 use crate::paging;
 use crate::session::{Session, asking};
 use crate::time;
@@ -253,15 +253,10 @@ async fn publish(session: &Session, arguments: Publish) -> Result<ExitCode, Fail
     let (vendor, secret) = session.account()?;
     image::check(&arguments.image, arguments.format)?;
     let output = session.output;
-    let mut reported_percent = 0;
-    let mut progress = |done: u64, all: u64| {
-        let percent = done * 100 / all.max(1);
-        if percent >= reported_percent + 10 {
-            reported_percent = percent;
-            output.print_text(&format!("uploaded {percent} %"));
-        }
-    };
-    let uploaded = session.client.upload(&arguments.image, &mut progress).await;
+    let mut progress = Progress::of_bytes(output, "uploaded");
+    let mut report = |done: u64, all: u64| progress.report(done, all);
+    let uploaded = session.client.upload(&arguments.image, &mut report).await;
+    drop(progress);
     let (artifact, size_bytes) = uploaded.map_err(asking)?;
     let manifest = ReleaseManifest {
         release: arguments.release,

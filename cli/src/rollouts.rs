@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use lamplighter_client::{FeedFilter, HistoryOf};
 use lamplighter_types::{
-    Action, DeferralPolicy, Fact, Hash, Id, Postponement, Rollout, RolloutCounts, RolloutPlan,
-    RolloutsAction, Scope, Selection, StepTimers, codec,
+    Action, DeferralPolicy, Fact, GroupedPlan, Hash, Id, Postponement, Rollout, RolloutCounts,
+    RolloutPlan, RolloutsAction, Scope, Selection, StepTimers, codec,
 };
 use serde_json::json;
 
@@ -14,6 +14,7 @@ use crate::approved;
 use crate::describe::words;
 use crate::failure::Failure;
 use crate::governance::approvers;
+use crate::groups::{self, Grouping};
 use crate::history::{author, changes, emit_changes, emit_delivery};
 use crate::output::{emit, emit_members, emit_table, joined, or_dash, print, yes};
 use crate::session::{Session, asking};
@@ -34,6 +35,15 @@ pub enum RolloutCommand {
     },
     /// Plans a rollout; another person approves it.
     Plan(Box<Plan>),
+    /// Replaces a plan that has not begun. Its approvals end.
+    Amend(Box<Plan>),
+    /// Opens the next group, where the plan leaves that to people.
+    Open {
+        rollout: Id,
+        /// Its number in the plan, from 1.
+        #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+        group: u32,
+    },
     /// Approves the plan that is on the ledger, or the one with this digest.
     Approve {
         rollout: Id,
@@ -108,6 +118,8 @@ pub struct Plan {
     step_minutes_max: u64,
     #[arg(long, default_value_t = 2)]
     retries_max: u8,
+    #[command(flatten)]
+    grouping: Grouping,
 }
 
 pub async fn rollout(session: &Session, command: RolloutCommand) -> Result<ExitCode, Failure> {
@@ -115,8 +127,19 @@ pub async fn rollout(session: &Session, command: RolloutCommand) -> Result<ExitC
         RolloutCommand::List => return list(session).await,
         RolloutCommand::Show { rollout, limit } => return show(session, &rollout, limit).await,
         RolloutCommand::Watch { rollout } => return watch(session, &rollout).await,
-        RolloutCommand::Plan(plan) => RolloutsAction::Plan {
-            plan: plan_of(*plan),
+        RolloutCommand::Plan(plan) => match plan_of(*plan) {
+            (plan, None) => RolloutsAction::Plan { plan },
+            (plan, Some(grouping)) => RolloutsAction::PlanGroups {
+                plan: grouping.plan(plan),
+            },
+        },
+        RolloutCommand::Amend(plan) => {
+            let plan = grouped_of(*plan);
+            RolloutsAction::Amend { plan }
+        }
+        RolloutCommand::Open { rollout, group } => RolloutsAction::OpenGroup {
+            rollout,
+            group: group - 1,
         },
         RolloutCommand::Approve { rollout, plan } => return approve(session, rollout, plan).await,
         RolloutCommand::WithdrawApproval { rollout } => {
@@ -150,9 +173,11 @@ async fn approve(session: &Session, rollout: Id, plan: Option<Hash>) -> Result<E
         Some(plan) => (None, plan),
         None => {
             let read = session.client.rollout(&rollout).await;
-            let plan = read.map_err(asking)?.value.plan;
-            let digest = codec::digest(&plan);
-            (Some(plan), digest)
+            let base = read.map_err(asking)?.value.plan;
+            match grouped_plan(session, &rollout).await? {
+                Some(plan) => (Some(json!(plan)), codec::digest(&plan)),
+                None => (Some(json!(base)), codec::digest(&base)),
+            }
         }
     };
     let action = RolloutsAction::Approve { rollout, plan };
@@ -163,7 +188,28 @@ async fn approve(session: &Session, rollout: Id, plan: Option<Hash>) -> Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-fn plan_of(plan: Plan) -> RolloutPlan {
+/// The plan in groups, if the rollout has groups.
+async fn grouped_plan(session: &Session, rollout: &Id) -> Result<Option<GroupedPlan>, Failure> {
+    match session.client.grouped_plan(rollout).await {
+        Ok(read) => Ok(Some(read.value)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(asking(error)),
+    }
+}
+
+/// The plan, and the options of groups if one was written.
+fn plan_of(mut plan: Plan) -> (RolloutPlan, Option<Grouping>) {
+    let grouping = std::mem::take(&mut plan.grouping);
+    let grouping = Some(grouping).filter(|grouping| !grouping.is_empty());
+    (base_of(plan), grouping)
+}
+
+fn grouped_of(mut plan: Plan) -> GroupedPlan {
+    let grouping = std::mem::take(&mut plan.grouping);
+    grouping.plan(base_of(plan))
+}
+
+fn base_of(plan: Plan) -> RolloutPlan {
     let selection = if plan.devices.is_empty() {
         Selection::Filter {
             district: plan.district,
@@ -232,11 +278,33 @@ async fn show(session: &Session, rollout: &Id, limit: usize) -> Result<ExitCode,
     let read = async |after: Option<&str>| client.deployments(rollout, after).await;
     let deployments = paging::first(limit, read).await?;
     let changes = changes(session, &HistoryOf::Rollout(rollout.clone())).await?;
+    let grouped = match grouped_plan(session, rollout).await? {
+        Some(plan) => Some((plan, client.groups(rollout).await.map_err(asking)?.value)),
+        None => None,
+    };
     if session.output.json {
-        print(&json!({ "rollout": record, "history": changes.items, "deployments": deployments }));
+        let (plan, groups) = grouped.unzip();
+        print(&json!({
+            "rollout": record,
+            "plan": plan,
+            "groups": groups,
+            "history": changes.items,
+            "deployments": deployments,
+        }));
         return Ok(ExitCode::SUCCESS);
     }
     emit_members(&members(&record));
+    if let Some((plan, progress)) = &grouped {
+        emit_members(&groups::plan_members(plan));
+        emit("");
+        groups::print(plan, progress);
+        if progress.too_late > 0 {
+            let late = progress.too_late;
+            emit(&format!(
+                "{late} were installing when it stopped: too late to recall"
+            ));
+        }
+    }
     emit("");
     emit_changes(&changes);
     emit("");

@@ -17,7 +17,7 @@ use crate::describe;
 use crate::failure::Failure;
 use crate::kept::{self, KeptTransactions};
 use crate::output::{Output, warn};
-use crate::pending;
+use crate::{pending, standings};
 
 /// Options of every command that talks to nodes.
 ///
@@ -103,7 +103,7 @@ pub struct SessionArguments {
     )]
     key: Option<PathBuf>,
     /// The folder in which commands keep the transactions that they sent until they know the
-    /// outcome; by default ~/.local/state/lamplighter.
+    /// outcome, and which nodes served; by default ~/.local/state/lamplighter.
     #[arg(
         id = "session_state",
         long = "state",
@@ -278,14 +278,27 @@ impl SessionArguments {
             config = config.with_key(account, secret);
         }
         let client = Client::new(config).map_err(Failure::during("setting up the client"))?;
+        let state_folder = self.state.clone().or_else(kept::state_folder);
+        if let Some(folder) = &state_folder {
+            standings::restore(&client, folder);
+        }
         Ok(Session {
             client,
             genesis,
             signer,
             updated_file: self.updated_file().map(Path::to_owned),
-            state_folder: self.state.clone().or_else(kept::state_folder),
+            state_folder,
             output: self.output(),
         })
+    }
+}
+
+impl Drop for Session {
+    /// Keeps what the command has learned of the nodes.
+    fn drop(&mut self) {
+        if let Some(folder) = &self.state_folder {
+            standings::keep(&self.client, folder);
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 
 use axum::Router;
 use axum::extract::{Query, Request};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use lamplighter_types::*;
 use serde::Deserialize;
@@ -158,6 +159,13 @@ async fn node(Query(Asked { after }): Query<Asked>, request: Request) -> Respons
         "/v1/rollouts" => rollout,
         "/v1/rollouts/rollout-1" => {
             return json!({ "record": rollout(1) }).to_string().into_response();
+        }
+        "/v1/rollouts/rollout-1/plan" => {
+            let problem = json!({
+                "type": "about:blank", "title": "Not Found", "status": 404,
+                "code": "not_found", "detail": "it has no groups",
+            });
+            return (StatusCode::NOT_FOUND, problem.to_string()).into_response();
         }
         "/v1/rollouts/rollout-1/history" => {
             return json!({ "items": [] }).to_string().into_response();

@@ -148,6 +148,51 @@ fn rollout() -> Rollout {
     }
 }
 
+fn grouped_plan() -> GroupedPlan {
+    let base = rollout().plan;
+    let gate = GroupGate {
+        success_percent_min: 95,
+        sample_min: 1,
+        soak_ms: 3_600_000,
+        next_by_hand: false,
+    };
+    let selection = base.selection.clone();
+    let members = GroupMembers::Selected { selection };
+    GroupedPlan {
+        base,
+        groups: vec![Group { members, gate }],
+        limits: PauseLimits {
+            error_count_max: Some(3),
+            silence_percent_max: Some(5),
+        },
+        retry: RetryPolicy {
+            backoff_ms: 60_000,
+            codes: vec![8],
+        },
+        continuous: true,
+        stop_ms: Some(1_796_074_200_000),
+    }
+}
+
+fn groups() -> RolloutGroups {
+    let record = GroupRecord {
+        status: GroupStatus::Soaking,
+        counts: GroupCounts::default(),
+        counts_at_resume: GroupCounts::default(),
+        opened_height: Some(1),
+        opened_ms: Some(1_796_074_200_000),
+        soaking_since_ms: Some(1_796_074_200_000),
+    };
+    RolloutGroups {
+        rollout: id("spring"),
+        groups: vec![record],
+        opened: 1,
+        late: 0,
+        too_late: 2,
+        due_ms: None,
+    }
+}
+
 fn deployment() -> Deployment {
     Deployment {
         rollout: id("spring"),
@@ -364,9 +409,23 @@ fn answer(path: &str) -> Option<Value> {
             };
             json!({ "cursor": cursor, "items": [{ "height": 3, "index": 0, "record": event() }] })
         }
+        "/v1/devices/lamp-1/timeline" => page(json!({ "time_ms": 1, "height": 3,
+            "author": "anna", "key": null, "transaction": null, "notifications": [],
+            "event": event(), "proof": HOSTILE })),
+        "/v1/reports/devices" => page(json!({ "device": "lamp-1", "model": HOSTILE,
+            "hardware_class": HOSTILE, "district": "", "gateway": null, "owner": "city",
+            "status": "active", "tags": [], "version": null, "release": null, "drifted": false,
+            "rollout": null, "config": null, "config_applied": false, "alarms": [HOSTILE],
+            "last_seen_ms": 1, "registered_height": 1 })),
+        "/v1/reports/exposure/release/r-2" => page(json!({ "device": "lamp-1", "model": HOSTILE,
+            "district": "", "gateway": null, "owner": "city", "status": "active",
+            "version": null, "drifted": false, "since_ms": 1, "since_height": 3,
+            "attested": true, "rollout": "spring", "decisions": [], "proofs": [HOSTILE] })),
         "/v1/alarms" => page(json!(alarm())),
         "/v1/rollouts" => page(json!(rollout())),
         "/v1/rollouts/spring" => json!({ "record": rollout() }),
+        "/v1/rollouts/spring/plan" => json!({ "record": grouped_plan() }),
+        "/v1/rollouts/spring/groups" => json!({ "record": groups() }),
         "/v1/rollouts/spring/deployments" => page(json!(deployment())),
         "/v1/firmware" => page(json!(release())),
         "/v1/firmware/r-2" => json!({ "record": release() }),
@@ -434,11 +493,14 @@ fn harmless(bytes: &[u8], of: &[&str]) -> String {
 }
 
 /// Every command that prints a table or a record.
-const READS: [&[&str]; 21] = [
+const READS: [&[&str]; 24] = [
     &["status"],
     &["device", "list"],
     &["device", "show", "lamp-1"],
     &["device", "history", "lamp-1"],
+    &["device", "report"],
+    &["device", "exposure", "--release", "r-2"],
+    &["device", "timeline", "lamp-1"],
     &["event", "list", "lamp-1"],
     &["alarm", "list"],
     &["rollout", "list"],
@@ -508,6 +570,11 @@ async fn who_did_what_and_when_is_read_in_words() {
         "2026-11-30T22:30:00+01:00  anna    3.0          rollout spring paused: door",
         "timed out  2026-11-30T22:30:00+01:00  the ledger",
         "1 times, 1 h in all",
+        "more than 3 of a group failed, more than 5 % of a group were silent",
+        "after 1 min, then twice as long, code 8",
+        "soaks until 2026-11-30T23:30:00+01:00",
+        "95 % of 1 or more, for 1 h",
+        "2 were installing when it stopped: too late to recall",
     ] {
         assert!(shown.contains(part), "{part:?} in\n{shown}");
     }

@@ -1,36 +1,32 @@
 //! Calls to one of several nodes: the choice of the node, retries and deadlines.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use lamplighter_system::Backoff;
 use lamplighter_types::codec;
 use lamplighter_types::login::Token;
-use lamplighter_types::proof::PROOF_FILE_BYTES_MAX;
-use lamplighter_types::wire::{Problem, content_type, header};
+use lamplighter_types::wire::{Problem, header};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Response, StatusCode};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
+pub(crate) use crate::call::{ANSWER_BYTES_MAX, AttemptTimeouts, Call};
 use crate::error::ClientError;
+use crate::hedge::{AnswerTime, Hedge};
 use crate::node_keys::{self, NodeKeys};
 use crate::round::Round;
 use crate::standing::Standings;
 use crate::{Client, ClientConfig};
 
-/// Largest answer that is read: a proof bundle with its record. A bad node can't make the client
-/// keep more.
-pub(crate) const ANSWER_BYTES_MAX: usize = PROOF_FILE_BYTES_MAX;
 /// Largest answer that is read of a call that failed.
 const PROBLEM_BYTES_MAX: usize = 64 * 1024;
 /// First pause after every node was tried in vain.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// Longest pause between two rounds.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
-/// Bytes a second at which a request is assumed to be sent: a slow field link.
-const UPLOAD_RATE_MIN: u64 = 2_000;
 /// A pause that a node asks for is obeyed up to this length.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 
@@ -52,6 +48,9 @@ impl RoundBackoff {
 pub(crate) struct Nodes {
     pub(crate) list: Vec<Node>,
     pub(crate) standings: Standings,
+    /// The usual times of reads and of submissions.
+    pub(crate) read_time: AnswerTime,
+    pub(crate) submission_time: AnswerTime,
 }
 
 #[derive(Debug)]
@@ -61,87 +60,6 @@ pub(crate) struct Node {
     pub(crate) keys: NodeKeys,
     http: reqwest::Client,
     token: Mutex<Option<Token>>,
-}
-
-/// A request to a node.
-#[derive(Clone, Debug)]
-pub(crate) struct Call {
-    pub method: Method,
-    /// The path with its query, from the first slash on.
-    pub path: String,
-    pub headers: HeaderMap,
-    pub body: Option<(&'static str, Bytes)>,
-    /// Largest answer that is read.
-    pub answer_bytes_max: usize,
-    /// A refusal of one node, e.g. that it has no such record, is not believed: the others are
-    /// asked too.
-    pub confirms_refusals: bool,
-}
-
-/// The times of one attempt at one node.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct AttemptTimeouts {
-    /// Longest wait for the beginning of the answer, and for each further part of it.
-    pub silence_max: Duration,
-    /// End of the answer.
-    pub until: Instant,
-}
-
-impl AttemptTimeouts {
-    /// One deadline for everything.
-    pub fn until(until: Instant) -> Self {
-        let silence_max = until.saturating_duration_since(Instant::now());
-        Self { silence_max, until }
-    }
-}
-
-impl Call {
-    pub fn new(method: Method, path: impl Into<String>) -> Self {
-        Self {
-            method,
-            path: path.into(),
-            headers: HeaderMap::new(),
-            body: None,
-            answer_bytes_max: ANSWER_BYTES_MAX,
-            confirms_refusals: false,
-        }
-    }
-
-    pub fn get(path: impl Into<String>) -> Self {
-        Self::new(Method::GET, path)
-    }
-
-    /// Sets the largest answer that is read.
-    pub fn answer_bytes_max(mut self, bytes: usize) -> Self {
-        self.answer_bytes_max = bytes;
-        self
-    }
-
-    /// Believes no refusal of a single node.
-    pub fn confirming_refusals(mut self) -> Self {
-        self.confirms_refusals = true;
-        self
-    }
-
-    pub fn json(mut self, body: &impl serde::Serialize) -> Self {
-        let bytes = serde_json::to_vec(body).expect("our types have JSON forms");
-        self.body = Some((content_type::JSON, bytes.into()));
-        self
-    }
-
-    pub fn bytes(mut self, body: Bytes) -> Self {
-        self.body = Some((content_type::BYTES, body));
-        self
-    }
-
-    pub fn header(mut self, name: &'static str, value: impl std::fmt::Display) -> Self {
-        let value = value
-            .to_string()
-            .parse()
-            .expect("digits and plain letters are a header");
-        self.headers.insert(name, value);
-        self
-    }
 }
 
 /// The answer of a node.
@@ -181,7 +99,17 @@ impl Nodes {
             .map(|url| Node::new(url, config))
             .collect::<Result<_, _>>()?;
         let standings = Standings::new(config.urls.len());
-        Ok(Self { list, standings })
+        Ok(Self {
+            list,
+            standings,
+            read_time: AnswerTime::default(),
+            submission_time: AnswerTime::default(),
+        })
+    }
+
+    /// The addresses of the nodes.
+    pub fn urls(&self) -> impl Iterator<Item = &str> {
+        self.list.iter().map(|node| node.url.as_str())
     }
 
     /// The nodes, in the order in which they are called.
@@ -213,8 +141,9 @@ impl Node {
 
 impl Client {
     /// Calls nodes until the answer of one passes the check, or is a refusal that other nodes would
-    /// repeat. A node that does not answer is left for the next one after the configured time,
-    /// which doubles with each round, so that nodes behind a slow link are heard too.
+    /// repeat. The next node is called too when one takes long ([`Hedge`]). A node that does not
+    /// answer is given up after the configured time, which doubles with each round, so that nodes
+    /// behind a slow link are heard too. The call may arrive at any number of nodes.
     pub(crate) async fn call_checked<T, F>(
         &self,
         call: Call,
@@ -223,34 +152,26 @@ impl Client {
     where
         F: Future<Output = Result<T, ClientError>>,
     {
-        let (begun, config) = (Instant::now(), &self.inner.config);
+        let (begun, config, nodes) = (Instant::now(), &self.inner.config, &self.inner.nodes);
         let until = begun + config.deadline;
         let mut silence_max = self.silence_max();
         let mut backoff = RoundBackoff::new();
         loop {
             let mut round = Round::new(call.confirms_refusals);
-            for index in self.inner.nodes.in_turn() {
-                let timeouts = AttemptTimeouts { silence_max, until };
-                let answer = Box::pin(self.attempt(index, &call, timeouts)).await;
-                let result = match answer {
-                    Ok(answer) => {
-                        let height = answer.number(header::LEDGER_HEIGHT);
-                        let checked = Box::pin(check(answer)).await;
-                        checked
-                            .map(|value| (value, height))
-                            .map_err(|error| (error, Duration::ZERO))
-                    }
-                    Err(failed) => Err(failed),
-                };
+            let timeouts = AttemptTimeouts { silence_max, until };
+            let attempt = |index| self.attempt_checked(index, &call, timeouts, &check);
+            let after = nodes.read_time.hedge_after() + call.upload_time();
+            let mut hedge = Hedge::new(nodes.in_turn().collect(), after);
+            while let Some((index, result)) = hedge.next(attempt).await {
                 match result {
                     Ok((value, height)) => {
-                        round.succeeded(&self.inner.nodes.standings, index, height);
+                        round.succeeded(&nodes.standings, index, height);
                         return Ok(value);
                     }
                     Err((error, pause)) => {
                         tracing::debug!(%error, "a node did not serve a call");
                         if let Some(fault) = error.fault() {
-                            self.inner.nodes.standings.failed(index, fault);
+                            nodes.standings.failed(index, fault);
                         }
                         if let Some(verdict) = round.failed(index, error, pause) {
                             return Err(verdict);
@@ -268,7 +189,7 @@ impl Client {
                 Err(last) if over => {
                     return Err(ClientError::Deadline {
                         waited: begun.elapsed(),
-                        last: Box::new(last),
+                        last: Arc::new(last),
                     });
                 }
                 Err(_) => {}
@@ -276,6 +197,30 @@ impl Client {
             tokio::time::sleep(pause).await;
             silence_max = silence_max.saturating_mul(2);
         }
+    }
+
+    /// One attempt at one node, whose answer has to pass the check: the value with the height of
+    /// the answer, or the error with the pause that the node asked for.
+    async fn attempt_checked<T, F>(
+        &self,
+        index: usize,
+        call: &Call,
+        timeouts: AttemptTimeouts,
+        check: &impl Fn(NodeResponse) -> F,
+    ) -> (usize, Result<(T, Option<u64>), (ClientError, Duration)>)
+    where
+        F: Future<Output = Result<T, ClientError>>,
+    {
+        let begun = Instant::now();
+        let answer = match Box::pin(self.attempt(index, call, timeouts)).await {
+            Ok(answer) => answer,
+            Err(failed) => return (index, Err(failed)),
+        };
+        self.inner.nodes.read_time.took(begun.elapsed());
+        let height = answer.number(header::LEDGER_HEIGHT);
+        let checked = Box::pin(check(answer)).await;
+        let result = checked.map(|value| (value, height));
+        (index, result.map_err(|error| (error, Duration::ZERO)))
     }
 
     /// Longest silence of a node before the next one is called; there may be no other.
@@ -332,8 +277,7 @@ impl Client {
         call: &Call,
         timeouts: AttemptTimeouts,
     ) -> Result<Response, ClientError> {
-        let body_bytes = call.body.as_ref().map_or(0, |(_, body)| body.len() as u64);
-        let limit = timeouts.silence_max + Duration::from_secs(body_bytes / UPLOAD_RATE_MIN);
+        let limit = timeouts.silence_max + call.upload_time();
         let opened = self.open(index, call, Some(timeouts.until));
         let opened = tokio::time::timeout(limit, opened).await;
         opened.unwrap_or_else(|_| {
@@ -362,7 +306,7 @@ impl Client {
             let opened = tokio::time::timeout_at(begin_until, opened).await;
             opened.map_err(|_| ClientError::Deadline {
                 waited: self.inner.config.deadline,
-                last: Box::new(ClientError::NoAddress),
+                last: Arc::new(ClientError::NoAddress),
             })?
         };
         let mut response = open().await?;

@@ -2,6 +2,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lamplighter_tls::SetupError;
@@ -63,7 +64,7 @@ pub enum ClientError {
         waited: Duration,
         /// The error of the last attempt.
         #[source]
-        last: Box<ClientError>,
+        last: Arc<ClientError>,
     },
     #[error("asking {node}")]
     Transport {
@@ -215,7 +216,7 @@ pub struct Pending {
     pub sent_to: Vec<String>,
     pub waited: Duration,
     /// The error of the last attempt, if it failed.
-    pub last: Option<ClientError>,
+    pub last: Option<Arc<ClientError>>,
 }
 
 impl fmt::Display for Pending {

@@ -11,14 +11,18 @@
 //! compare the rest of the answer with them.
 
 mod artifacts;
+mod call;
 mod calls;
 mod error;
 mod feed;
+mod hedge;
 mod history;
 mod login;
 mod node_keys;
+mod pipeline;
 mod proof;
 mod read;
+mod receivers;
 mod round;
 mod sequences;
 mod sessions;
@@ -37,14 +41,17 @@ pub use error::{ClientError, Pending};
 pub use feed::{Feed, FeedFilter};
 pub use history::HistoryOf;
 pub use lamplighter_types::wire::{
-    Cursor, CursorError, DecodedTransaction, DeviceConfig, DeviceEvents, EventEntry, FeedEvent,
-    FullBlock, HistoryEntry, KeyInfo, Page, Problem, Status, Submitted, TransactionRecord, Wait,
+    Cursor, CursorError, Decision, DecodedTransaction, DeviceConfig, DeviceEvents, DeviceSummary,
+    EventEntry, Exposure, FeedEvent, FullBlock, HistoryEntry, KeyInfo, Page, Problem, Status,
+    Submitted, TimelineEntry, TransactionRecord, Wait,
 };
 pub use node_keys::http_client_of;
+pub use pipeline::{Pipeline, PipelinedTransaction};
 pub use proof::Subject;
-pub use read::{DeviceFilter, Read};
+pub use read::{DeviceFilter, ExposureTo, Read};
 pub use sequences::Sequences;
 pub use sessions::EndedAt;
+pub use standing::NodeStanding;
 pub use trust::{TrustAnchor, TrustAnchorError};
 
 use calls::Nodes;
@@ -187,6 +194,25 @@ impl Client {
         if index < self.inner.nodes.list.len() {
             self.inner.nodes.standings.prefer(index);
         }
+    }
+
+    /// What is worth remembering of the nodes until the program runs again.
+    pub fn standings(&self) -> Vec<NodeStanding> {
+        let nodes = &self.inner.nodes;
+        nodes.standings.remembered(nodes.urls())
+    }
+
+    /// Takes up what was remembered of the nodes. It decides about the order in which they are
+    /// called, and leaves none out.
+    pub fn restore_standings(&self, known: &[NodeStanding]) {
+        let nodes = &self.inner.nodes;
+        nodes.standings.restore(nodes.urls(), known);
+    }
+
+    /// The position in `urls` of the node that is called first: the last one that answered well,
+    /// unless it has failed since.
+    pub fn first_node(&self) -> usize {
+        self.inner.nodes.in_turn().next().unwrap_or(0)
     }
 
     fn trust_anchor(&self) -> Result<&Arc<TrustAnchor>, ClientError> {

@@ -7,9 +7,10 @@ use lamplighter_types::proof::{
     BlockPart, ProofBundle, ProofFile, Proven, ProvenRecord, ProvenSubject, Statement,
 };
 use lamplighter_types::{AlarmId, ConfigTarget, Hash, Id, Receipt, StateKey};
+use tokio::time::Instant;
 
 use crate::Client;
-use crate::calls::{Call, NodeResponse};
+use crate::calls::{AttemptTimeouts, Call, NodeResponse};
 use crate::error::ClientError;
 use crate::read::config_query;
 use crate::trust::{TrustAnchor, off_the_async_threads};
@@ -136,33 +137,71 @@ impl Client {
     async fn fetch_proof(&self, subject: &Subject) -> Result<(ProofBundle, Proven), ClientError> {
         let anchor = self.trust_anchor()?.clone();
         let call = Call::get(subject.path_from(anchor.current().height));
-        let verify = async |answer: NodeResponse| {
-            let (client, index) = (self.clone(), answer.index);
-            let verified = match verify(&anchor, subject, &answer).await {
-                // The validators may have changed since the call.
-                Err(error) if error.lacks_changes() => {
-                    client.follow_validators().await?;
-                    verify(&anchor, subject, &answer).await
-                }
-                verified => verified,
-            };
-            if let Ok((_, proven)) = &verified {
-                client.inner.nodes.standings.proved(index, proven.height);
-            }
-            verified
-        };
+        let verify = async |answer| self.checked_proof(&anchor, subject, answer).await;
         Box::pin(self.call_checked(call.confirming_refusals(), verify)).await
+    }
+
+    /// Checks a proof that a node sent, and takes up in its standing that it holds.
+    async fn checked_proof(
+        &self,
+        anchor: &Arc<TrustAnchor>,
+        subject: &Subject,
+        answer: NodeResponse,
+    ) -> Result<(ProofBundle, Proven), ClientError> {
+        let verified = match verify(anchor, subject, &answer).await {
+            // The validators may have changed since the call.
+            Err(error) if error.lacks_changes() => {
+                Box::pin(self.follow_validators()).await?;
+                verify(anchor, subject, &answer).await
+            }
+            verified => verified,
+        };
+        if let Ok((_, proven)) = &verified {
+            let standings = &self.inner.nodes.standings;
+            standings.proved(answer.index, proven.height);
+        }
+        verified
+    }
+
+    /// The receipt of a transaction, proven by one node, which has reported it.
+    pub(crate) async fn proven_receipt_at(
+        &self,
+        index: usize,
+        hash: &Hash,
+        until: Instant,
+    ) -> Result<(Receipt, Proven), ClientError> {
+        let (anchor, subject) = (self.trust_anchor()?.clone(), Subject::Receipt(*hash));
+        let silence_max = self.silence_max();
+        let fetch = async || {
+            let call = Call::get(subject.path_from(anchor.current().height));
+            let timeouts = AttemptTimeouts { silence_max, until };
+            let answer = self.attempt(index, &call, timeouts).await;
+            let answer = answer.map_err(|(error, _)| error)?;
+            self.checked_proof(&anchor, &subject, answer).await
+        };
+        let (_, proven) = match fetch().await {
+            Err(error) if error.lacks_changes() => {
+                Box::pin(self.follow_validators()).await?;
+                fetch().await?
+            }
+            fetched => fetched?,
+        };
+        receipt_of(proven)
     }
 
     /// The receipt of a transaction, proven under a certificate.
     pub async fn proven_receipt(&self, hash: &Hash) -> Result<(Receipt, Proven), ClientError> {
         let (_, proven) = self.proof(&Subject::Receipt(*hash)).await?;
-        match &proven.record {
-            ProvenRecord::Receipt { receipt, .. } => Ok((receipt.clone(), proven.clone())),
-            _ => Err(ClientError::WrongRecord {
-                node: "the node".to_owned(),
-            }),
-        }
+        receipt_of(proven)
+    }
+}
+
+fn receipt_of(proven: Proven) -> Result<(Receipt, Proven), ClientError> {
+    match &proven.record {
+        ProvenRecord::Receipt { receipt, .. } => Ok((receipt.clone(), proven)),
+        _ => Err(ClientError::WrongRecord {
+            node: "the node".to_owned(),
+        }),
     }
 }
 

@@ -2,12 +2,13 @@
 
 use lamplighter_types::proof::CertifiedHeader;
 use lamplighter_types::wire::{
-    DeviceConfig, DeviceEvents, FullBlock, KeyInfo, Page, ProposalStanding, RecordResponse, Status,
-    header,
+    DeviceConfig, DeviceEvents, DeviceSummary, Exposure, FullBlock, KeyInfo, Page,
+    ProposalStanding, RecordResponse, Status, TimelineEntry, header,
 };
 use lamplighter_types::{
     Account, Alarm, Certificate, ConfigTarget, Deployment, DesiredConfig, Device, DeviceState,
-    Genesis, Header, Id, Organization, PublicKey, Release, Rollout, Scope,
+    Genesis, GroupedPlan, Hash, Header, Id, Organization, PublicKey, Release, Rollout,
+    RolloutGroups, Scope,
 };
 use serde::de::DeserializeOwned;
 
@@ -26,12 +27,34 @@ pub struct Read<T> {
     pub height: u64,
 }
 
-/// A filter of the list of devices; nodes accept one part at most.
+/// A filter of the list of devices; all parts have to match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceFilter {
     pub gateway: Option<Id>,
     pub district: Option<Scope>,
     pub owner: Option<Id>,
+    /// A filter in RSQL ([`Filter`](lamplighter_types::filter::Filter)).
+    pub text: Option<String>,
+}
+
+impl DeviceFilter {
+    fn query(&self) -> [(&'static str, Option<&str>); 4] {
+        [
+            ("gateway", self.gateway.as_ref().map(Id::as_str)),
+            ("district", self.district.as_ref().map(Scope::as_str)),
+            ("owner", self.owner.as_ref().map(Id::as_str)),
+            ("filter", self.text.as_deref()),
+        ]
+    }
+}
+
+/// What devices are exposed to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExposureTo {
+    /// A release that they run.
+    Release(Id),
+    /// A configuration document that they reported, by its blake3.
+    Config(Hash),
 }
 
 impl Client {
@@ -147,14 +170,49 @@ impl Client {
         limit: u32,
     ) -> Result<Read<Page<Device>>, ClientError> {
         let limit = limit.to_string();
-        let query = [
-            ("gateway", filter.gateway.as_ref().map(Id::as_str)),
-            ("district", filter.district.as_ref().map(Scope::as_str)),
-            ("owner", filter.owner.as_ref().map(Id::as_str)),
-            ("after", after),
-            ("limit", Some(limit.as_str())),
-        ];
+        let place = [("after", after), ("limit", Some(limit.as_str()))];
+        let query = [&filter.query()[..], &place].concat();
         self.page("/v1/devices", &query).await
+    }
+
+    /// Devices with what they run, their active alarms and when they were last seen, after the
+    /// device `after`. A page may be empty while its `next` leads on.
+    pub async fn device_summaries(
+        &self,
+        filter: &DeviceFilter,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Read<Page<DeviceSummary>>, ClientError> {
+        let limit = limit.to_string();
+        let place = [("after", after), ("limit", Some(limit.as_str()))];
+        let query = [&filter.query()[..], &place].concat();
+        self.page("/v1/reports/devices", &query).await
+    }
+
+    /// The devices that are exposed to something, and match a filter in RSQL: since when and by
+    /// whose decisions. A page may be empty while its `next` leads on.
+    pub async fn exposure(
+        &self,
+        to: &ExposureTo,
+        filter: Option<&str>,
+        after: Option<&str>,
+    ) -> Result<Read<Page<Exposure>>, ClientError> {
+        let path = match to {
+            ExposureTo::Release(release) => format!("/v1/reports/exposure/release/{release}"),
+            ExposureTo::Config(document) => format!("/v1/reports/exposure/config/{document}"),
+        };
+        let query = [("filter", filter), ("after", after)];
+        self.page(&path, &query).await
+    }
+
+    /// Everything that happened to a device, newest first, after the place `after`.
+    pub async fn device_timeline(
+        &self,
+        device: &Id,
+        after: Option<&str>,
+    ) -> Result<Read<Page<TimelineEntry>>, ClientError> {
+        let path = format!("/v1/devices/{device}/timeline");
+        self.page(&path, &[("after", after)]).await
     }
 
     pub async fn device_events(
@@ -187,6 +245,16 @@ impl Client {
 
     pub async fn rollout(&self, rollout: &Id) -> Result<Read<Rollout>, ClientError> {
         self.record(&format!("/v1/rollouts/{rollout}")).await
+    }
+
+    /// The plan of a rollout in groups.
+    pub async fn grouped_plan(&self, rollout: &Id) -> Result<Read<GroupedPlan>, ClientError> {
+        self.record(&format!("/v1/rollouts/{rollout}/plan")).await
+    }
+
+    /// The progress of a rollout in groups.
+    pub async fn groups(&self, rollout: &Id) -> Result<Read<RolloutGroups>, ClientError> {
+        self.record(&format!("/v1/rollouts/{rollout}/groups")).await
     }
 
     pub async fn deployments(

@@ -1,13 +1,14 @@
 //! A submission: the same signed bytes to one node after the other, until one reports the outcome.
+//! While a node takes long, the next one gets them too.
 //!
 //! The report of a single node is not enough to give a transaction up. A node that accepted it may
 //! claim that it did not, and a client that believes that signs again and performs the action
 //! twice. So a refusal counts when a second node refuses too, and a transaction that was sent
 //! without an answer is reported as [`Pending`]. If a certificate is waited for and the genesis
 //! file is there, a receipt counts only when it is proven, or, where the transaction has ended the
-//! client's own right to read, when two nodes report the same.
+//! client's own right to read, when two nodes report the same. The node that reports it proves it.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,29 +17,38 @@ use lamplighter_types::{Hash, SignedTransaction, codec};
 use reqwest::Method;
 use tokio::time::Instant;
 
+use crate::Client;
 use crate::calls::{AttemptTimeouts, Call, RoundBackoff};
-use crate::error::{ClientError, Pending};
+use crate::error::ClientError;
+use crate::hedge::Hedge;
+use crate::receivers::{REFUSALS_MIN, Receivers};
 use crate::standing::Fault;
-use crate::{Client, submit};
 
-/// Longest call to one node before the next one is called: longer than an election takes.
+/// Longest call to one node in the first round. One that is cut off says only at the end that it
+/// accepted the transaction, and the next node does better at once.
+const FIRST_CALL_TIMEOUT: Duration = Duration::from_secs(3);
+/// Longest call to one node in later rounds: longer than an election takes.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// The part of [`CALL_TIMEOUT`] that is left for the way of the answer.
+/// The part of a call that is left for the way of the answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// Refusals that end a submission.
-const REFUSALS_MIN: usize = 2;
+
+/// A signed transaction as it is sent to nodes.
+struct SignedCall<'a> {
+    client: &'a Client,
+    hash: Hash,
+    body: Bytes,
+    wait: Wait,
+    /// End of the submission.
+    until: Instant,
+}
 
 /// A signed transaction, and the reports of nodes about it so far.
 pub(crate) struct Submission<'a> {
     client: &'a Client,
     signed: &'a SignedTransaction,
     hash: Hash,
-    body: Bytes,
     wait: Wait,
-    /// Nodes that reported that they accepted it.
-    accepted_by: BTreeSet<usize>,
-    /// Nodes that may have received it.
-    sent_to: BTreeSet<usize>,
+    receivers: Receivers,
     /// Reports of receipts whose proof this client may not read.
     claims: Vec<Submitted>,
     started: Instant,
@@ -47,6 +57,8 @@ pub(crate) struct Submission<'a> {
 /// The report of one node.
 enum NodeReport {
     Done(Submitted),
+    /// A receipt that the node did not prove.
+    Claimed(Submitted, ClientError),
     /// The node accepted it; it is in no block yet.
     Accepted,
     /// The transaction can't be in any block, or the bytes are no transaction.
@@ -64,102 +76,28 @@ struct Round {
     retry_after: Duration,
 }
 
-impl<'a> Submission<'a> {
-    pub fn new(client: &'a Client, signed: &'a SignedTransaction, hash: Hash, wait: Wait) -> Self {
-        Self {
-            client,
-            signed,
-            hash,
-            body: codec::encode(signed).into(),
-            wait,
-            accepted_by: BTreeSet::new(),
-            sent_to: BTreeSet::new(),
-            claims: Vec::new(),
-            started: Instant::now(),
+impl SignedCall<'_> {
+    /// Sends the transaction to one node, whose answer may take so long.
+    async fn report_of(&self, index: usize, within: Duration) -> (usize, NodeReport) {
+        let begun = Instant::now();
+        let report = self.call(index, begun + within).await;
+        if matches!(report, NodeReport::Done(_)) {
+            self.client
+                .inner
+                .nodes
+                .submission_time
+                .took(begun.elapsed());
         }
+        (index, report)
     }
 
-    /// Sends the transaction until its outcome is known.
-    pub async fn run(mut self) -> Result<Submitted, ClientError> {
-        let until = self.started + self.client.inner.config.deadline;
-        let mut backoff = RoundBackoff::new();
-        loop {
-            let mut round = Round::default();
-            for index in self.client.inner.nodes.in_turn() {
-                if let Some(submitted) = self.send_to(index, until, &mut round).await {
-                    return Ok(submitted);
-                }
-                let is_refused = round.refusals >= REFUSALS_MIN && !self.may_be_pending();
-                if is_refused || Instant::now() >= until {
-                    break;
-                }
-            }
-            if !self.may_be_pending()
-                && let Some(refusal) = round.first_refusal
-            {
-                return Err(self.refusal_error(refusal, round.refusals));
-            }
-            let pause = backoff.next_pause(round.retry_after);
-            if Instant::now() + pause >= until {
-                return Err(self.deadline_error(round.first_refusal.or(round.last_error)));
-            }
-            tokio::time::sleep(pause).await;
-        }
-    }
-
-    /// Sends the transaction to one node. Returns the outcome if the node reports it.
-    async fn send_to(
-        &mut self,
-        index: usize,
-        until: Instant,
-        round: &mut Round,
-    ) -> Option<Submitted> {
-        let standings = &self.client.inner.nodes.standings;
-        match self.call_node(index, until).await {
-            NodeReport::Done(submitted) => {
-                standings.served(index);
-                return Some(submitted);
-            }
-            NodeReport::Accepted => {
-                self.sent_to.remove(&index);
-                self.accepted_by.insert(index);
-            }
-            NodeReport::Refused(error) => {
-                // The last report of a node counts.
-                self.accepted_by.remove(&index);
-                self.sent_to.remove(&index);
-                round.refusals += 1;
-                round.first_refusal.get_or_insert(error);
-                return None;
-            }
-            NodeReport::Failed(error, retry_after) => {
-                tracing::debug!(%error, "a node did not report the outcome of a transaction");
-                if is_uncertified(&error) {
-                    self.accepted_by.insert(index);
-                } else if may_have_received(&error) && !self.accepted_by.contains(&index) {
-                    self.sent_to.insert(index);
-                }
-                round.retry_after = round.retry_after.max(retry_after);
-                let fault = error.fault().unwrap_or(Fault::Unserved);
-                standings.failed(index, fault);
-                round.last_error = Some(error);
-                return None;
-            }
-        }
-        // It may be cut off: what it accepts gets into no block.
-        standings.failed(index, Fault::Unserved);
-        None
-    }
-
-    async fn call_node(&mut self, index: usize, until: Instant) -> NodeReport {
-        let timeout = until
-            .saturating_duration_since(Instant::now())
-            .min(CALL_TIMEOUT);
+    async fn call(&self, index: usize, until: Instant) -> NodeReport {
+        let timeout = until.saturating_duration_since(Instant::now());
         let timeout_ms = (timeout - ANSWER_TIMEOUT.min(timeout / 4)).as_millis();
         let wait = self.wait;
         let path = format!("/v1/transactions?wait={wait}&timeout_ms={timeout_ms}");
         let call = Call::new(Method::POST, path).bytes(self.body.clone());
-        let timeouts = AttemptTimeouts::until(Instant::now() + timeout);
+        let timeouts = AttemptTimeouts::until(until + call.upload_time());
         let answer = self.client.attempt(index, &call, timeouts);
         let submitted = match answer.await {
             Ok(answer) => answer.json().and_then(|submitted| self.checked(submitted)),
@@ -169,16 +107,10 @@ impl<'a> Submission<'a> {
             Err((error, _)) => Err(error),
         };
         match submitted {
-            Ok(done) if self.wait == Wait::None => NodeReport::Done(done),
-            Ok(done) if done.receipt.is_some() => match self.proven(done.clone()).await {
+            Ok(done) if wait == Wait::None => NodeReport::Done(done),
+            Ok(done) if done.receipt.is_some() => match self.proven(index, done.clone()).await {
                 Ok(done) => NodeReport::Done(done),
-                Err(error) if is_barred(&error) && self.is_confirmed(&done) => {
-                    NodeReport::Done(done)
-                }
-                Err(error) => {
-                    self.claims.push(done);
-                    NodeReport::Failed(error, Duration::ZERO)
-                }
+                Err(error) => NodeReport::Claimed(done, error),
             },
             Ok(_) => NodeReport::Accepted,
             Err(error) if error.problem().is_some() => NodeReport::Refused(error),
@@ -186,13 +118,14 @@ impl<'a> Submission<'a> {
         }
     }
 
-    /// Replaces the receipt that a node reports by the proven one. Without the genesis file, and
-    /// without a certificate, the node is believed.
-    async fn proven(&self, submitted: Submitted) -> Result<Submitted, ClientError> {
+    /// Replaces the receipt that a node reports by the one that it proves. Without the genesis
+    /// file, and without a certificate, the node is believed.
+    async fn proven(&self, index: usize, submitted: Submitted) -> Result<Submitted, ClientError> {
         if self.wait != Wait::Certified || self.client.trust_anchor().is_err() {
             return Ok(submitted);
         }
-        let (receipt, proven) = Box::pin(self.client.proven_receipt(&self.hash)).await?;
+        let proven = self.client.proven_receipt_at(index, &self.hash, self.until);
+        let (receipt, proven) = Box::pin(proven).await?;
         let is_same = submitted.receipt.as_ref() == Some(&receipt);
         Ok(Submitted {
             height: Some(proven.height),
@@ -201,18 +134,6 @@ impl<'a> Submission<'a> {
             receipt: Some(receipt),
             ..submitted
         })
-    }
-
-    /// True if a node accepted the transaction or may have received it.
-    fn may_be_pending(&self) -> bool {
-        !self.accepted_by.is_empty() || !self.sent_to.is_empty()
-    }
-
-    /// True if another node reported the same receipt, or there is no other node.
-    fn is_confirmed(&self, done: &Submitted) -> bool {
-        let is_same =
-            |claim: &Submitted| (claim.height, &claim.receipt) == (done.height, &done.receipt);
-        self.client.inner.nodes.list.len() == 1 || self.claims.iter().any(is_same)
     }
 
     /// Checks that an answer is about this transaction.
@@ -230,50 +151,141 @@ impl<'a> Submission<'a> {
             None => Ok(submitted),
         }
     }
+}
 
-    /// All nodes that answered refused the transaction. A node that hides a transaction that it
-    /// accepted also reports that the sequence number is used, so a second node must confirm that.
-    fn refusal_error(self, refusal: ClientError, refusals: usize) -> ClientError {
-        let are_several = self.client.inner.nodes.list.len() > 1;
-        if are_several && submit::is_about_sequence(&refusal) && refusals < REFUSALS_MIN {
-            self.pending(Some(refusal))
-        } else {
-            refusal
+impl<'a> Submission<'a> {
+    pub fn new(client: &'a Client, signed: &'a SignedTransaction, hash: Hash, wait: Wait) -> Self {
+        Self {
+            client,
+            signed,
+            hash,
+            wait,
+            receivers: Receivers::default(),
+            claims: Vec::new(),
+            started: Instant::now(),
         }
+    }
+
+    /// Sends the transaction until its outcome is known.
+    pub async fn run(mut self) -> Result<Submitted, ClientError> {
+        let nodes = &self.client.inner.nodes;
+        let until = self.started + self.client.inner.config.deadline;
+        let call = SignedCall {
+            client: self.client,
+            hash: self.hash,
+            body: codec::encode(self.signed).into(),
+            wait: self.wait,
+            until,
+        };
+        let (mut timeout, mut backoff) = (FIRST_CALL_TIMEOUT, RoundBackoff::new());
+        loop {
+            let mut round = Round::default();
+            let left = || until.saturating_duration_since(Instant::now());
+            let attempt = |index| call.report_of(index, left().min(timeout));
+            let after = nodes.submission_time.hedge_after();
+            let mut hedge = Hedge::new(nodes.in_turn().collect(), after);
+            while let Some((index, report)) = hedge.next(attempt).await {
+                if let Some(submitted) = self.take_up(index, report, &mut round) {
+                    return Ok(submitted);
+                }
+                let is_pending = self.receivers.may_be_pending() || !hedge.awaited().is_empty();
+                let is_refused = round.refusals >= REFUSALS_MIN && !is_pending;
+                if is_refused || Instant::now() >= until {
+                    break;
+                }
+            }
+            // Whoever was not waited for may have it.
+            for index in hedge.awaited() {
+                self.receivers.unheard(*index);
+            }
+            if !self.receivers.may_be_pending()
+                && let Some(refusal) = round.first_refusal
+            {
+                return Err(self.refusal_error(refusal, round.refusals));
+            }
+            let pause = backoff.next_pause(round.retry_after);
+            if Instant::now() + pause >= until {
+                return Err(self.deadline_error(round.first_refusal.or(round.last_error)));
+            }
+            tokio::time::sleep(pause).await;
+            timeout = CALL_TIMEOUT;
+        }
+    }
+
+    /// Takes up the report of a node. Returns the outcome if the node reports it.
+    fn take_up(
+        &mut self,
+        index: usize,
+        report: NodeReport,
+        round: &mut Round,
+    ) -> Option<Submitted> {
+        let standings = &self.client.inner.nodes.standings;
+        match report {
+            NodeReport::Done(submitted) => {
+                standings.served(index);
+                return Some(submitted);
+            }
+            NodeReport::Claimed(done, error) => {
+                if is_barred(&error) && self.is_confirmed(&done) {
+                    standings.served(index);
+                    return Some(done);
+                }
+                self.claims.push(done);
+                self.node_failed(index, error, Duration::ZERO, round);
+            }
+            NodeReport::Accepted => {
+                self.receivers.accepted(index);
+                // It may be cut off: what it accepts gets into no block.
+                standings.failed(index, Fault::Unserved);
+            }
+            NodeReport::Refused(error) => {
+                self.receivers.refused(index);
+                round.refusals += 1;
+                round.first_refusal.get_or_insert(error);
+            }
+            NodeReport::Failed(error, retry_after) => {
+                self.node_failed(index, error, retry_after, round);
+            }
+        }
+        None
+    }
+
+    fn node_failed(
+        &mut self,
+        index: usize,
+        error: ClientError,
+        retry_after: Duration,
+        round: &mut Round,
+    ) {
+        tracing::debug!(%error, "a node did not report the outcome of a transaction");
+        if is_uncertified(&error) {
+            self.receivers.accepted(index);
+        } else {
+            self.receivers.failed(index, &error);
+        }
+        round.retry_after = round.retry_after.max(retry_after);
+        let fault = error.fault().unwrap_or(Fault::Unserved);
+        self.client.inner.nodes.standings.failed(index, fault);
+        round.last_error = Some(error);
+    }
+
+    /// True if another node reported the same receipt, or there is no other node.
+    fn is_confirmed(&self, done: &Submitted) -> bool {
+        let is_same =
+            |claim: &Submitted| (claim.height, &claim.receipt) == (done.height, &done.receipt);
+        self.client.inner.nodes.list.len() == 1 || self.claims.iter().any(is_same)
+    }
+
+    fn refusal_error(self, refusal: ClientError, refusals: usize) -> ClientError {
+        let (sent, waited) = ((self.hash, self.signed), self.started.elapsed());
+        let receivers = self.receivers;
+        receivers.refusal(self.client, sent, waited, refusal, refusals)
     }
 
     fn deadline_error(self, last: Option<ClientError>) -> ClientError {
-        if self.may_be_pending() {
-            return self.pending(last);
-        }
-        ClientError::Deadline {
-            waited: self.started.elapsed(),
-            last: Box::new(last.unwrap_or(ClientError::NoAddress)),
-        }
-    }
-
-    fn pending(self, last: Option<ClientError>) -> ClientError {
-        let nodes = &self.client.inner.nodes.list;
-        let urls = |indices: &BTreeSet<usize>| {
-            let urls = indices.iter().map(|index| nodes[*index].url.clone());
-            urls.collect::<Vec<_>>()
-        };
-        let sent_to = if self.may_be_pending() {
-            urls(&self.sent_to)
-        } else {
-            nodes.iter().map(|node| node.url.clone()).collect()
-        };
-        // No node accepts bytes that do not decode.
-        let expires_ms = self.signed.decode_payload().map_or(0, |t| t.expires_ms);
-        ClientError::Pending(Box::new(Pending {
-            transaction: self.hash,
-            signed: self.signed.clone(),
-            expires_ms,
-            taken_by: urls(&self.accepted_by),
-            sent_to,
-            waited: self.started.elapsed(),
-            last,
-        }))
+        let (sent, waited) = ((self.hash, self.signed), self.started.elapsed());
+        let last = last.map(Arc::new);
+        self.receivers.at_deadline(self.client, sent, waited, last)
     }
 }
 
@@ -288,16 +300,4 @@ fn is_uncertified(error: &ClientError) -> bool {
     error
         .problem()
         .is_some_and(|p| p.code == problem::code::DEADLINE)
-}
-
-/// True if a node that failed so may have received the transaction.
-fn may_have_received(error: &ClientError) -> bool {
-    match error {
-        ClientError::Transport { source, .. } => !source.is_connect(),
-        // Nothing is sent before the handshake is complete.
-        ClientError::NodeKey { .. } | ClientError::NotTls { .. } => false,
-        // The node reported that it did nothing.
-        ClientError::Problem { problem, .. } => !matches!(problem.status, 429 | 503),
-        _ => true,
-    }
 }

@@ -144,7 +144,10 @@ async fn a_receipt_of_another_transaction_is_not_accepted() {
     let url = serve(Router::new().route("/v1/transactions", post(submit))).await;
     let pending = pending(vec![url]).await;
     assert!(
-        matches!(pending.last, Some(ClientError::WrongTransaction { .. })),
+        matches!(
+            pending.last.as_deref(),
+            Some(ClientError::WrongTransaction { .. })
+        ),
         "{pending:?}"
     );
 }
@@ -258,7 +261,7 @@ async fn a_node_that_hides_a_transaction_does_not_cause_a_second_one() {
     let liar = node_that(&seen, number_used).await;
     let pending = pending(vec![liar, unreachable().await]).await;
     assert_eq!(seen.different(), 1);
-    let code = pending.last.as_ref().and_then(ClientError::problem);
+    let code = pending.last.as_deref().and_then(ClientError::problem);
     assert_eq!(code.unwrap().code, "admission.sequence_used");
 }
 

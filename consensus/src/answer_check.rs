@@ -11,9 +11,11 @@ use crate::election::{SignatureBytes, Voters};
 use crate::message::{AppendRequest, AppendResponse};
 use crate::types::{LogId, Vote};
 
-/// The number of terms by which another node may be ahead. A node that is cut off stands for
-/// election every few seconds, so it needs a year for so many; a liar would need a message each
-/// millisecond for 30 years to use all terms up in such steps.
+/// The number of terms by which another node may be ahead by its own word. A node that is cut off
+/// stands for election every few seconds, so it needs a year for so many; a liar would need a
+/// message each millisecond for 30 years to use all terms up in such steps. The elections that a
+/// node missed, with a liar in each, may be more terms than that: it believes a leader's proof, and
+/// refusals of more voters than can lie ([`Candidacy::believed_refusal`]), whatever the term.
 pub(crate) const TERMS_AHEAD_MAX: u64 = 1 << 24;
 
 /// What is wrong with an answer.
@@ -41,21 +43,28 @@ pub(crate) struct AnswerCheck<'a> {
 }
 
 impl AnswerCheck<'_> {
-    /// A vote that is higher than the one that was sent, as openraft may have it: uncommitted, as
-    /// an answer proves no leadership, and of a believable term. Only a voter can depose this node:
-    /// what a learner says is an error of that learner.
+    /// A vote that is higher than the one that was sent, of a believable term.
     pub(crate) fn higher_vote(&self, vote: Vote, sent: &Vote) -> Result<Vote, AnswerError> {
-        if !self.voters.is_voter(self.target) || !self.voters.votes_in_log(self.target) {
-            return Err(AnswerError::NoVoter(vote));
-        }
-        let mut leader_id = vote.leader_id;
         let local = self.voters.local_vote().leader_id.term;
         let highest = local
             .max(sent.leader_id.term)
             .saturating_add(TERMS_AHEAD_MAX);
+        match vote.leader_id.term <= highest {
+            true => self.newer_vote(vote, sent),
+            false => Err(AnswerError::Vote(vote)),
+        }
+    }
+
+    /// A vote that is later than the one that was sent, as openraft may have it: uncommitted, as an
+    /// answer proves no leadership. Only a voter can depose this node: what a learner says is an
+    /// error of that learner.
+    fn newer_vote(&self, vote: Vote, sent: &Vote) -> Result<Vote, AnswerError> {
+        if !self.voters.is_voter(self.target) || !self.voters.votes_in_log(self.target) {
+            return Err(AnswerError::NoVoter(vote));
+        }
+        let mut leader_id = vote.leader_id;
         // A later vote for this node is one that it does not know of, and must not begin with.
-        let impossible = leader_id.node_id == self.node_id || leader_id.term > highest;
-        if leader_id <= sent.leader_id || impossible {
+        if leader_id <= sent.leader_id || leader_id.node_id == self.node_id {
             return Err(AnswerError::Vote(vote));
         }
         if !self.voters.is_voter(leader_id.node_id) {
@@ -72,7 +81,8 @@ impl AnswerCheck<'_> {
     /// The answer to a request for a vote. A granted vote counts when its signature is added to the
     /// candidacy. A refusal may say that the other node's log is newer, which nothing proves: then
     /// this node waits for at most one election timeout more before it stands again. Without that,
-    /// a node that can't win might stand in each term at the same time as one that can.
+    /// a node that can't win might stand in each term at the same time as one that can. The later
+    /// vote in a refusal has any term: the candidacy says which it believes.
     pub(crate) fn vote(
         &self,
         response: VoteResponse<NodeId>,
@@ -95,7 +105,7 @@ impl AnswerCheck<'_> {
             // A refusal because of the log, or of a leader that is alive: no later vote.
             Vote::default()
         } else {
-            self.higher_vote(response.vote, &request.vote)?
+            self.newer_vote(response.vote, &request.vote)?
         };
         Ok(VoteResponse::new(vote, response.last_log_id, false))
     }

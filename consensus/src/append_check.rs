@@ -292,6 +292,7 @@ impl AppendCheck {
             };
             if self.machine.may_acknowledge(batch)
                 || self.log_id(entry.log_id.index).await? == Some(entry.log_id)
+                || self.is_committed(entry.log_id.index).await?
             {
                 continue;
             }
@@ -306,19 +307,35 @@ impl AppendCheck {
         Ok(None)
     }
 
-    /// The place, among the ledger's sets, of the voters that this node applied last. Raft's
-    /// voters never go back behind them.
-    async fn applied_place(&self) -> Result<u64, AppendError> {
+    /// Returns whether the state machine knows that the entry at `index` is committed: then this
+    /// node is behind, and what its clock says of the entry decides nothing any more.
+    async fn is_committed(&self, index: u64) -> Result<bool, AppendError> {
+        // First what is applied, then how far that reached: one block more makes it a no.
+        let applied = self
+            .applied()
+            .await?
+            .map_or(0, |marker| marker.log_id.index);
+        Ok(self.machine.is_committed(index.saturating_sub(applied)))
+    }
+
+    /// The position of what the state machine applied last.
+    async fn applied(&self) -> Result<Option<Marker>, AppendError> {
         let machine = self.machine.clone();
         let marker = self
             .io
             .run(move || machine.applied())
             .await
             .map_err(failed)?;
-        let marker: Option<Marker> = marker
+        marker
             .map(|marker| codec::decode("marker", &marker))
             .transpose()
-            .map_err(failed)?;
+            .map_err(failed)
+    }
+
+    /// The place, among the ledger's sets, of the voters that this node applied last. Raft's
+    /// voters never go back behind them.
+    async fn applied_place(&self) -> Result<u64, AppendError> {
+        let marker = self.applied().await?;
         let electorate = &self.voters.electorate;
         let sets = marker.map(|marker| marker.membership.membership().get_joint_config().clone());
         let places = sets

@@ -26,11 +26,13 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use lamplighter_store::StoreError;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::NodeId;
 use crate::control_client::ControlClient;
-use crate::divergence::{HOLDING_MAX, HeldDigests, LogHolding, LogVerdict, Voters, decide};
+use crate::divergence::{
+    HOLDING_MAX, HeldDigests, LogHolding, LogVerdict, Voters, decide, refusals,
+};
 use crate::dropped::{DeadContents, LogContent};
 use crate::election::{Elections, SignatureBytes};
 use crate::electorate::Electorate;
@@ -66,6 +68,15 @@ pub(crate) struct LogComparison {
     common: Mutex<Option<LogContent>>,
     /// The first index at which another voter's log is known to differ from this node's.
     differs_at: watch::Sender<Option<u64>>,
+    /// The nodes of which others said that they have evidence: the first time it is asked for at
+    /// once.
+    announced: Mutex<BTreeSet<NodeId>>,
+    accused: Notify,
+    /// Where other voters' logs are said to differ from each other, beyond this node's.
+    splits: Mutex<BTreeSet<u64>>,
+    /// Held from the check of an append to openraft's answer, and while this node refuses a content
+    /// that must not get into its log meanwhile.
+    pub turn: tokio::sync::Mutex<()>,
     /// Held while the log is read for another node: one of them at a time.
     reading: tokio::sync::Mutex<()>,
 }
@@ -92,6 +103,10 @@ impl LogComparison {
             recovery,
             common: Mutex::default(),
             differs_at: watch::Sender::new(None),
+            announced: Mutex::default(),
+            accused: Notify::new(),
+            splits: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
             reading: tokio::sync::Mutex::default(),
         }
     }
@@ -106,11 +121,12 @@ impl LogComparison {
             });
             self.recovery.allow_elections();
             searched = if searches { searched + 1 } else { 0 };
-            let pause = match searched {
-                1..=SEARCHES_MAX => SEARCH_EVERY,
-                _ => COMPARE_EVERY,
-            };
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(SEARCH_EVERY).await;
+            if !(1..=SEARCHES_MAX).contains(&searched) {
+                // Or earlier, if another node has evidence.
+                let pause = COMPARE_EVERY - SEARCH_EVERY;
+                let _ = tokio::time::timeout(pause, self.accused.notified()).await;
+            }
         }
     }
 
@@ -142,18 +158,21 @@ impl LogComparison {
         };
         let request = ComparisonRequest {
             accused: accused.clone(),
-            indexes: local.digests.keys().copied().collect(),
+            indexes: self.asked(&local).into_iter().collect(),
         };
         let others = voters.iter().copied().filter(|node| *node != self.node_id);
         let asked = others.map(|node| {
             let answer = self.peers.compare(node, request.clone());
             async move { (node, answer.await) }
         });
-        let mut held = BTreeMap::new();
+        let (mut held, mut splits) = (BTreeMap::new(), BTreeSet::new());
         for (node, answer) in join_all(asked).await {
             let Some(answer) = answer else {
                 continue;
             };
+            if !self.electorate.is_excluded(node) {
+                splits.extend(answer.differs_at);
+            }
             let holding = self.receive(archive, node, answer).await?;
             held.extend(holding.map(|holding| (node, holding)));
         }
@@ -163,7 +182,55 @@ impl LogComparison {
             }
         }
         let searches = self.decide(&voters, &local, &held).await?;
-        Ok(searches || archive.accused() != accused)
+        let refuses = !searches && self.refuse(&voters, &held, splits).await?;
+        Ok(searches || refuses || archive.accused() != accused)
+    }
+
+    /// The indexes that this node asks about: those of its log, and each split beyond it with the
+    /// entry before.
+    fn asked(&self, local: &LocalDigests) -> BTreeSet<u64> {
+        let splits = self.splits().clone();
+        let beyond = splits
+            .iter()
+            .flat_map(|index| [index.saturating_sub(1), *index]);
+        local.digests.keys().copied().chain(beyond).collect()
+    }
+
+    /// Refuses what this node does not hold, if it was asked about; returns whether there are
+    /// splits to ask about.
+    async fn refuse(
+        &self,
+        voters: &BTreeSet<NodeId>,
+        held: &BTreeMap<NodeId, HeldDigests>,
+        splits: BTreeSet<u64>,
+    ) -> Result<bool, StoreError> {
+        let _turn = self.turn.lock().await;
+        let last = self.log.last().max(self.log.purged());
+        let end = match last {
+            Some(last) => self.log.end(last.index).await?,
+            None => None,
+        };
+        let end = end.and_then(|end| {
+            let (index, digest) = (end.log_id.index, end.digest?);
+            Some(LogContent { index, digest })
+        });
+        let beyond = |index: &u64| last.is_none_or(|last| last.index < *index);
+        let excluded = self.excluded(voters);
+        let voters = Voters {
+            all: voters,
+            excluded: &excluded,
+            local: self.node_id,
+        };
+        let known = end.is_some() || last.is_none();
+        for index in splits.iter().filter(|index| known && beyond(index)) {
+            if let Some(dead) = refusals(&voters, end, held, *index) {
+                self.recovery.refuse(&dead).await?;
+            }
+        }
+        let splits: BTreeSet<u64> = splits.into_iter().filter(beyond).collect();
+        let is_split = !splits.is_empty();
+        *self.splits() = splits;
+        Ok(is_split)
     }
 
     /// Checks an answer, keeps what is evidence, and returns what the node holds.
@@ -177,6 +244,7 @@ impl LogComparison {
             statements,
             evidence,
             holding,
+            differs_at: _,
         } = answer;
         if let Some(evidence) = evidence.filter(|bytes| bytes.len() <= EVIDENCE_BYTES_MAX) {
             archive.add_received(node, &evidence);
@@ -350,6 +418,7 @@ impl LogComparison {
             return Ok(ComparisonAnswer::default());
         };
         let ComparisonRequest { accused, indexes } = request;
+        self.announce(&accused);
         let known: BTreeSet<NodeId> = accused.into_iter().take(EVIDENCE_MAX).collect();
         let mut unknown = archive.accused().into_iter();
         let unknown = unknown.find(|accused| !known.contains(accused));
@@ -365,6 +434,7 @@ impl LogComparison {
             statements,
             evidence: unknown.and_then(|accused| archive.read(accused)),
             holding,
+            differs_at: self.differs_at(),
         })
     }
 
@@ -373,7 +443,7 @@ impl LogComparison {
     async fn signed_holding(&self, indexes: Vec<u64>) -> Result<LogHolding, StoreError> {
         let _reading = self.reading.lock().await;
         let indexes: BTreeSet<u64> = indexes.into_iter().take(HOLDING_MAX).collect();
-        let held = self.held(&indexes).await?;
+        let held = self.log.held(&indexes).await?;
         if let Err(error) = self.log.all_durable().await {
             return Err(StoreError::Failed {
                 what: error.to_string(),
@@ -390,27 +460,26 @@ impl LogComparison {
         })
     }
 
-    /// The digests at some indexes. Those that follow each other are read at once.
-    async fn held(&self, indexes: &BTreeSet<u64>) -> Result<Vec<LogContent>, StoreError> {
-        let mut held = BTreeMap::new();
-        if let Some(first) = indexes.first() {
-            let follows = |(at, index): (usize, &u64)| *index == first + at as u64;
-            let run = indexes
-                .iter()
-                .enumerate()
-                .take_while(|(at, index)| follows((*at, index)));
-            let last = first + run.count() as u64 - 1;
-            held.extend(self.log.digests(*first, last).await?);
+    /// Asks for evidence at once, the first time that another node says to have it.
+    fn announce(&self, accused: &[NodeId]) {
+        let voters = self.voters();
+        let accused = accused.iter().take(EVIDENCE_MAX).copied();
+        let accused = accused.filter(|node| voters.contains(node));
+        let mut announced = self
+            .announced
+            .lock()
+            .expect("no code panics with this lock");
+        let known = announced.len();
+        announced.extend(accused);
+        if announced.len() > known {
+            self.accused.notify_one();
         }
-        for index in indexes {
-            if held.contains_key(index) || self.log.last().is_none_or(|last| last.index < *index) {
-                continue;
-            }
-            let end = self.log.end(*index).await?;
-            held.extend(end.and_then(|end| Some((*index, end.digest?))));
-        }
-        let content = |(index, digest)| LogContent { index, digest };
-        Ok(held.into_iter().map(content).collect())
+    }
+
+    fn splits(&self) -> std::sync::MutexGuard<'_, BTreeSet<u64>> {
+        self.splits
+            .lock()
+            .expect("no code panics while it holds this lock")
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<LogContent>> {

@@ -65,12 +65,29 @@
 //! (`f = 2`) that is elected, a content that one honest node dropped can come back from the liar to
 //! those that have never heard of it.
 //!
+//! # Who refuses before it holds
+//!
+//! A voter that has no entry at a split, because it is behind or has dropped its log for a
+//! certificate, would keep the others waiting for what it will take, and that for an election that
+//! only few of the split nodes can win. So it refuses what it would drop if it held it: what is
+//! dead once its own refusal is counted, and replaced ([`refusals`]). It has never acknowledged
+//! that content: what is in its log is durable, and what it dropped for a certificate it held
+//! before that, so that a quorum is known to hold another one (or this one, and then it is not
+//! dead). So the refusal is one of those that the rule counts anyway, and of the lowest content
+//! with an honest holder there is none. It is durable before any other node learns of it, and made
+//! while no append is under way.
+//!
+//! It refuses only what a proven liar made, and only if all show one log id there after equal
+//! logs: how the logs of honest leaders end differently is decided by elections, and a refusal
+//! would stand against the elected one. A content of which only liars may be holders it need not
+//! refuse.
+//!
 //! # When it decides
 //!
-//! With all `f` liars proven, and an entry or a refusal of each honest node, always. An alive
-//! content has more than `q - f - 1` honest holders, and two of them would be `2q - 2f > n - f`
-//! honest nodes. If one is alive, the `q - f >= n - q + 1` holders make every other dead; if none
-//! is, the lowest stays.
+//! With all `f` liars proven, and an entry, a refusal or an answer of each honest node, always. An
+//! alive content has more than `q - f - 1` honest holders, and two of them would be
+//! `2q - 2f > n - f` honest nodes. If one is alive, the `q - f >= n - q + 1` holders make every
+//! other dead; if none is, the lowest stays.
 //!
 //! With an unproven liar (`f = 2`, from seven nodes on) a split can remain: three nodes hold one
 //! content and three the other, and one of the six is the unproven liar. It may be one of the
@@ -85,35 +102,47 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::NodeId;
-use crate::dropped::{DEAD_MAX, LogContent};
+use crate::dropped::{DEAD_MAX, DeadContents, LogContent};
 use crate::election::{SignatureBytes, quorum};
 use crate::log::LogDigest;
+use crate::types::LeaderId;
 
 /// Indexes that a node is asked about at once.
 pub(crate) const HOLDING_MAX: usize = 512;
-const DOMAIN: &[u8] = b"lamplighter/raft-holding/3\0";
+const DOMAIN: &[u8] = b"lamplighter/raft-holding/4\0";
+
+/// A node's log up to an index, and the leadership that made the entry there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldContent {
+    pub content: LogContent,
+    pub leader: LeaderId,
+}
 
 /// The digests of a node's log at some indexes, and the contents that it refuses, signed by the
 /// node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogHolding {
     /// In the order of the indexes.
-    pub held: Vec<LogContent>,
+    pub held: Vec<HeldContent>,
     pub dropped: Vec<LogContent>,
     pub signature: SignatureBytes,
 }
 
 impl LogHolding {
     /// The signed bytes: domain, chain id, node, the number of contents held, blake3 of all
-    /// contents.
+    /// contents and of the leaderships that made those held.
     pub fn message(
         chain_id: &[u8; 32],
         node: NodeId,
-        held: &[LogContent],
+        held: &[HeldContent],
         dropped: &[LogContent],
     ) -> Vec<u8> {
         let mut hasher = blake3::Hasher::new();
-        for content in held.iter().chain(dropped) {
+        for held in held {
+            hasher.update(&held.leader.term.to_le_bytes());
+            hasher.update(&held.leader.node_id.to_le_bytes());
+        }
+        for content in held.iter().map(|held| &held.content).chain(dropped) {
             hasher.update(&content.index.to_le_bytes());
             hasher.update(&content.digest.0);
         }
@@ -135,15 +164,21 @@ impl LogHolding {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HeldDigests {
     pub held: BTreeMap<u64, LogDigest>,
+    /// The leaderships that made these entries.
+    pub leaders: BTreeMap<u64, LeaderId>,
     pub dropped: BTreeSet<LogContent>,
 }
 
 impl From<LogHolding> for HeldDigests {
     fn from(holding: LogHolding) -> Self {
-        let held = holding.held.into_iter();
+        let contents = holding.held.iter().map(|held| held.content);
+        let leaders = holding.held.iter();
         Self {
-            held: held
+            held: contents
                 .map(|content| (content.index, content.digest))
+                .collect(),
+            leaders: leaders
+                .map(|held| (held.content.index, held.leader))
                 .collect(),
             dropped: holding.dropped.into_iter().collect(),
         }
@@ -183,6 +218,7 @@ pub(crate) enum LogVerdict {
 }
 
 /// What is known about one index.
+#[derive(Clone)]
 struct Known {
     /// The contents that voters hold, this node's included; not those of proven liars.
     contents: Vec<LogDigest>,
@@ -281,7 +317,7 @@ pub(crate) fn decide(
     let rule = Rule::new(voters);
     let mut upto = None;
     for (index, digest) in local {
-        let known = known_at(voters, held, *index, *digest);
+        let known = known_at(voters, held, *index, Some(*digest));
         let same = known.contents.iter().filter(|d| *d == digest).count();
         if same < known.contents.len() {
             // Behind `dense` the difference may be an earlier one: the next comparison asks for
@@ -306,20 +342,77 @@ pub(crate) fn decide(
     }
 }
 
+/// The contents of a split beyond this node's log that it can refuse, so that the others need not
+/// wait for which of them it will take; see "Who refuses before it holds" above. `end` is the last
+/// entry of this node, `index` the place of the split.
+pub(crate) fn refusals(
+    voters: &Voters<'_>,
+    end: Option<LogContent>,
+    held: &BTreeMap<NodeId, HeldDigests>,
+    index: u64,
+) -> Option<DeadContents> {
+    let is_beyond = end.is_none_or(|end| end.index < index);
+    if !is_beyond || !voters.all.contains(&voters.local) || !is_one_place(voters, end, held, index)
+    {
+        return None;
+    }
+    let rule = Rule::new(voters);
+    let mut known = known_at(voters, held, index, None);
+    // What this node will hold is as open as what others will that have no entry there.
+    known.unknown += 1;
+    let is_refused = |content: &LogDigest| {
+        let mut known = known.clone();
+        known.pledged.push(*content);
+        count(&known.contents, *content) > rule.unproven_liars && rule.is_replaced(&known, *content)
+    };
+    let digests: BTreeSet<LogDigest> = known.contents.iter().copied().filter(is_refused).collect();
+    (!digests.is_empty()).then_some(DeadContents { index, digests })
+}
+
+/// True if all that is shown at an index is one log id of a proven liar, after logs that are equal
+/// up to the entry before.
+fn is_one_place(
+    voters: &Voters<'_>,
+    end: Option<LogContent>,
+    held: &BTreeMap<NodeId, HeldDigests>,
+    index: u64,
+) -> bool {
+    let shown = others(voters).filter_map(|node| held.get(&node));
+    let shown = shown.filter(|held| held.held.contains_key(&index));
+    let (mut leaders, mut before) = (BTreeSet::new(), BTreeSet::new());
+    for held in shown {
+        leaders.insert(held.leaders.get(&index).copied());
+        before.extend(index.checked_sub(1).map(|at| held.held.get(&at).copied()));
+    }
+    if let Some(end) = end.filter(|end| end.index + 1 == index) {
+        before.insert(Some(end.digest));
+    }
+    let by_liar = |leader: &Option<LeaderId>| {
+        leader.is_some_and(|leader| voters.excluded.contains(&leader.node_id))
+    };
+    let are_equal = before.len() <= 1 && !before.contains(&None);
+    are_equal && leaders.len() == 1 && leaders.iter().all(by_liar)
+}
+
+/// The other voters that are not proven to lie.
+fn others<'a>(voters: &'a Voters<'_>) -> impl Iterator<Item = NodeId> + 'a {
+    let counted = |node: &NodeId| !voters.excluded.contains(node) && *node != voters.local;
+    voters.all.iter().copied().filter(counted)
+}
+
 fn known_at(
     voters: &Voters<'_>,
     held: &BTreeMap<NodeId, HeldDigests>,
     index: u64,
-    local: LogDigest,
+    local: Option<LogDigest>,
 ) -> Known {
-    let counted = |node: &NodeId| !voters.excluded.contains(node) && *node != voters.local;
-    let others: Vec<NodeId> = voters.all.iter().copied().filter(counted).collect();
+    let others: Vec<NodeId> = others(voters).collect();
     let shown = || others.iter().filter_map(|node| held.get(node));
     let contents = shown().filter_map(|held| held.held.get(&index).copied());
     let mut contents: Vec<LogDigest> = contents.collect();
     let unknown = others.len() - contents.len();
     if voters.all.contains(&voters.local) {
-        contents.push(local);
+        contents.extend(local);
     }
     let refused = |held: &HeldDigests| {
         let there = held.dropped.iter().filter(|dead| dead.index == index);

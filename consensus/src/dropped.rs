@@ -4,7 +4,8 @@
 //!   for which it would have left it, too. It takes no append that leads there again, whoever sends
 //!   it: a leader that has not decided yet would otherwise feed the same content to the node that
 //!   has just dropped it, or another one that goes as well. It also tells the others, as an honest
-//!   node refuses only what can't be certified.
+//!   node refuses only what can't be certified. A node that never held such a content refuses it
+//!   for the same reason, see `divergence`.
 //! - The **statements** of leaders about the dropped log. With those about the log that took its
 //!   place they may be evidence that nobody had when the log was dropped.
 //! - The **ends** of what each leadership made, if a certificate contradicted the log: it is not
@@ -36,7 +37,8 @@ pub struct LogContent {
     pub digest: LogDigest,
 }
 
-/// The contents of one index that are dead, that of the dropped log among them.
+/// The contents of one index that are dead, that of a dropped log among them.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DeadContents {
     pub index: u64,
     pub digests: BTreeSet<LogDigest>,
@@ -80,13 +82,8 @@ impl DroppedLogs {
     ) -> Self {
         let mut next = self.clone();
         match dead {
-            Some(DeadContents { index, digests }) => {
-                let dead = digests.iter().map(|digest| LogContent {
-                    index: *index,
-                    digest: *digest,
-                });
-                next.dead
-                    .extend(dead.filter(|dead| !self.dead.contains(dead)));
+            Some(dead) => {
+                next.dead.extend(self.new_of(dead));
                 next.ends = Vec::new();
             }
             None => {
@@ -100,6 +97,23 @@ impl DroppedLogs {
         keep_last(&mut next.dead, DEAD_MAX);
         keep_last(&mut next.statements, STATEMENTS_MAX);
         next
+    }
+
+    /// The record with refusals of what this node does not hold; none if they are all there.
+    pub(crate) fn refusing(&self, dead: &DeadContents) -> Option<Self> {
+        let mut next = self.clone();
+        next.dead.extend(self.new_of(dead));
+        keep_last(&mut next.dead, DEAD_MAX);
+        (next != *self).then_some(next)
+    }
+
+    /// The contents that this node does not refuse yet.
+    fn new_of(&self, dead: &DeadContents) -> impl Iterator<Item = LogContent> {
+        let contents = dead.digests.iter().map(|digest| LogContent {
+            index: dead.index,
+            digest: *digest,
+        });
+        contents.filter(|content| !self.dead.contains(content))
     }
 
     /// The last entry before those of proven liars, if this is about a log with such entries: what

@@ -37,7 +37,7 @@ fn invalid<T>(from: NodeId, reason: impl Into<String>) -> Result<T, ServeError> 
 }
 
 impl LeaderCheck {
-    /// Checks that the vote is the sender's own, of a believable term.
+    /// Checks that the vote is the sender's own.
     fn check_vote(&self, from: NodeId, vote: &Vote, committed: bool) -> Result<(), ServeError> {
         if vote.leader_id.node_id != from
             || from == self.elections.node_id
@@ -45,14 +45,10 @@ impl LeaderCheck {
         {
             return invalid(from, format!("a vote that is not its own: {vote}"));
         }
-        let term = self.elections.voters.local_vote().leader_id.term;
-        if vote.leader_id.term > term.saturating_add(TERMS_AHEAD_MAX) {
-            return invalid(from, format!("a term far ahead: {vote}"));
-        }
         Ok(())
     }
 
-    /// Answers a candidate.
+    /// Answers a candidate of a believable term.
     pub(crate) async fn vote(
         &self,
         from: NodeId,
@@ -60,6 +56,10 @@ impl LeaderCheck {
         log_proof: Option<ElectionProof>,
     ) -> Result<ControlResponse, ServeError> {
         self.check_vote(from, &request.vote, false)?;
+        let term = self.elections.voters.local_vote().leader_id.term;
+        if request.vote.leader_id.term > term.saturating_add(TERMS_AHEAD_MAX) {
+            return invalid(from, format!("a term far ahead: {}", request.vote));
+        }
         if !self.elections.voters.may_stand(from) {
             return invalid(from, "the ledger does not name it as a voter");
         }
@@ -95,7 +95,8 @@ impl LeaderCheck {
         }
     }
 
-    /// Checks the leadership of a request. A new proof is stored before it counts.
+    /// Checks the leadership of a request. A new proof is stored before it counts. Its term may be
+    /// any: voters of whom one at least is honest have stored it.
     pub(crate) async fn leader(
         &self,
         from: NodeId,

@@ -229,6 +229,8 @@ pub struct ComparisonAnswer {
     pub evidence: Option<Bytes>,
     /// The digests at those indexes, if this node knows of a proven liar.
     pub holding: Option<LogHolding>,
+    /// The first index at which this node knows that another voter's log differs from its own.
+    pub differs_at: Option<u64>,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -434,6 +434,9 @@ impl RaftNetwork<TypeConfig> for PeerClient {
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _: RPCOption,
     ) -> Result<SnapshotResponse<NodeId>, StreamingError<TypeConfig, Fatal<NodeId>>> {
+        // openraft sends an image once the other node lacks the entries before those of an append:
+        // an append that has no answer yet is one to a log that is gone.
+        self.pending = None;
         let OpenraftNetwork {
             transport,
             config,
@@ -481,3 +484,6 @@ impl RaftNetwork<TypeConfig> for PeerClient {
         Backoff::new(std::iter::repeat(RETRY))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,8 +42,6 @@ pub(crate) struct PeerServer {
     source: SnapshotSource,
     leaders: LeaderCheck,
     checks: AppendCheck,
-    /// Held from the check of an append to openraft's answer.
-    turn: Mutex<()>,
     /// The leader, as term and node, that may continue the transfer of an image.
     image_leader: Mutex<Option<(u64, NodeId)>>,
     /// The highest commit index that a leader announced.
@@ -83,7 +81,6 @@ impl PeerServer {
                 log: log.clone(),
             },
             checks,
-            turn: Mutex::default(),
             image_leader: Mutex::default(),
             raft: source.raft.clone(),
             config: source.config.clone(),
@@ -232,7 +229,7 @@ impl PeerServer {
         proof: &ElectionProof,
         binding: Option<AppendBinding>,
     ) -> Result<AppendResponse, ServeError> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.comparison.turn.lock().await;
         let electorate = &*self.comparison.electorate;
         let nodes = (from, self.config.node_id);
         binding::check(&self.log, electorate, nodes, &request, binding).await?;
@@ -422,7 +419,7 @@ impl PeerServer {
         check_marker(from, marker, &manifest.meta)?;
         {
             // What is under way with the log ends first; what follows sees the installation.
-            let _turn = self.turn.lock().await;
+            let _turn = self.comparison.turn.lock().await;
             self.installing.store(true, Ordering::SeqCst);
         }
         self.log.hold_purges();

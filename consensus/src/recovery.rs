@@ -193,6 +193,25 @@ impl Recovery {
         Ok(())
     }
 
+    /// Refuses contents that this node does not hold, durably and for good, unless its log goes
+    /// meanwhile. The caller lets no append be under way.
+    pub(crate) async fn refuse(&self, dead: &DeadContents) -> Result<(), StoreError> {
+        let diverged = self.diverged.lock().await;
+        let next = self.log.dropped().refusing(dead);
+        let Some(next) = next.filter(|_| diverged.is_none()) else {
+            return Ok(());
+        };
+        let mut batch = WriteBatch::new();
+        batch.put(Cf::Meta, DROPPED, codec::encode(&next));
+        let kv = self.kv.clone();
+        let write = move || kv.write(batch, Durability::Synced);
+        self.io.sync(write).await?;
+        self.log.set_dropped(next);
+        let DeadContents { index, digests } = dead;
+        tracing::warn!(index, ?digests, "contents of a proven liar are refused");
+        Ok(())
+    }
+
     /// What is kept of the log beside the floor.
     fn noted(&self, dead: Option<&DeadContents>) -> WriteBatch {
         let ends = self.log.made_ends();

@@ -75,6 +75,13 @@ pub trait StateMachine: Send + Sync + 'static {
         true
     }
 
+    /// Returns whether the entry `ahead` places after the last applied one is known to be
+    /// committed, whatever leaders say. It is acknowledged then, also if its batch may not be.
+    fn is_committed(&self, ahead: u64) -> bool {
+        let _ = ahead;
+        false
+    }
+
     /// Takes note of a batch that a leader sent, and that this node may not acknowledge yet. It
     /// made the batch in this term, or has it in its log from an earlier one.
     fn on_early_batch(&self, leader: NodeId, batch: &Bytes, is_proposer: bool) {

@@ -2,7 +2,7 @@
 //! that send what no correct node sends. The protocol itself is behind [`crate::Consensus`].
 
 pub use crate::codec::{CodecError, decode, encode, frame, unframe};
-pub use crate::divergence::LogHolding;
+pub use crate::divergence::{HeldContent, LogHolding};
 pub use crate::dropped::LogContent;
 pub use crate::election::{ElectionProof, SignatureBytes, SignedVote, quorum};
 pub use crate::log::StoredEntry;

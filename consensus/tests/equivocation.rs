@@ -12,13 +12,13 @@ use bytes::Bytes;
 use common::{Cluster, Forger, TIMEOUT};
 use lamplighter_consensus::suite::{SharedVoters, TestElectorate};
 use lamplighter_consensus::wire::{
-    self, AppendBinding, AppendMessage, ControlRequest, EntryPayload, LogId, ProposedBatch, Vote,
-    decode_append, encode_append,
+    self, AppendBinding, AppendMessage, ControlRequest, EntryPayload, LeaderStatement, LogId,
+    ProposedBatch, SignatureBytes, Vote, decode_append, encode_append,
 };
 use lamplighter_consensus::{
     ConsensusError, Electorate, LogDigest, NodeId, RaftLane, ServeError, has_diverged, reset,
 };
-use lamplighter_store::{Fault, MemoryKv};
+use lamplighter_store::{Cf, Fault, MemoryKv, WriteBatch};
 use openraft::CommittedLeaderId;
 use openraft::raft::VoteRequest;
 use tokio::time::{sleep, timeout};
@@ -228,6 +228,95 @@ async fn a_crash_at_any_step_of_the_recovery_is_survived() {
                 all &= holds(&cluster, *id, "after").await && !holds(&cluster, *id, "a lie").await;
             }
             all
+        })
+        .await;
+    }
+}
+
+/// Lets every leader but the liar give `victim` the liar's other batch, as one would that had not
+/// dropped it: with the signature of the liar that made it.
+fn fed_again(voters: Arc<SharedVoters>, liar: NodeId, victim: NodeId) -> Forger {
+    let as_node = move |node: NodeId| TestElectorate {
+        node,
+        voters: voters.clone(),
+    };
+    Box::new(move |from, to, lane, request| {
+        if from == liar || to != victim || lane != RaftLane::Append {
+            return request;
+        }
+        let mut message = decode_append(request).unwrap();
+        let AppendBinding {
+            prev_digest,
+            mut authors,
+            ..
+        } = message.binding.unwrap();
+        let (leader, mut digest) = (as_node(from), prev_digest);
+        let chain_id = leader.chain_id();
+        let mut lies = false;
+        for (entry, author) in message.request.entries.iter_mut().zip(&mut authors) {
+            if let EntryPayload::Normal(ProposedBatch(batch)) = &mut entry.payload
+                && *batch == b"original"[..]
+            {
+                *batch = Bytes::from_static(b"a lie");
+                lies = true;
+            }
+            digest = digest.after(entry);
+            let maker = entry.log_id.leader_id;
+            if lies && maker.node_id == liar {
+                let statement = LeaderStatement {
+                    term: maker.term,
+                    leader: liar,
+                    index: entry.log_id.index,
+                    digest,
+                    signature: SignatureBytes([0; 64]),
+                };
+                let signature = as_node(liar).sign(&statement.message(&chain_id));
+                *author = SignatureBytes(signature);
+            }
+        }
+        let binding = AppendBinding::signed(
+            &message.request,
+            prev_digest,
+            &authors,
+            &chain_id,
+            |bytes| leader.sign(bytes),
+        );
+        encode_append(&message.request, message.proof.as_ref(), Some(binding))
+    })
+}
+
+/// A node takes a content that it found dead from nobody, whoever leads. Without the note of it,
+/// it would: then nothing else is in the way.
+#[tokio::test(start_paused = true)]
+async fn a_dropped_content_is_not_taken_again() {
+    for forgets in [false, true] {
+        let (mut cluster, victim, honest) = one_diverged().await;
+        let liar = (1..=4).find(|id| !honest.contains(id)).unwrap();
+        let kv = &cluster.down[&victim];
+        let images = cluster.config(victim).snapshot_dir;
+        let forget = |batch: &mut WriteBatch| {
+            if forgets {
+                batch.delete(Cf::Meta, &b"raft/dropped"[..]);
+            }
+        };
+        reset(kv, &images, forget).unwrap();
+        let forger = fed_again(cluster.voters.clone(), liar, victim);
+        *cluster.net.forger.lock().unwrap() = Some(forger);
+        cluster.restart(victim).await;
+        let fed = timeout(Duration::from_secs(30), async {
+            while !holds(&cluster, victim, "a lie").await {
+                sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+        assert_eq!(fed.is_ok(), forgets, "of {honest:?} node {victim}");
+        if forgets {
+            continue;
+        }
+        // From a leader that has the other content it catches up.
+        *cluster.net.forger.lock().unwrap() = None;
+        wait_for("the victim has the others' log", async || {
+            holds(&cluster, victim, "original").await
         })
         .await;
     }

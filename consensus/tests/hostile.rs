@@ -705,3 +705,91 @@ async fn a_candidate_with_a_log_of_an_unproven_term_gets_no_vote() {
         "that term had a leader"
     );
 }
+
+/// A liar was elected with the last entry of a leadership that had its votes, and of which nobody
+/// holds an entry. It gains the office: it appends nothing and removes nothing.
+#[tokio::test(start_paused = true)]
+async fn an_elected_liar_with_a_claimed_last_entry_appends_and_removes_nothing() {
+    let (cluster, leader, term) = four().await;
+    let liar = cluster.follower().await;
+    let mut others = (1..=4).filter(|node| *node != liar && *node != leader);
+    let (node, other) = (others.next().unwrap(), others.next().unwrap());
+    let before = log(&cluster, node);
+    let end = *before.last().unwrap();
+    let voters = [1, 2, 3, 4];
+    // `other` was elected with the log that all have, and sent nothing.
+    let claimed = log_id(term + 1, other, end.index + 3);
+    let newer_term = term + 2;
+    let proof = proof(&cluster, newer_term, liar, Some(claimed), &voters);
+    let vote = Vote::new_committed(newer_term, liar);
+    let up_to_claimed: Vec<_> = (end.index + 1..=claimed.index)
+        .map(|index| blank(log_id(term + 1, other, index)))
+        .collect();
+    let entry = |index| blank(log_id(newer_term, liar, index));
+    let mut whole = up_to_claimed.clone();
+    whole.push(entry(claimed.index + 1));
+    let requests = [
+        ("on the common log", Some(end), vec![entry(end.index + 1)]),
+        (
+            "over an entry of it",
+            before.iter().rev().nth(1).copied(),
+            vec![entry(end.index)],
+        ),
+        (
+            "above the claim",
+            Some(claimed),
+            vec![entry(claimed.index + 1)],
+        ),
+        (
+            "what the claimed leader never signed",
+            Some(end),
+            up_to_claimed,
+        ),
+        ("both", Some(end), whole),
+    ];
+    for (what, prev_log_id, entries) in requests {
+        let request = AppendRequest {
+            vote,
+            prev_log_id,
+            entries,
+            leader_commit: Some(claimed),
+        };
+        let answer = append(&cluster, node, &request, Some(&proof)).await;
+        assert!(!accepted(&answer), "{what}: {answer:?}");
+        assert_eq!(log(&cluster, node), before, "{what}");
+    }
+    // The others elect a leader and have lost nothing.
+    cluster.net.cut(liar);
+    cluster.propose("after").await.unwrap();
+    assert!(log(&cluster, node).starts_with(&before));
+}
+
+/// While it was down, elections with a liar raised the terms of the others by more than one node's
+/// word may. It follows a leader that has proven itself, and is elected or elects without one.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_down_comes_back_whatever_the_terms_are() {
+    let (mut cluster, _, term_before) = four().await;
+    let away = cluster.follower().await;
+    cluster.kill(away).await;
+    let leader = cluster.leader().await;
+    let liar = cluster.follower().await;
+    let last = *log(&cluster, leader).last().unwrap();
+    for step in 1..=2 {
+        let raised = term_before + (step << 24);
+        let proof = proof(&cluster, raised, liar, Some(last), &[1, 2, 3, 4]);
+        let vote = Vote::new_committed(raised, liar);
+        let at = (Some(last), Some(last));
+        for node in (1..=4).filter(|node| ![away, liar].contains(node)) {
+            let answer = heartbeat(&cluster, node, vote, at, Some(proof.clone())).await;
+            assert!(accepted(&answer), "{answer:?}");
+        }
+    }
+    cluster.kill(liar).await;
+    cluster.restart(away).await;
+    cluster.propose("without the liar").await.unwrap();
+    assert!(term(&cluster, away) > term_before + (2 << 24));
+    // All three are needed; this one learns it of a leader.
+    cluster.kill(away).await;
+    cluster.restart(away).await;
+    cluster.propose("again").await.unwrap();
+}

@@ -1,7 +1,11 @@
 //! The execution of a block: first the work that its time brings, then its transactions in order.
 
+use std::collections::BTreeSet;
+
 use lamplighter_state::{Overlay, StateError};
-use lamplighter_types::{Action, Notification, Outcome, Receipt, Transaction, Verified};
+use lamplighter_types::{
+    Action, Fact, Id, Notification, Outcome, Receipt, Role, Transaction, UsersAction, Verified,
+};
 
 use crate::admission::examine;
 use crate::users::keys;
@@ -81,12 +85,50 @@ pub fn execute(
     }))
 }
 
-pub(crate) fn run(
+/// Carries out an action of an admitted sender, without what [`execute`] does before and after it.
+/// What was written counts only if it succeeds.
+///
+/// # Errors
+/// The refusal, or that the state can't be read.
+pub fn run(
     overlay: &mut Overlay,
     context: &Context,
     action: &Action,
 ) -> Result<Vec<Notification>, ExecutionError> {
     check(action).map_err(ExecutionError::Refused)?;
+    let mut notifications = dispatch(overlay, context, action)?;
+    let weakened = weakened(action, &notifications);
+    if !weakened.is_empty() {
+        let paused = rollouts::approvers_lost_power(overlay, &context.block, &weakened)?;
+        notifications.extend(paused);
+    }
+    Ok(notifications)
+}
+
+/// The accounts whose approvals an action may have ended. Who rotates its key remains who it is.
+fn weakened<'a>(action: &Action, notifications: &'a [Notification]) -> BTreeSet<&'a Id> {
+    if matches!(action, Action::Users(UsersAction::RotateKey { .. })) {
+        return BTreeSet::new();
+    }
+    let weakened = |notification: &'a Notification| match &notification.fact {
+        Fact::AccountDisabled { account }
+        | Fact::AccountRecovered { account }
+        | Fact::KeyRevoked { account, key: _ }
+        | Fact::RoleRevoked {
+            account,
+            role: Role::Approver,
+            scope: _,
+        } => Some(account),
+        _ => None,
+    };
+    notifications.iter().filter_map(weakened).collect()
+}
+
+fn dispatch(
+    overlay: &mut Overlay,
+    context: &Context,
+    action: &Action,
+) -> Result<Vec<Notification>, ExecutionError> {
     match action {
         Action::Users(action) => users::execute(overlay, context, action),
         Action::Devices(action) => devices::execute(overlay, context, action),

@@ -10,6 +10,7 @@
 
 pub mod admission;
 pub mod allowance;
+mod batch;
 pub mod config;
 mod context;
 pub mod devices;

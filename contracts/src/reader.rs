@@ -8,6 +8,11 @@ pub trait Reader {
     /// The record under `key`.
     fn get<T: DeserializeOwned>(&self, key: &Key<T>) -> Result<Option<T>, StateError>;
 
+    /// The records under keys, in the order of the keys.
+    fn get_many<T: DeserializeOwned>(&self, keys: &[Key<T>]) -> Result<Vec<Option<T>>, StateError> {
+        keys.iter().map(|key| self.get(key)).collect()
+    }
+
     /// Up to `limit` records whose keys begin with `prefix`, after the key `after` if one is given.
     fn scan<T: DeserializeOwned>(
         &self,
@@ -32,6 +37,10 @@ pub trait Reader {
 impl Reader for View {
     fn get<T: DeserializeOwned>(&self, key: &Key<T>) -> Result<Option<T>, StateError> {
         View::get(self, key)
+    }
+
+    fn get_many<T: DeserializeOwned>(&self, keys: &[Key<T>]) -> Result<Vec<Option<T>>, StateError> {
+        View::get_many(self, keys)
     }
 
     fn scan<T: DeserializeOwned>(

@@ -2,19 +2,21 @@
 //! is a command to a Thing in JSON; the reply is a line on standard output.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use lamplighter_node::key;
-use lamplighter_types::{AlarmChange, Hash, Id, PublicKey, Severity, Version};
+use lamplighter_types::codec::{self, CodecError};
+use lamplighter_types::proof::TrustedSet;
+use lamplighter_types::{AlarmChange, Genesis, Hash, Id, PublicKey, Severity, Version};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 use crate::thing::{
-    Factory, NewEvent, SelfTest, Thing, ThingConfig, ThingError, ThingMesh, VendorKeys,
+    Factory, NewEvent, Psk, SelfTest, Socket, Thing, ThingConfig, ThingError, ThingMesh, VendorKeys,
 };
 use lamplighter_system::error_chain;
 
@@ -31,6 +33,10 @@ pub struct MeshConfig {
     pub chain_id: Hash,
     /// The gateway's CoAP address.
     pub gateway: SocketAddr,
+    /// The genesis file, from whose validators on the Things check orders; without it they check
+    /// the vendors' signatures alone.
+    #[serde(default)]
+    pub genesis: Option<PathBuf>,
     /// Keys of vendors that the Things trust.
     pub vendor_keys: Vec<PublicKey>,
     /// The folder of the Things' directories.
@@ -52,6 +58,9 @@ pub struct ThingEntry {
     pub device: Id,
     /// File with its secret key.
     pub key: PathBuf,
+    /// Key of its sessions over DTLS, hexadecimal; without one it speaks plain CoAP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub psk: Option<String>,
 }
 
 /// A command of the owner to a Thing.
@@ -76,6 +85,8 @@ pub enum ThingCommand {
     SelfTest { device: Id, outcome: String },
     /// Turn the Thing off and on again.
     PowerCycle { device: Id },
+    /// Replace the key; the reply is the new one.
+    RotateKey { device: Id },
 }
 
 /// The status of a Thing.
@@ -106,8 +117,12 @@ pub enum FieldError {
         path: PathBuf,
         source: toml::de::Error,
     },
+    #[error("the genesis file {} is not usable", path.display())]
+    Genesis { path: PathBuf, source: CodecError },
     #[error("a file of the mesh")]
     File(#[from] DevnetError),
+    #[error("the key of {0} for DTLS is not hexadecimal")]
+    Psk(Id),
     #[error("a Thing")]
     Thing(#[from] ThingError),
     #[error("talking to the owner")]
@@ -148,6 +163,16 @@ pub async fn run(path: &Path) -> Result<(), FieldError> {
     Ok(())
 }
 
+/// The validators of a genesis file.
+fn trusted_set(path: &Path) -> Result<TrustedSet, FieldError> {
+    let bytes = fs::read(path).map_err(DevnetError::file("reading", path))?;
+    let genesis: Genesis = codec::decode_json(&bytes).map_err(|source| FieldError::Genesis {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok((&genesis).into())
+}
+
 fn things(config: &MeshConfig) -> Result<Vec<ThingConfig>, FieldError> {
     let image = fs::read(&config.factory_image)
         .map_err(DevnetError::file("reading", &config.factory_image))?;
@@ -157,6 +182,7 @@ fn things(config: &MeshConfig) -> Result<Vec<ThingConfig>, FieldError> {
         security_counter: config.factory_security_counter,
     };
     let verifier = Arc::new(VendorKeys(config.vendor_keys.clone()));
+    let ledger = config.genesis.as_deref().map(trusted_set).transpose()?;
     let configs = config.things.iter().map(|entry| {
         let secret = key::read(&entry.key).map_err(DevnetError::from)?;
         let mut thing = ThingConfig::new(
@@ -170,6 +196,19 @@ fn things(config: &MeshConfig) -> Result<Vec<ThingConfig>, FieldError> {
             factory.clone(),
         );
         thing.boot_time = Duration::from_millis(config.boot_time_ms);
+        thing.ledger = ledger.clone();
+        let any = match config.gateway {
+            SocketAddr::V4(_) => SocketAddr::from(([127, 0, 0, 1], 0)),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        };
+        thing.socket = match &entry.psk {
+            None => Socket::Udp(any),
+            Some(psk) => {
+                let key = hex::decode(psk).map_err(|_| FieldError::Psk(entry.device.clone()))?;
+                let identity = entry.device.to_string();
+                Socket::Secure(any, config.gateway, Psk { identity, key })
+            }
+        };
         Ok(thing)
     });
     configs.collect()
@@ -182,7 +221,8 @@ async fn handle_command(mesh: &ThingMesh, command: ThingCommand) -> ThingReply {
         | ThingCommand::Image { device }
         | ThingCommand::CorruptNextBlock { device }
         | ThingCommand::SelfTest { device, .. }
-        | ThingCommand::PowerCycle { device } => device.clone(),
+        | ThingCommand::PowerCycle { device }
+        | ThingCommand::RotateKey { device } => device.clone(),
     };
     let Some(thing) = mesh.get(&device) else {
         return ThingReply::Refused(format!("{device} is not of this mesh"));
@@ -228,6 +268,7 @@ async fn execute(thing: &Thing, command: ThingCommand) -> Result<Value, ThingErr
             thing.power_cycle();
             Ok(Value::Null)
         }
+        ThingCommand::RotateKey { device: _ } => Ok(json!(thing.rotate_key().await?)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The folders and files of a devnet.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use lamplighter_types::Hash;
@@ -81,6 +82,14 @@ impl Files {
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, DevnetError> {
         let path = self.root.join(name);
         fs::write(&path, bytes).map_err(DevnetError::file("writing", &path))?;
+        Ok(path)
+    }
+
+    /// Writes a file that only its owner may read, and returns its path.
+    pub fn write_private(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, DevnetError> {
+        let path = self.write(name, bytes)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
+            .map_err(DevnetError::file("protecting", &path))?;
         Ok(path)
     }
 

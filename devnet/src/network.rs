@@ -1,6 +1,5 @@
 //! The processes of a devnet, and handles to kill and restart each.
 
-use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -19,9 +18,11 @@ use crate::DevnetError;
 use crate::city::{City, id};
 use crate::field::{MeshConfig, ThingCommand, ThingEntry, ThingReply, ThingStatus};
 use crate::files::{Files, synthetic_image};
+use crate::link::Link;
 use crate::plan::Plan;
 use crate::ports::Ports;
-use crate::process::Process;
+use crate::process::{Process, arguments};
+use crate::psk::{self, ThingPsks};
 
 /// Time for a node from its start until it serves.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -68,9 +69,13 @@ pub struct Devnet {
     pub meshes: Vec<MeshProcess>,
     /// Path and bytes of the image to roll out.
     pub firmware: (PathBuf, Vec<u8>),
+    /// The link between gateways and Things; changed before they start.
+    pub link: Link,
     pub(crate) ports: Ports,
     /// The CoAP address of each gateway.
     south: Vec<SocketAddr>,
+    /// Keys of Things that speak DTLS.
+    psks: ThingPsks,
 }
 
 /// The profile file that `lamplighter --profile` reads.
@@ -80,13 +85,6 @@ struct Profile {
     genesis: &'static str,
     keys: &'static str,
     account: &'static str,
-}
-
-fn arguments(words: &[&str], config: &std::path::Path) -> Vec<OsString> {
-    let words = words.iter().map(OsString::from);
-    words
-        .chain([OsString::from("--config"), config.into()])
-        .collect()
 }
 
 impl Devnet {
@@ -110,8 +108,10 @@ impl Devnet {
             files,
             city,
             firmware,
+            link: Link::default(),
             ports,
             south,
+            psks: ThingPsks::new(),
             nodes: Vec::new(),
             gateways: Vec::new(),
             meshes: Vec::new(),
@@ -223,10 +223,9 @@ impl Devnet {
     ) -> Result<usize, DevnetError> {
         let index = self.gateways.len();
         let mut nodes = first;
-        let count = self.nodes.len();
         // Each gateway starts with another node.
-        for step in 0..count {
-            let node = &self.nodes[(index + step) % count];
+        for step in 0..self.nodes.len() {
+            let node = &self.nodes[(index + step) % self.nodes.len()];
             nodes.push(NodeAddress {
                 http: node.url(),
                 mqtt: node.config.mqtt_listen.to_string(),
@@ -234,12 +233,21 @@ impl Devnet {
                 key: None,
             });
         }
+        let listen = self.link.listen(self.south[index]);
+        let mut dtls = None;
+        if self.link.is_secure() {
+            let devices = crate::scenario::things(self, index);
+            let (config, psks) = psk::create(&self.files, account, devices, listen)?;
+            self.psks.extend(psks);
+            dtls = Some(config);
+        }
         let config = GatewayConfig {
             account: id(account),
             genesis: self.files.genesis(),
             key: self.files.key(account),
             data_dir: self.files.root.join(account),
-            south_listen: self.south[index],
+            south_listen: listen,
+            south_http_listen: None,
             mqtt_connect_s: 30,
             spool_bytes_max: 64 * 1024 * 1024,
             cache_bytes_max: 1024 * 1024 * 1024,
@@ -247,9 +255,13 @@ impl Devnet {
             rate_bytes_per_s: self.plan.rate_bytes_per_s.unwrap_or(RATE_BYTES_PER_S),
             install_timeout_s: 600,
             poll_s: 2,
-            szx: 6,
+            szx: self.link.szx(),
             nodes,
             plain_http_beyond_loopback: false,
+            plain_coap: self.link.plain_coap(),
+            dtls,
+            oscore: None,
+            mesh: Default::default(),
             endpoints: Default::default(),
         };
         let path = self.files.write_toml(account, &config)?;
@@ -272,7 +284,8 @@ impl Devnet {
             .write("factory.bin", &synthetic_image("lamp firmware 1.0.0"))?;
         let config = MeshConfig {
             chain_id: self.city.genesis.chain_id(),
-            gateway: self.gateways[gateway].config.south_listen,
+            gateway: self.link.gateway(self.south[gateway]),
+            genesis: Some(self.files.genesis()),
             vendor_keys: vec![self.vendor_key()],
             data_dir: self.files.root.join(&name),
             factory_image: factory,
@@ -289,12 +302,14 @@ impl Devnet {
                 .map(|device| ThingEntry {
                     device: device.clone(),
                     key: self.files.key(device.as_str()),
+                    psk: self.psks.get(device).cloned(),
                 })
                 .collect(),
         };
         let path = self.files.write_toml(&name, &config)?;
         let arguments = arguments(&["things", "run"], &path);
-        let process = Process::new(&name, &self.plan.program, arguments, &self.files.logs());
+        let (program, arguments) = self.link.at_things(&self.plan.program, arguments);
+        let process = Process::new(&name, &program, arguments, &self.files.logs());
         let mut mesh = MeshProcess {
             process: process.piped(),
             config,

@@ -179,3 +179,11 @@ pub fn until_stdin_ends(stop: CancellationToken) {
         stop.cancel();
     });
 }
+
+/// The arguments of a command that reads a configuration file.
+pub(crate) fn arguments(words: &[&str], config: &std::path::Path) -> Vec<OsString> {
+    let words = words.iter().map(OsString::from);
+    words
+        .chain([OsString::from("--config"), config.into()])
+        .collect()
+}

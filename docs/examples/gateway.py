@@ -160,7 +160,11 @@ class Gateway:
             if place not in headers:
                 of = None if place[1] is None else proofs["ancestors"][place[1]]
                 headers[place] = self.trust.ancestor(heads[place[0]], of)
-            self.keep(headers[place], *proven_state(headers[place], shared["record"]))
+        # Records of several blocks were perhaps never in force together.
+        require(len({header["height"] for header in headers.values()}) <= 1, "records of several blocks")
+        for shared in proofs["records"]:
+            header = headers[(shared["head"], shared.get("ancestor"))]
+            self.keep(header, *proven_state(header, shared["record"]))
         for item in message["items"]:
             if "deployment" in item:
                 self.advance(item["deployment"]["rollout"], item["deployment"]["device"])

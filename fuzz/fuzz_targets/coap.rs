@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use lamplighter_gateway::coap::{
-    CoapConfig, Code, Message, Output, Protocol, Request, Response, format,
+    CoapConfig, Code, Message, Output, Peer, Protocol, Request, Response, format,
 };
 use libfuzzer_sys::fuzz_target;
 use rand::SeedableRng;
@@ -26,7 +26,7 @@ fn message(bytes: &[u8]) {
 fuzz_target!(|bytes: &[u8]| {
     message(bytes);
     let mut protocol = Protocol::new(CoapConfig::default(), StdRng::seed_from_u64(1));
-    let peer = SocketAddr::from(([127, 0, 0, 1], 5683));
+    let peer = Peer::from(SocketAddr::from(([127, 0, 0, 1], 5683)));
     let mut now = Instant::now();
     protocol.request(now, peer, 1, Request::get("/5/0/3"));
     // A length before each datagram.
@@ -42,7 +42,7 @@ fuzz_target!(|bytes: &[u8]| {
                     let response = Response::content(format::TEXT, vec![b'x'; 3_000]);
                     protocol.respond(now, exchange, &response);
                 }
-                Output::Done(..) => {}
+                Output::Notification(..) | Output::Done(..) => {}
             }
         }
         now += STEP;

@@ -9,6 +9,7 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(text) = std::str::from_utf8(bytes)
         && let Ok(config) = toml::from_str::<GatewayConfig>(text)
     {
+        config.check().ok();
         for node in &config.nodes {
             drop(format!("{node:?}"));
         }

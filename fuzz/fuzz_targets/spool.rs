@@ -52,6 +52,10 @@ impl Disk for MemoryDisk {
         self.with(|log| *log = replacement);
         Ok(())
     }
+
+    fn confirm(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fuzz_target!(|bytes: &[u8]| {

@@ -3,7 +3,7 @@
 #![no_main]
 
 use lamplighter_gateway::coap::{Code, Response, format};
-use lamplighter_gateway::lwm2m::{cbor, link_format, value};
+use lamplighter_gateway::lwm2m::{link_format, senml, value};
 use libfuzzer_sys::fuzz_target;
 
 const FORMATS: [u16; 7] = [
@@ -26,7 +26,9 @@ fuzz_target!(|bytes: &[u8]| {
     for id in [3, 5] {
         value::integer(&response, id);
         value::text(&response, id);
+        value::integers(&response, id);
     }
-    cbor::parse(bytes);
+    senml::from_cbor(bytes);
+    senml::from_json(bytes);
     link_format::parse(bytes).ok();
 });

@@ -5,9 +5,12 @@
 pub mod artifact;
 pub mod coap;
 pub mod config;
+pub mod credentials;
 pub mod deployments;
+pub mod dtls;
 pub mod lwm2m;
 pub mod north;
+pub mod oscore;
 pub mod runtime;
 pub mod south;
 pub mod spool;
@@ -15,5 +18,7 @@ pub mod submission;
 mod text;
 pub mod verify;
 
-pub use config::{ConfigError, GatewayConfig, NodeAddress};
+pub use config::{
+    ConfigError, DtlsConfig, GatewayConfig, MeshLimits, NodeAddress, OscoreConfig, PlainCoap,
+};
 pub use runtime::{Gateway, GatewayError};

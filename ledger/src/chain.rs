@@ -1,15 +1,18 @@
 //! The chain of this node: its head, state tree, membership and certificates. The state machine
 //! adds blocks, the certifier adds certificates, every task reads.
 
+mod certified;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use lamplighter_contracts::admission::AdmissionError;
 use lamplighter_contracts::{Reader, governance};
+use lamplighter_state::tables::BlockLists;
 use lamplighter_state::tree::Tree;
-use lamplighter_state::{Changes, StateError, View, set_path, tables};
+use lamplighter_state::{Changes, RecordCache, StateError, View, set_path, tables};
 use lamplighter_store::{Durability, Kv, KvView, WriteBatch};
 use lamplighter_types::merkle::History;
 use lamplighter_types::proof::{TrustedSet, VALIDATOR_SET_KEY};
@@ -62,6 +65,8 @@ pub(crate) struct ExecutedBlock {
     /// Transactions of the batch that are left out of the block.
     pub refused: Vec<(Hash, AdmissionError)>,
     pub changes: Changes,
+    /// Transactions, receipts and events as they are hashed and stored.
+    pub lists: BlockLists,
 }
 
 /// A transaction's place in the chain, and its receipt.
@@ -72,6 +77,9 @@ pub struct Commitment {
     pub index: u32,
     pub receipt: Arc<Receipt>,
 }
+
+/// Memory for records of the newest state: those of some ten thousand senders and their devices.
+const RECORD_CACHE_BYTES: usize = 8 << 20;
 
 /// The source of all reads.
 enum ReadSource {
@@ -85,6 +93,8 @@ pub(crate) struct Chain {
     kv: Arc<dyn Kv>,
     genesis: Genesis,
     chain_id: Hash,
+    /// The newest state, but for the time in which an image is installed.
+    records: Arc<RecordCache>,
     /// Changed by the state machine alone, while an image is installed.
     source: RwLock<ReadSource>,
     /// Changed by the state machine alone. The lock is held over the write of a block, so that
@@ -93,6 +103,7 @@ pub(crate) struct Chain {
     /// The head in short; changes after the lock of the head is released.
     newest: watch::Sender<HeadInfo>,
     certified: watch::Sender<u64>,
+    peer_certified: AtomicU64,
     membership: watch::Sender<Membership>,
     halted: watch::Sender<Option<Halt>>,
 }
@@ -111,12 +122,14 @@ impl Chain {
         Ok(Self {
             membership: watch::Sender::new(membership),
             source: RwLock::new(ReadSource::Live(kv.clone())),
+            records: Arc::new(RecordCache::new(kv.clone(), RECORD_CACHE_BYTES)),
             kv,
             chain_id: genesis.chain_id(),
             genesis,
             head: RwLock::new(head),
             newest: watch::Sender::new(info),
             certified: watch::Sender::new(certified),
+            peer_certified: AtomicU64::new(0),
             halted: watch::Sender::new(None),
         })
     }
@@ -134,7 +147,15 @@ impl Chain {
 
     /// A view of the newest state, which changes with every block.
     pub fn live_view(&self) -> View {
-        View::new(self.store())
+        match &*self.source() {
+            ReadSource::Live(_) => View::new(self.records.clone()),
+            ReadSource::Pinned(view) => View::new(view.clone()),
+        }
+    }
+
+    /// The cache of the newest state, for the one that writes it.
+    pub fn records(&self) -> &RecordCache {
+        &self.records
     }
 
     /// A view of the state as it is now, which later blocks do not change.
@@ -144,6 +165,31 @@ impl Chain {
             ReadSource::Pinned(view) => view.clone(),
         };
         Ok(View::new(view))
+    }
+
+    /// A view of the state as it is now, and its block. While a block is being written, which a
+    /// busy disk may make long, the view itself says which block it shows: the rows of a block are
+    /// written at once.
+    pub fn newest_view(&self) -> Result<(View, HeadInfo), StateError> {
+        if let Ok(head) = self.head.try_read() {
+            return Ok((self.consistent_view()?, info(&head)));
+        }
+        let view = self.consistent_view()?;
+        let store = &**view.store();
+        let header = match tables::head_height(store)? {
+            Some(height) => tables::header(store, height)?,
+            None => None,
+        };
+        let info = match header {
+            Some(header) => HeadInfo {
+                height: header.height,
+                hash: header.hash(),
+                timestamp_ms: header.timestamp_ms,
+            },
+            // No open chain lacks its head.
+            None => info(&self.read_head()),
+        };
+        Ok((view, info))
     }
 
     fn source(&self) -> RwLockReadGuard<'_, ReadSource> {
@@ -173,11 +219,17 @@ impl Chain {
         set_path::extend(&*self.kv)?;
         self.advance(|old| {
             *old = head;
+            self.records.clear();
             self.set_source(ReadSource::Live(self.kv.clone()));
             Ok::<_, StateError>(())
         })?;
         self.raise_certified(certified);
         self.update_membership(Some(named))
+    }
+
+    /// A state tree without keys, which keeps its pages as that of this chain.
+    pub fn empty_tree(&self) -> Tree {
+        self.read_head().tree.empty_like()
     }
 
     pub fn genesis(&self) -> &Genesis {
@@ -332,18 +384,6 @@ impl Chain {
         }
     }
 
-    /// The first header that changes the validators and has no certificate of its own.
-    pub fn first_uncertified_change(&self) -> Result<Option<u64>, StateError> {
-        first_uncertified_change(&*self.store(), self.certified_height())
-    }
-
-    /// Returns whether a block changed the validators and its header has no certificate of its own.
-    pub fn lacks_certificate(&self, height: u64) -> Result<bool, StateError> {
-        let store = &*self.store();
-        let changed = tables::set_change(store, height)?.is_some();
-        Ok(changed && tables::certificate(store, height)?.is_none())
-    }
-
     /// Stops applying blocks for good; the first reason stays.
     pub fn halt(&self, reason: Halt) {
         self.halted.send_if_modified(|halted| {
@@ -392,28 +432,34 @@ fn info(head: &Head) -> HeadInfo {
 
 /// Adds a block to a write: its records, the header's place in the history, and the validators that
 /// follow.
+///
+/// # Errors
+/// The state tree can't prove the validators.
 pub(crate) fn put_block(
     writes: &mut WriteBatch,
     head: &mut Head,
     block: &ExecutedBlock,
     validators: Option<&ValidatorSet>,
-) {
+) -> Result<(), StateError> {
     let ExecutedBlock {
         header,
         transactions,
         receipts,
         changes,
+        lists,
         refused: _,
     } = block;
     tables::put_changes(writes, changes);
-    tables::put_block(writes, header, transactions, receipts, &changes.events);
+    let events = &changes.events;
+    tables::put_encoded_block(writes, header, lists, transactions, receipts, events);
     tables::put_history(writes, &head.history.append(&header.hash()));
     // Observers stand in the same record.
     let is_genesis = header.height == 0;
     if let Some(validators) = validators.filter(|next| is_genesis || **next != *head.validators) {
-        let path = head.tree.prove(VALIDATOR_SET_KEY);
+        let path = head.tree.prove(VALIDATOR_SET_KEY)?;
         tables::put_validators(writes, header.height, validators, &path);
     }
+    Ok(())
 }
 
 /// The nodes that a state names.

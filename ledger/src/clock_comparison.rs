@@ -6,9 +6,9 @@
 //! time further ahead than the limit: without a quorum of such clocks it is never committed. As
 //! many liars as a quorum tolerates change neither.
 //!
-//! A leader does not propose after a jump of its clock before it has compared it again: a batch too
+//! A leader does not propose after a jump of its clock before a quorum's agree with it: a batch too
 //! far ahead would stay in its own log, and nobody could follow it until another leader replaced
-//! it.
+//! it. Where all the others are needed for that, it would be for ever.
 
 #[cfg(test)]
 mod tests;
@@ -75,8 +75,31 @@ struct Seen {
     early: BTreeMap<u64, EarlyLeader>,
     /// By the newest comparison.
     standing: ClockStanding,
-    /// This node's clock, and the monotonic one, at the newest comparison.
-    compared: Option<(u64, Instant)>,
+    /// The end of the newest comparison.
+    compared: Option<ClockMoment>,
+    /// This node's clock has jumped since a quorum's last agreed with it.
+    unconfirmed: bool,
+}
+
+/// This node's clock and the monotonic one, at one moment.
+#[derive(Clone, Copy, Debug)]
+struct ClockMoment {
+    clock_ms: u64,
+    at: Instant,
+}
+
+impl ClockMoment {
+    fn new(clock_ms: u64) -> Self {
+        let at = Instant::now();
+        Self { clock_ms, at }
+    }
+
+    /// Returns whether this node's clock, which shows `now_ms`, moved otherwise than time does
+    /// since then.
+    fn has_jumped(&self, now_ms: u64, limit_ms: u64) -> bool {
+        let passed_ms = u64::try_from(self.at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        now_ms.abs_diff(self.clock_ms.saturating_add(passed_ms)) > limit_ms / JUMP_PART
+    }
 }
 
 /// A leader that sent a batch too far ahead.
@@ -100,10 +123,8 @@ impl Seen {
     /// Returns whether this node's clock, which shows `now_ms`, moved otherwise than time does
     /// since the newest comparison.
     fn has_jumped(&self, now_ms: u64, limit_ms: u64) -> bool {
-        self.compared.is_some_and(|(then_ms, at)| {
-            let passed_ms = u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
-            now_ms.abs_diff(then_ms.saturating_add(passed_ms)) > limit_ms / JUMP_PART
-        })
+        self.compared
+            .is_some_and(|then| then.has_jumped(now_ms, limit_ms))
     }
 
     /// Judges the clock of `node` by the readings of the others in `set`.
@@ -169,12 +190,15 @@ impl ClockComparison {
         matches!(self.standing(), ClockStanding::Differs { .. })
     }
 
-    /// Returns whether this node may propose: no comparison speaks against its clock, and it has
-    /// not jumped since.
+    /// Returns whether this node may propose: no comparison speaks against its clock, it has not
+    /// jumped since, and after a jump a quorum's clocks agree with it. A batch too far ahead that
+    /// only this node has would keep it from voting for those that have none, and they can't take
+    /// it.
     pub fn may_propose(&self) -> bool {
         let now_ms = self.clock.now_ms();
         let seen = self.seen();
         !matches!(seen.standing, ClockStanding::Differs { .. })
+            && !seen.unconfirmed
             && !seen.has_jumped(now_ms, self.limit_ms)
             && now_ms <= BLOCK_TIME_MS_MAX
     }
@@ -193,6 +217,7 @@ impl ClockComparison {
     /// Ends as soon as enough have answered if that is all that is wanted.
     pub async fn compare(&self, within: Duration, is_enough: bool) {
         let voters = self.voters();
+        let begin = ClockMoment::new(self.clock.now_ms());
         let mut asked = JoinSet::new();
         for node in self.peers.connected() {
             if node != self.node && voters.by_node(node).is_some() {
@@ -213,20 +238,27 @@ impl ClockComparison {
                 break;
             }
         }
-        self.adopt(new, &voters);
+        self.adopt(new, begin, &voters);
     }
 
-    fn adopt(&self, mut new: Seen, voters: &ValidatorSet) {
+    /// Takes the readings of a comparison. Distances from where this node's clock was before a jump
+    /// say nothing, be they from earlier comparisons or from this one, which takes time too.
+    fn adopt(&self, mut new: Seen, begin: ClockMoment, voters: &ValidatorSet) {
         let now_ms = self.clock.now_ms();
         let mut seen = self.seen();
         if seen.has_jumped(now_ms, self.limit_ms) {
-            // Distances from where it was before say nothing.
             seen.readings.clear();
+            seen.unconfirmed = true;
         }
-        seen.compared = Some((now_ms, Instant::now()));
+        if begin.has_jumped(now_ms, self.limit_ms) {
+            new.readings.clear();
+            seen.unconfirmed = true;
+        }
+        seen.compared = Some(ClockMoment::new(now_ms));
         seen.readings.append(&mut new.readings);
         seen.prune(voters);
         seen.standing = seen.assess(self.node, voters, self.limit_ms);
+        seen.unconfirmed &= seen.standing != ClockStanding::Agrees;
     }
 
     /// Returns whether a batch with this time may be acknowledged now.

@@ -31,8 +31,8 @@ use crate::submit::admission::{Admission, SubmitError};
 use crate::submit::mempool::{Busy, Mempool, Ticket};
 use crate::submit::node_account::NodeAccount;
 
-/// Heights below the newest certificate that are searched for a validator's signature.
-const CERTIFICATES_SEARCHED: u64 = 64;
+/// Certificates, from the newest on, that are searched for a validator's signature.
+const CERTIFICATES_SEARCHED: usize = 64;
 
 /// The state of the node.
 #[derive(Clone, Debug)]
@@ -120,23 +120,10 @@ impl Handle {
         self.0.node_account.submit(action).await
     }
 
-    /// A consistent view of the newest state, and its block.
+    /// A consistent view of the newest state, and its block. It waits for no block that is being
+    /// written.
     pub fn view(&self) -> Result<(View, HeadInfo), StateError> {
-        let head = self.0.chain.read_head();
-        let view = self.0.chain.consistent_view()?;
-        let Header {
-            height,
-            timestamp_ms,
-            ..
-        } = head.header;
-        Ok((
-            view,
-            HeadInfo {
-                height,
-                hash: head.hash,
-                timestamp_ms,
-            },
-        ))
+        self.0.chain.newest_view()
     }
 
     pub fn head(&self) -> HeadInfo {
@@ -191,8 +178,17 @@ impl Handle {
         }
     }
 
+    /// Announces to the validators that a caller will wait for a certificate of a block to come:
+    /// they sign the headers of the next second without delay.
+    pub fn hasten_certificates(&self) {
+        self.0.certifier.demands().record_local();
+    }
+
     /// Waits until a certificate covers `height`.
     pub async fn wait_certified(&self, height: u64, within: Duration) -> Result<(), WaitError> {
+        if self.certified_height() < height {
+            self.hasten_certificates();
+        }
         wait::wait_certified(&self.0.chain, height, within).await
     }
 
@@ -221,10 +217,11 @@ impl Handle {
     /// The highest of the newest certificates with a signature of this key. Not every certificate
     /// has one of each validator, so several are searched.
     pub fn newest_signed_by(&self, key: &PublicKey) -> Result<Option<u64>, StateError> {
-        let newest = self.certified_height();
-        for height in (newest.saturating_sub(CERTIFICATES_SEARCHED)..=newest).rev() {
-            let certificate = self.certificate(height)?;
-            if certificate.is_some_and(|c| c.signatures.iter().any(|s| s.key == *key)) {
+        let store = &*self.0.chain.store();
+        let newest = tables::certificates_up_to(store, self.certified_height())?;
+        for certificate in newest.take(CERTIFICATES_SEARCHED) {
+            let (height, certificate) = certificate?;
+            if certificate.signatures.iter().any(|s| s.key == *key) {
                 return Ok(Some(height));
             }
         }

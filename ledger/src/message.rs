@@ -74,13 +74,28 @@ pub enum PeerAnswer {
     },
 }
 
-/// A node's broadcast to all others.
+/// A node's broadcast to all others. An empty one announces that a caller of that node waits for a
+/// certificate.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PeerGossip {
     pub attestations: Vec<Attestation>,
     /// The newest certified header of the sender, so that a node that missed attestations catches
     /// up, and a node that computed another header detects it.
     pub certified: Option<CertifiedHeader>,
+}
+
+impl PeerGossip {
+    /// The announcement that a caller of this node waits for a certificate.
+    pub(crate) fn demand() -> Self {
+        Self {
+            attestations: Vec::new(),
+            certified: None,
+        }
+    }
+
+    pub(crate) fn is_demand(&self) -> bool {
+        self.attestations.is_empty() && self.certified.is_none()
+    }
 }
 
 /// Why a request got no answer.

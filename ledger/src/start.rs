@@ -3,7 +3,8 @@ use std::sync::{Arc, OnceLock};
 
 use lamplighter_consensus::{Consensus, ConsensusError, Electorate, StateMachine};
 use lamplighter_contracts::genesis;
-use lamplighter_state::tree::Tree;
+use lamplighter_state::tables::BlockLists;
+use lamplighter_state::tree::{FetchedPages, LeafChanges, Tree};
 use lamplighter_state::{Overlay, StateError, View, tables};
 use lamplighter_store::{Durability, Kv, StoreError, WriteBatch};
 use lamplighter_types::merkle::{History, list};
@@ -16,7 +17,7 @@ use crate::alarms::Alarms;
 use crate::apply::snapshot;
 use crate::apply::snapshot_check::{ImageError, load_head};
 use crate::apply::state_machine::LedgerStateMachine;
-use crate::artifacts::replicate::ArtifactReplicator;
+use crate::artifacts::replicate::{ArtifactReplicator, releases};
 use crate::artifacts::{ArtifactError, ArtifactLimits, Artifacts};
 use crate::blocking::Blocking;
 use crate::certify::attester::Attester;
@@ -38,6 +39,7 @@ use crate::peers::health::HealthMonitor;
 use crate::peers::progress::{Progress, ProgressMonitor};
 use crate::peers::server::PeerServer;
 use crate::peers::validator_discovery::{ValidatorAnnouncements, ValidatorDiscovery};
+use crate::read::device_index;
 use crate::read::feed::{Feed, complete_index};
 use crate::submit::admission::Admission;
 use crate::submit::mempool::Mempool;
@@ -95,12 +97,14 @@ impl Ledger {
         };
         // Beside the artifacts, where an operator finds it.
         let evidence = artifacts.with_file_name("evidence");
+        let data_dir = artifacts.parent().unwrap_or(Path::new("."));
         let limits = ArtifactLimits {
             uploads_per_account_max: config.uploads_per_account_max,
             ..ArtifactLimits::default()
         };
+        let tree = Tree::on_disk(data_dir, config.tree_keys_in_memory);
         let artifacts = Artifacts::open(artifacts.to_owned(), limits).await?;
-        let open = move || open_chain(kv, genesis);
+        let open = move || open_chain(kv, genesis, tree);
         let chain = Arc::new(blocking.run(open).await?);
         let mempool = Arc::new(Mempool::new(config.mempool.clone()));
         let resolver = TicketResolver::new(chain.clone(), mempool.clone());
@@ -187,7 +191,7 @@ impl Ledger {
             alarms: stages.alarms.clone(),
             blocking: self.state_machine.blocking,
         };
-        let feed = stages.feed.subscribe(None);
+        let feed = stages.feed.subscribe(None).matching(releases());
         tasks.spawn(replicator.run(feed, stop.clone()));
         self.handle
     }
@@ -350,25 +354,30 @@ pub fn drop_diverged(kv: &dyn Kv, snapshots: &Path) -> Result<bool, ConsensusErr
     lamplighter_consensus::reset(kv, snapshots, |batch| tables::put_installing(batch, None))
 }
 
-fn open_chain(kv: Arc<dyn Kv>, genesis: Genesis) -> Result<Chain, OpenError> {
-    snapshot::resume(&*kv, &genesis).map_err(OpenError::HalfInstalled)?;
+/// Opens the chain, with an empty tree for its state.
+fn open_chain(kv: Arc<dyn Kv>, genesis: Genesis, tree: Tree) -> Result<Chain, OpenError> {
+    snapshot::resume(&*kv, &genesis, tree.empty_like()).map_err(OpenError::HalfInstalled)?;
     let head = match tables::head_height(&*kv)? {
-        Some(_) => load_head(kv.clone(), &genesis.chain_id())?,
-        None => create_genesis_block(&kv, &genesis)?,
+        Some(_) => load_head(kv.clone(), &genesis.chain_id(), tree)?,
+        None => create_genesis_block(&kv, &genesis, tree)?,
     };
     complete_index(&*kv, head.header.height)?;
+    device_index::complete(&*kv, head.header.height)?;
     Ok(Chain::new(kv, genesis, head)?)
 }
 
 /// Makes and writes the block of height 0, which is the same on every node: it follows from the
-/// genesis file alone.
-pub(crate) fn create_genesis_block(kv: &Arc<dyn Kv>, genesis: &Genesis) -> Result<Head, OpenError> {
+/// genesis file alone. Its state comes into an empty tree.
+pub(crate) fn create_genesis_block(
+    kv: &Arc<dyn Kv>,
+    genesis: &Genesis,
+    mut tree: Tree,
+) -> Result<Head, OpenError> {
     let mut overlay = Overlay::new(View::new(kv.clone()));
     genesis::install(&mut overlay, genesis).map_err(|e| OpenError::Install(e.to_string()))?;
     overlay.commit();
     let changes = overlay.into_changes();
-    let mut tree = Tree::default();
-    let state_root = tree.apply(&changes);
+    let state_root = tree.update(&LeafChanges::of(&changes), FetchedPages::default())?;
     let empty = list::block_root(std::iter::empty::<&[u8]>());
     let history = History::new();
     let header = Header {
@@ -393,6 +402,7 @@ pub(crate) fn create_genesis_block(kv: &Arc<dyn Kv>, genesis: &Genesis) -> Resul
         transactions: Vec::new(),
         receipts: Vec::new(),
         refused: Vec::new(),
+        lists: BlockLists::of(&[], &[], &changes.events),
         changes,
     };
     let mut head = Head {
@@ -403,7 +413,7 @@ pub(crate) fn create_genesis_block(kv: &Arc<dyn Kv>, genesis: &Genesis) -> Resul
         validators: validators.clone(),
     };
     let mut writes = WriteBatch::new();
-    put_block(&mut writes, &mut head, &block, Some(&validators));
+    put_block(&mut writes, &mut head, &block, Some(&validators))?;
     kv.write(writes, Durability::Synced)?;
     Ok(head)
 }

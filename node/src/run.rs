@@ -489,5 +489,6 @@ fn edge_config(config: &NodeConfig, secret: &SecretKey) -> api::EdgeConfig {
         http: config.http.settings.clone(),
         quotas: config.quotas.clone(),
         mqtt: config.mqtt.clone(),
+        certified_gateways: config.data_dir.join("certified-gateways"),
     }
 }

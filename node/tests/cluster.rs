@@ -5,14 +5,16 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use lamplighter_node::{Node, NodeConfig, key, mark_path};
+use lamplighter_ledger::PeerGossip;
+use lamplighter_node::{Node, NodeConfig, NodeError, key, mark_path};
 use lamplighter_rocks::{Options, RocksKv};
 use lamplighter_store::{Cf, Durability, Kv, WriteBatch};
 use lamplighter_system::{error_chain, unix_ms};
-use lamplighter_types::proof::ProofBundle;
+use lamplighter_types::proof::{CertifiedHeader, ProofBundle};
 use lamplighter_types::{
-    Action, Encoding, GENESIS_VERSION, Genesis, GenesisAccount, Grant, Hash, Id, Policies, Role,
-    Scope, SecretKey, SignedTransaction, Transaction, UsersAction, Validator, ValidatorSet, codec,
+    Action, Attestation, Certificate, CertificateSignature, Encoding, GENESIS_VERSION, Genesis,
+    GenesisAccount, Grant, Hash, Header, Id, Policies, Role, Scope, SecretKey, SignedTransaction,
+    Transaction, UsersAction, Validator, ValidatorSet, codec,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -176,6 +178,89 @@ async fn a_transaction_sent_to_any_node_is_certified_everywhere() {
     stopped.shutdown().await.unwrap();
     post(&client, &nodes[0], &organization(&chain_id, 10)).await;
     for node in nodes {
+        node.shutdown().await.unwrap();
+    }
+}
+
+/// A header that contradicts a node's, with a certificate of it by these validators.
+fn contradiction(of: &Header, configs: &[NodeConfig]) -> CertifiedHeader {
+    let header = Header {
+        state_root: Hash::of(b"another state"),
+        ..of.clone()
+    };
+    let sign = |config: &NodeConfig| {
+        let secret = key::read(&config.key).unwrap();
+        let Attestation { key, signature, .. } =
+            Attestation::sign(header.height, header.hash(), &secret);
+        CertificateSignature { key, signature }
+    };
+    let mut signatures: Vec<_> = configs.iter().map(sign).collect();
+    signatures.sort_by_key(|signature| signature.key);
+    let certificate = Certificate {
+        height: header.height,
+        header: header.hash(),
+        signatures,
+    };
+    CertifiedHeader {
+        header,
+        certificate,
+    }
+}
+
+/// A node whose log is not the others' says so, and starts again in its process: it drops log and
+/// state, catches up, and serves under its identity.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_diverged_node_starts_again_in_its_process() {
+    let dir = TempDir::new().unwrap();
+    let (genesis, configs) = set_up(dir.path());
+    let chain_id = genesis.chain_id();
+    let client = http_client(&genesis);
+    let mut nodes = Vec::new();
+    for config in &configs {
+        nodes.push(Node::start(config.clone()).await.unwrap());
+    }
+    for sequence in 1..=3 {
+        post(&client, &nodes[0], &organization(&chain_id, sequence)).await;
+    }
+    let diverged = nodes.pop().unwrap();
+    let height = nodes[0].handle.head().height;
+    let reached = diverged
+        .handle
+        .watch_head()
+        .wait_for(|head| head.height >= height)
+        .await
+        .is_ok();
+    assert!(reached);
+    let header = diverged.handle.header(height).unwrap().unwrap();
+    let certified = Some(contradiction(&header, &configs[..3]));
+    let gossip = PeerGossip {
+        attestations: Vec::new(),
+        certified,
+    };
+    diverged.handle.handle_gossip(gossip).await.unwrap();
+    let error = tokio::time::timeout(TIMEOUT, diverged.failed())
+        .await
+        .unwrap();
+    assert!(matches!(error, NodeError::Diverged(_)), "{error}");
+    let marked = dir.path().join("node-4/data/snapshots");
+    std::fs::create_dir_all(&marked).unwrap();
+    std::fs::write(marked.join("of the dropped state"), b"").unwrap();
+
+    let again = diverged.restart().await.unwrap();
+    assert!(
+        !marked.join("of the dropped state").exists(),
+        "its images are dropped"
+    );
+    let mut head = again.handle.watch_head();
+    let caught_up = head.wait_for(|head| head.height >= height);
+    let caught_up = tokio::time::timeout(TIMEOUT, caught_up).await;
+    caught_up.expect("it catches up").unwrap();
+    assert_eq!(again.handle.header(height).unwrap(), Some(header));
+    post(&client, &again, &organization(&chain_id, 4)).await;
+    // It is needed for the next certificate.
+    nodes.pop().unwrap().shutdown().await.unwrap();
+    post(&client, &again, &organization(&chain_id, 5)).await;
+    for node in nodes.into_iter().chain([again]) {
         node.shutdown().await.unwrap();
     }
 }

@@ -9,7 +9,9 @@ use lamplighter_store::{
     Cf, Direction, Durability, KeyRange, Kv, KvView, Op, Scan, StoreError, WriteBatch,
 };
 use rocksdb::checkpoint::Checkpoint;
-use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, ReadOptions, Snapshot, WriteOptions};
+use rocksdb::{
+    ColumnFamily, ColumnFamilyDescriptor, DB, DBPinnableSlice, ReadOptions, Snapshot, WriteOptions,
+};
 use self_cell::self_cell;
 
 use crate::Options;
@@ -169,6 +171,10 @@ pub(crate) fn descriptors(options: &Options) -> Vec<ColumnFamilyDescriptor> {
         .collect()
 }
 
+fn is_endless(op: &Op) -> bool {
+    matches!(op, Op::DeleteRange { range, .. } if range.end.is_none())
+}
+
 impl Database {
     fn handle(&self, cf: Cf) -> &ColumnFamily {
         self.db
@@ -184,6 +190,25 @@ impl Database {
                 self.health
                     .read(&self.dir, convert("read", &self.dir, error))
             })
+    }
+
+    fn get_many(
+        &self,
+        cf: Cf,
+        keys: &[Vec<u8>],
+        options: &ReadOptions,
+    ) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let found = self
+            .db
+            .batched_multi_get_cf_opt(&self.handle(cf), keys, false, options);
+        let value = |found: Result<Option<DBPinnableSlice<'_>>, _>| {
+            let found = found.map_err(|error| {
+                let error = convert("read", &self.dir, error);
+                self.health.read(&self.dir, error)
+            })?;
+            Ok(found.map(|value| Bytes::copy_from_slice(&value)))
+        };
+        found.into_iter().map(value).collect()
     }
 
     fn scan(
@@ -203,23 +228,28 @@ impl Database {
 
     fn encode(&self, batch: WriteBatch) -> Result<rocksdb::WriteBatch, StoreError> {
         let mut out = rocksdb::WriteBatch::default();
+        // Looked up once, not for each change.
+        let handles = Cf::ALL.map(|cf| self.handle(cf));
         // The largest key that earlier changes of the batch put, for ranges without an end.
         let mut largest: [Option<Bytes>; Cf::ALL.len()] = Default::default();
+        let has_endless = batch.ops().iter().any(is_endless);
         for op in batch.into_ops() {
             match op {
                 Op::Put { cf, key, value } => {
-                    out.put_cf(self.handle(cf), &key, value);
-                    let largest = &mut largest[cf as usize];
-                    *largest = largest.take().max(Some(key));
+                    out.put_cf(handles[cf as usize], &key, value);
+                    if has_endless {
+                        let largest = &mut largest[cf as usize];
+                        *largest = largest.take().max(Some(key));
+                    }
                 }
-                Op::Delete { cf, key } => out.delete_cf(self.handle(cf), key),
+                Op::Delete { cf, key } => out.delete_cf(handles[cf as usize], key),
                 Op::DeleteRange { cf, range } => {
                     let end = match range.end {
                         Some(end) => Some(end),
                         None => self.end(cf, largest[cf as usize].as_ref())?,
                     };
                     if let Some(end) = end.filter(|end| *end > range.start) {
-                        out.delete_range_cf(self.handle(cf), range.start, end);
+                        out.delete_range_cf(handles[cf as usize], range.start, end);
                     }
                 }
             }
@@ -239,6 +269,10 @@ impl Database {
 impl KvView for RocksKv {
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         self.0.get(cf, key, &ReadOptions::default())
+    }
+
+    fn get_many(&self, cf: Cf, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        self.0.get_many(cf, keys, &ReadOptions::default())
     }
 
     fn scan(&self, cf: Cf, range: KeyRange, direction: Direction) -> Result<Scan<'_>, StoreError> {
@@ -318,6 +352,11 @@ impl KvView for RocksView {
         self.0
             .borrow_owner()
             .get(cf, key, &self.at(ReadOptions::default()))
+    }
+
+    fn get_many(&self, cf: Cf, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let options = self.at(ReadOptions::default());
+        self.0.borrow_owner().get_many(cf, keys, &options)
     }
 
     fn scan(&self, cf: Cf, range: KeyRange, direction: Direction) -> Result<Scan<'_>, StoreError> {

@@ -31,6 +31,9 @@ pub enum StateError {
         "the changes of the validators since height {trusted} are more than one proof can have"
     )]
     ManyChanges { trusted: u64 },
+    /// A change of the state tree failed in its middle. The next start makes the tree anew.
+    #[error("the state tree is incomplete, because an earlier change of it failed")]
+    TreeIncomplete,
     #[error("{what} is missing")]
     Missing { what: String },
     #[error("{what} does not fit: {expected} was expected, {got} found")]

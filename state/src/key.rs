@@ -3,6 +3,9 @@ use std::marker::PhantomData;
 
 use lamplighter_types::{Hash, Id, PublicKey};
 
+/// Bytes that most keys need, so that none grows while it is made.
+const USUAL_BYTES: usize = 64;
+
 /// The key of a state record, with the type of the record.
 ///
 /// It is a table byte, then parts of fixed width (big-endian numbers, hashes, keys) or parts that
@@ -16,8 +19,10 @@ pub struct Key<T> {
 impl<T> Key<T> {
     /// The prefix of all keys of a table.
     pub fn table(table: u8) -> Self {
+        let mut bytes = Vec::with_capacity(USUAL_BYTES);
+        bytes.push(table);
         Self {
-            bytes: vec![table],
+            bytes,
             record: PhantomData,
         }
     }
@@ -30,12 +35,16 @@ impl<T> Key<T> {
     /// Adds text. A zero byte in it is written as 0x01 0x01, and 0x01 as 0x01 0x02, so that only
     /// the end is a zero byte.
     pub fn text(mut self, text: &str) -> Self {
-        for byte in text.bytes() {
-            match byte {
-                0 => self.bytes.extend([1, 1]),
-                1 => self.bytes.extend([1, 2]),
-                other => self.bytes.push(other),
+        if text.bytes().any(|byte| byte <= 1) {
+            for byte in text.bytes() {
+                match byte {
+                    0 => self.bytes.extend([1, 1]),
+                    1 => self.bytes.extend([1, 2]),
+                    other => self.bytes.push(other),
+                }
             }
+        } else {
+            self.bytes.extend_from_slice(text.as_bytes());
         }
         self.bytes.push(0);
         self

@@ -1,6 +1,6 @@
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use lamplighter_types::{EventRecord, codec};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,7 +12,7 @@ use crate::{Key, StateError, View};
 /// order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    pub writes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    pub writes: BTreeMap<Vec<u8>, Option<Bytes>>,
     pub events: Vec<EventRecord>,
 }
 
@@ -22,9 +22,6 @@ pub struct Overlay {
     view: View,
     block: Changes,
     transaction: Changes,
-    /// The sizes of the stored records that the current transaction has read, so that measuring its
-    /// growth does not read them again; `None` where there is no record.
-    sizes_read: RefCell<BTreeMap<Vec<u8>, Option<usize>>>,
 }
 
 /// The part of the state that a transaction adds: what it makes less what it removes, never below
@@ -43,7 +40,6 @@ impl Overlay {
             view,
             block: Changes::default(),
             transaction: Changes::default(),
-            sizes_read: RefCell::default(),
         }
     }
 
@@ -62,7 +58,7 @@ impl Overlay {
             Some(None) => Ok(None),
             Some(Some(value)) => decode_record(bytes, value).map(Some),
             None => {
-                let stored = self.read(bytes)?;
+                let stored = self.view.get_bytes(bytes)?;
                 stored.map(|value| decode_record(bytes, &value)).transpose()
             }
         }
@@ -71,14 +67,14 @@ impl Overlay {
     pub fn exists<T>(&self, key: &Key<T>) -> Result<bool, StateError> {
         match self.written(key.as_bytes()) {
             Some(value) => Ok(value.is_some()),
-            None => Ok(self.read(key.as_bytes())?.is_some()),
+            None => Ok(self.view.get_bytes(key.as_bytes())?.is_some()),
         }
     }
 
     pub fn put<T: Serialize>(&mut self, key: &Key<T>, record: &T) {
-        self.transaction
-            .writes
-            .insert(key.as_bytes().to_vec(), Some(codec::encode(record)));
+        let record = Bytes::from(codec::encode(record));
+        let writes = &mut self.transaction.writes;
+        writes.insert(key.as_bytes().to_vec(), Some(record));
     }
 
     pub fn delete<T>(&mut self, key: &Key<T>) {
@@ -135,7 +131,7 @@ impl Overlay {
         let (mut made, mut removed) = (Growth::default(), Growth::default());
         for (key, value) in &self.transaction.writes {
             let before = self.size_before(key)?;
-            let after = value.as_ref().map(Vec::len);
+            let after = value.as_ref().map(Bytes::len);
             for (size, sum) in [(after, &mut made), (before, &mut removed)] {
                 if let Some(size) = size {
                     sum.records += 1;
@@ -149,13 +145,11 @@ impl Overlay {
         })
     }
 
-    /// The bytes of a record before the current transaction.
+    /// The bytes of a record before the current transaction. It was read before it was written: a
+    /// [`RecordCache`](crate::RecordCache) still has it.
     fn size_before(&self, key: &[u8]) -> Result<Option<usize>, StateError> {
         if let Some(value) = self.block.writes.get(key) {
-            return Ok(value.as_ref().map(Vec::len));
-        }
-        if let Some(size) = self.sizes_read.borrow().get(key) {
-            return Ok(*size);
+            return Ok(value.as_ref().map(Bytes::len));
         }
         Ok(self.view.get_bytes(key)?.map(|value| value.len()))
     }
@@ -166,13 +160,11 @@ impl Overlay {
         let writes = std::mem::take(&mut self.transaction.writes);
         self.block.writes.extend(writes);
         self.block.events.append(&mut self.transaction.events);
-        self.sizes_read.get_mut().clear();
     }
 
     /// Drops the writes of the current transaction.
     pub fn rollback(&mut self) {
         self.transaction = Changes::default();
-        self.sizes_read.get_mut().clear();
     }
 
     /// The events committed so far in this block.
@@ -185,15 +177,7 @@ impl Overlay {
         self.block
     }
 
-    /// The stored bytes of a record, whose size is remembered.
-    fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
-        let value = self.view.get_bytes(key)?;
-        let size = value.as_ref().map(Vec::len);
-        self.sizes_read.borrow_mut().insert(key.to_vec(), size);
-        Ok(value)
-    }
-
-    fn written(&self, key: &[u8]) -> Option<&Option<Vec<u8>>> {
+    fn written(&self, key: &[u8]) -> Option<&Option<Bytes>> {
         self.transaction
             .writes
             .get(key)

@@ -66,7 +66,7 @@ pub fn state(store: &dyn KvView, tree: &Tree, key: &[u8]) -> Result<RecordProof,
     Ok(RecordProof::State {
         key: HexBytes(key.to_vec()),
         value: value.map(|value| HexBytes(value.to_vec())),
-        path: tree.prove(key),
+        path: tree.prove(key)?,
     })
 }
 

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use bytes::Bytes;
 use lamplighter_store::{Cf, Direction, KeyRange, KvView};
 use lamplighter_types::codec;
 use serde::de::DeserializeOwned;
@@ -31,9 +32,23 @@ impl View {
             .transpose()
     }
 
+    /// The records under keys, in the order of the keys.
+    pub fn get_many<T: DeserializeOwned>(
+        &self,
+        keys: &[Key<T>],
+    ) -> Result<Vec<Option<T>>, StateError> {
+        let bytes: Vec<_> = keys.iter().map(|key| key.as_bytes().to_vec()).collect();
+        let found = self.0.get_many(Cf::State, &bytes)?;
+        let decode = |(key, record): (&Vec<u8>, Option<Bytes>)| {
+            let decode = |record: Bytes| decode_record(key, &record);
+            record.map(decode).transpose()
+        };
+        bytes.iter().zip(found).map(decode).collect()
+    }
+
     /// The encoded record under a key.
-    pub fn get_bytes(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
-        Ok(self.0.get(Cf::State, key)?.map(|bytes| bytes.to_vec()))
+    pub fn get_bytes(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
+        Ok(self.0.get(Cf::State, key)?)
     }
 
     /// Up to `limit` records whose keys begin with `prefix`, after the key `after` if one is given.

@@ -162,6 +162,12 @@ pub trait KvView: Send + Sync + 'static {
     /// The value of a key.
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
 
+    /// The values of keys of one family, in the order of the keys. A store may read many at once
+    /// more quickly than one after the other.
+    fn get_many(&self, cf: Cf, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        keys.iter().map(|key| self.get(cf, key)).collect()
+    }
+
     /// The entries of a range, in order.
     fn scan(&self, cf: Cf, range: KeyRange, direction: Direction) -> Result<Scan<'_>, StoreError>;
 }

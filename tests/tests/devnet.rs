@@ -9,7 +9,7 @@ use lamplighter_types::Hash;
 use serde_json::Value;
 
 /// The attacks that must be refused, as the report names them.
-const ATTACKS: [&str; 108] = [
+const ATTACKS: [&str; 116] = [
     "the same transaction sent again",
     "a sequence number used again",
     "an expired transaction",
@@ -51,6 +51,14 @@ const ATTACKS: [&str; 108] = [
     "one flipped bit at the artifact store",
     "one flipped bit at the gateway",
     "one flipped bit at the Thing",
+    "orders without a proof",
+    "a configuration of the records of two blocks",
+    "a release that the ledger gives to others",
+    "the order of another device",
+    "an older configuration",
+    "an order that is repeated after a newer one",
+    "an order with changed documents",
+    "an order of a stopped rollout",
     "a stolen Thing that counts to 2^53-1",
     "a stolen Thing whose security counter is 2^64-1",
     "a stolen Thing that reports for a lamp",
@@ -192,7 +200,8 @@ fn a_release_reaches_every_thing_and_every_attack_is_refused() {
     }
     assert!(step(&report, "head")["signers"].as_array().unwrap().len() >= 3);
     let counts = &step(&report, "events")["by_kind"];
-    assert_eq!(counts["alarm_raised"], 2);
+    assert_eq!(counts["alarm_raised"], 3);
+    assert_eq!(counts["device_key_replaced"], 1);
     assert_eq!(counts["config_reported"], 20);
     assert_eq!(attacks(&report), ATTACKS.map(|attack| (attack, "refused")));
 }

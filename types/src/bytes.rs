@@ -29,6 +29,10 @@ fn decode_hex(text: &str, into: &mut [u8]) -> Result<(), HexError> {
     hex::decode_to_slice(text, into).map_err(|_| HexError::Digit)
 }
 
+/// Bytes that are encoded at once: as a little-endian number they are in their order, and there are
+/// an eighth as many.
+const WORD: usize = 8;
+
 macro_rules! fixed_bytes {
     ($(#[$doc:meta])* $name:ident, $len:literal) => {
         $(#[$doc])*
@@ -76,9 +80,11 @@ macro_rules! fixed_bytes {
                 if serializer.is_human_readable() {
                     return serializer.serialize_str(&hex::encode(self.0));
                 }
-                let mut tuple = serializer.serialize_tuple($len)?;
-                for byte in &self.0 {
-                    tuple.serialize_element(byte)?;
+                const { assert!($len % WORD == 0, "no byte may be left out") };
+                let words = self.0.as_chunks::<WORD>().0;
+                let mut tuple = serializer.serialize_tuple(words.len())?;
+                for word in words {
+                    tuple.serialize_element(&u64::from_le_bytes(*word))?;
                 }
                 tuple.end()
             }
@@ -89,7 +95,7 @@ macro_rules! fixed_bytes {
                 if deserializer.is_human_readable() {
                     return deserializer.deserialize_str(HexVisitor::<$len>).map(Self);
                 }
-                deserializer.deserialize_tuple($len, HexVisitor::<$len>).map(Self)
+                deserializer.deserialize_tuple($len / WORD, HexVisitor::<$len>).map(Self)
             }
         }
 
@@ -121,10 +127,10 @@ impl<'de, const N: usize> Visitor<'de> for HexVisitor<N> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<[u8; N], A::Error> {
         let mut bytes = [0; N];
-        for (at, byte) in bytes.iter_mut().enumerate() {
-            *byte = seq
-                .next_element()?
-                .ok_or_else(|| de::Error::invalid_length(at, &self))?;
+        for (at, word) in bytes.as_chunks_mut::<WORD>().0.iter_mut().enumerate() {
+            let next: Option<u64> = seq.next_element()?;
+            let next = next.ok_or_else(|| de::Error::invalid_length(at * WORD, &self))?;
+            *word = next.to_le_bytes();
         }
         Ok(bytes)
     }

@@ -4,7 +4,11 @@
 //! Decoding demands the exact length and that re-encoding gives the same bytes, so a value has one
 //! encoding.
 
+use std::cell::Cell;
+
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
+use bincode::enc::write::Writer;
+use bincode::error::EncodeError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -14,6 +18,15 @@ use crate::limits::ENCODED_BYTES_MAX;
 type LegacyConfig = Configuration<LittleEndian, Fixint, Limit<ENCODED_BYTES_MAX>>;
 
 const CONFIG: LegacyConfig = bincode::config::legacy().with_limit::<ENCODED_BYTES_MAX>();
+
+/// Bytes that a thread keeps of its buffer for encodings. Nearly all values are smaller.
+const BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+thread_local! {
+    /// The buffer in which this thread encodes: one that grows anew for each value would be
+    /// allocated and copied several times.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// Why bytes are not the encoding of a value of the wanted type.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +59,51 @@ pub enum CodecError {
 /// If `value` is larger than [`ENCODED_BYTES_MAX`]; all types of this crate are bounded below it
 /// by the limits that are checked where they come in.
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    bincode::serde::encode_to_vec(value, CONFIG).expect("our types encode and are bounded")
+    with_encoded(value, <[u8]>::to_vec)
+}
+
+/// Gives the binary encoding of `value` to `read`, without an allocation of its own.
+///
+/// # Panics
+/// As [`encode`].
+pub fn with_encoded<T: Serialize, R>(value: &T, read: impl FnOnce(&[u8]) -> R) -> R {
+    // While it is taken, values that are encoded meanwhile get a buffer of their own.
+    let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
+    buffer.clear();
+    bincode::serde::encode_into_writer(value, Appender(&mut buffer), CONFIG)
+        .expect("our types encode and are bounded");
+    let result = read(&buffer);
+    if buffer.capacity() <= BUFFER_BYTES_MAX {
+        // A thread that ends needs it no more.
+        let _ = BUFFER.try_with(|kept| kept.set(buffer));
+    }
+    result
+}
+
+struct Appender<'a>(&'a mut Vec<u8>);
+
+impl Writer for Appender<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// Compares what is written with the rest of the expected bytes.
+struct Comparison<'a>(&'a [u8]);
+
+impl Writer for Comparison<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        let rest = self.0.strip_prefix(bytes);
+        self.0 = rest.ok_or(EncodeError::Other("the bytes differ"))?;
+        Ok(())
+    }
+}
+
+fn is_encoding<T: Serialize>(bytes: &[u8], value: &T) -> bool {
+    let mut comparison = Comparison(bytes);
+    let written = bincode::serde::encode_into_writer(value, &mut comparison, CONFIG);
+    written.is_ok() && comparison.0.is_empty()
 }
 
 /// The value that `bytes` encode.
@@ -54,9 +111,9 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 /// # Errors
 /// Malformed, too long or too short, or not canonical.
 pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    let wanted = short_name::<T>();
     let value = decode_stored(bytes)?;
-    if encode(&value) != bytes {
+    if !is_encoding(bytes, &value) {
+        let wanted = short_name::<T>();
         return Err(CodecError::NotCanonical { wanted });
     }
     Ok(value)
@@ -65,16 +122,47 @@ pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecE
 /// The value that `bytes` encode, without the comparison of [`decode`]: for bytes that this node
 /// encoded itself and keeps under a hash.
 pub fn decode_stored<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    let wanted = short_name::<T>();
-    let (value, used) = bincode::serde::decode_from_slice(bytes, CONFIG)
-        .map_err(|source| CodecError::Binary { wanted, source })?;
+    let decoded = bincode::serde::decode_from_slice(bytes, CONFIG);
+    let (value, used) = decoded.map_err(|source| CodecError::Binary {
+        wanted: short_name::<T>(),
+        source,
+    })?;
     if used != bytes.len() {
         return Err(CodecError::Trailing {
-            wanted,
+            wanted: short_name::<T>(),
             extra: bytes.len() - used,
         });
     }
     Ok(value)
+}
+
+/// The value at the begin of an encoding that [`decode`] accepted once, as the first field of a
+/// struct is. What follows it is not looked at.
+///
+/// # Errors
+/// The bytes do not begin with such a value.
+pub fn decode_first<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let decoded = bincode::serde::decode_from_slice(bytes, CONFIG);
+    let (value, _) = decoded.map_err(|source| CodecError::Binary {
+        wanted: short_name::<T>(),
+        source,
+    })?;
+    Ok(value)
+}
+
+/// The byte strings of an encoded list of them, without a copy: bytes that this node encoded.
+///
+/// # Errors
+/// Malformed, or bytes follow the list.
+pub fn byte_strings(bytes: &[u8]) -> Result<Vec<&[u8]>, CodecError> {
+    let wanted = "a list of byte strings";
+    let decoded = bincode::serde::borrow_decode_from_slice::<Vec<&[u8]>, _>(bytes, CONFIG);
+    let (list, used) = decoded.map_err(|source| CodecError::Binary { wanted, source })?;
+    if used != bytes.len() {
+        let extra = bytes.len() - used;
+        return Err(CodecError::Trailing { wanted, extra });
+    }
+    Ok(list)
 }
 
 /// The value whose JSON form the text `bytes` is, by the rules of [`json`](crate::json): unknown
@@ -91,7 +179,7 @@ pub fn decode_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
 
 /// The digest that names a value: blake3 of its binary encoding.
 pub fn digest<T: Serialize>(value: &T) -> crate::Hash {
-    crate::Hash::of(&encode(value))
+    with_encoded(value, crate::Hash::of)
 }
 
 fn short_name<T>() -> &'static str {

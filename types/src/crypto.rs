@@ -2,7 +2,9 @@
 //! through ed25519-zebra, under which single and batch verification agree, so that no two nodes can
 //! disagree.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 use ed25519_zebra::{VerificationKey, VerificationKeyBytes, batch};
@@ -20,6 +22,8 @@ pub enum Domain {
     DeviceEvent,
     KeyPossession,
     Token,
+    /// A Thing's registration at its gateway; never on the ledger.
+    Registration,
 }
 
 impl Domain {
@@ -33,6 +37,7 @@ impl Domain {
             Domain::DeviceEvent => b"lamplighter/device-event/1\0",
             Domain::KeyPossession => b"lamplighter/key-possession/2\0",
             Domain::Token => b"lamplighter/token/2\0",
+            Domain::Registration => b"lamplighter/registration/1\0",
         }
     }
 
@@ -133,12 +138,37 @@ impl SecretKey {
     }
 }
 
+/// Keys whose points are kept: those of the validators, and of gateways that send one transaction
+/// at a time. A key takes some 200 bytes; one more than these, and all are found anew.
+const KEPT_KEYS_MAX: usize = 1_024;
+
+/// The points of the keys under which signatures were verified lately. To find the point of a key
+/// takes a sixth of a verification, and the same few keys sign again and again.
+static KEPT_KEYS: LazyLock<Mutex<HashMap<PublicKey, VerificationKey>>> =
+    LazyLock::new(Mutex::default);
+
+/// The point of a key, kept or found.
+fn verification_key(key: &PublicKey) -> Result<VerificationKey, ed25519_zebra::Error> {
+    // What another thread left half done can't be wrong: a key has one point.
+    let kept = || KEPT_KEYS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(point) = kept().get(key) {
+        return Ok(*point);
+    }
+    let point = VerificationKey::try_from(key.0)?;
+    let mut kept = kept();
+    if kept.len() >= KEPT_KEYS_MAX {
+        kept.clear();
+    }
+    kept.insert(*key, point);
+    Ok(point)
+}
+
 impl PublicKey {
     /// Verifies one signature (ZIP-215).
     pub fn verify(&self, message: &[u8], signature: &Signature) -> Result<(), BadSignature> {
-        VerificationKey::try_from(self.0)
-            .and_then(|key| key.verify(&signature.0.into(), message))
-            .map_err(|_| BadSignature { key: *self })
+        let refused = |_| BadSignature { key: *self };
+        let key = verification_key(self).map_err(refused)?;
+        key.verify(&signature.0.into(), message).map_err(refused)
     }
 
     /// Tells whether an account may have this key: a curve point that is not of small order.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use smol_str::SmolStr;
 
 use crate::limits::{ID_BYTES_MAX, SCOPE_BYTES_MAX, SCOPE_PARTS_MAX};
 
@@ -39,10 +40,10 @@ fn is_id(text: &str) -> bool {
 macro_rules! checked_text {
     ($name:ident, $check:expr, $error:expr, $pattern:literal, $max:expr) => {
         impl $name {
-            pub fn new(text: impl Into<String>) -> Result<Self, NameError> {
-                let text = text.into();
-                if $check(&text) {
-                    Ok(Self(text))
+            pub fn new(text: impl AsRef<str>) -> Result<Self, NameError> {
+                let text = text.as_ref();
+                if $check(text) {
+                    Ok(Self(SmolStr::new(text)))
                 } else {
                     Err($error)
                 }
@@ -80,7 +81,21 @@ macro_rules! checked_text {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                Self::new(String::deserialize(deserializer)?).map_err(de::Error::custom)
+                struct TextVisitor;
+
+                impl de::Visitor<'_> for TextVisitor {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str("a string")
+                    }
+
+                    fn visit_str<E: de::Error>(self, text: &str) -> Result<$name, E> {
+                        $name::new(text).map_err(E::custom)
+                    }
+                }
+
+                deserializer.deserialize_str(TextVisitor)
             }
         }
 
@@ -95,9 +110,10 @@ macro_rules! checked_text {
     };
 }
 
-/// The name of an account, device, organization, release, rollout or proposal.
+/// The name of an account, device, organization, release, rollout or proposal. Up to 23 bytes are
+/// in place, longer ones are shared: a copy allocates nothing.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Id(String);
+pub struct Id(SmolStr);
 checked_text!(
     Id,
     is_id,
@@ -108,7 +124,7 @@ checked_text!(
 
 /// A district: a path such as `north/harbour`; the empty one is the whole city.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Scope(String);
+pub struct Scope(SmolStr);
 checked_text!(
     Scope,
     is_scope,
@@ -127,7 +143,7 @@ fn is_scope(text: &str) -> bool {
 impl Scope {
     /// The whole city.
     pub fn city() -> Self {
-        Self(String::new())
+        Self(SmolStr::default())
     }
 
     /// Tells whether `other` is this district or lies in it.
@@ -135,7 +151,7 @@ impl Scope {
         self.0.is_empty()
             || other
                 .0
-                .strip_prefix(&self.0)
+                .strip_prefix(self.0.as_str())
                 .is_some_and(|r| r.is_empty() || r.starts_with('/'))
     }
 
@@ -143,7 +159,7 @@ impl Scope {
     pub fn ancestry(&self) -> Vec<Scope> {
         let mut path = vec![Scope::city()];
         let ends = self.0.match_indices('/').map(|(at, _)| at);
-        path.extend(ends.map(|end| Scope(self.0[..end].to_owned())));
+        path.extend(ends.map(|end| Scope(SmolStr::new(&self.0[..end]))));
         if !self.0.is_empty() {
             path.push(self.clone());
         }

@@ -8,6 +8,7 @@ pub mod block;
 mod bytes;
 pub mod codec;
 pub mod crypto;
+pub mod filter;
 pub mod genesis;
 mod id;
 pub mod json;
@@ -37,10 +38,12 @@ pub use bytes::{Hash, HexBytes, HexError, PublicKey, SessionId, Signature};
 pub use crypto::{Domain, KeyPurpose, SecretKey};
 pub use genesis::{GENESIS_VERSION, Genesis, GenesisAccount, GenesisError, GenesisWarning};
 pub use id::{Id, NameError, Scope, Version};
-pub use notification::{Fact, Notification, Place};
-pub use printable::{is_unseen, printable, printable_json};
+pub use notification::{Fact, MessageKind, Notification, Place};
+pub use printable::{is_plain, is_unseen, printable, printable_json};
 pub use proof::{ProofBundle, ProofError, Proven, VALIDATOR_SET_KEY};
 pub use record::*;
 pub use report::DeviceSigned;
 pub use state_key::StateKey;
-pub use transaction::{Encoding, SignedTransaction, Transaction, TransactionError, Verified};
+pub use transaction::{
+    Encoding, SignedTransaction, Transaction, TransactionError, UnverifiedTransaction, Verified,
+};

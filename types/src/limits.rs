@@ -28,6 +28,11 @@ pub const REPLAY_WINDOW: u64 = 1_024;
 pub const LIST_ITEMS_MAX: usize = 1_000;
 /// Number of devices that a rollout may name one by one; a filter names larger sets.
 pub const ROLLOUT_LIST_MAX: usize = 1_000;
+/// Number of groups of a rollout: a person must be able to read them.
+pub const GROUPS_MAX: usize = 16;
+/// Number of devices that rollouts in groups look at in one block. To look is to read two records,
+/// which is quick beside an assignment.
+pub const DEVICES_LOOKED_AT_PER_BLOCK_MAX: usize = 1_024;
 /// Number of deployments of one device that stay in the state: the updates of some years.
 pub const DEPLOYMENTS_PER_DEVICE_MAX: usize = 16;
 /// Number of devices added to running rollouts, and of timers that expire, in one block.

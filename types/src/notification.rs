@@ -286,6 +286,46 @@ pub enum Fact {
         counter: u64,
         code: String,
     },
+    /// One message of a batch was refused, for the reason that `code` gives; the others count.
+    MessageRefused {
+        message: MessageKind,
+        device: Id,
+        /// Sequence number of an event, or counter of a report.
+        number: u64,
+        code: String,
+    },
+    /// A plan was replaced; its approvals have ended.
+    RolloutAmended {
+        rollout: Id,
+    },
+    GroupOpened {
+        rollout: Id,
+        group: u32,
+    },
+    /// The group has passed its gate; a person opens the next one.
+    GroupReady {
+        rollout: Id,
+        group: u32,
+    },
+    /// The device runs a release that was revoked.
+    DeviceRunsRevoked {
+        release: Id,
+    },
+    /// All devices that run a revoked release have been named.
+    RevocationTraced {
+        release: Id,
+        devices: u64,
+    },
+}
+
+/// The kind of a message of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum MessageKind {
+    Event,
+    Inventory,
+    Config,
 }
 
 impl Notification {

@@ -19,6 +19,12 @@ pub fn is_unseen(c: char) -> bool {
         | '\u{e0000}'..='\u{e0fff}')
 }
 
+/// Tells whether a text has seen characters of ASCII alone, as most have: [`is_unseen`] need not be
+/// asked for each.
+pub fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
 /// The text in one line for a person, with such characters as `\u{1b}`.
 pub fn printable(text: &str) -> Cow<'_, str> {
     escape(text, is_unseen, |into, c| {
@@ -42,7 +48,7 @@ fn escape(
     escaped: impl Fn(char) -> bool,
     write: impl Fn(&mut String, char) -> std::fmt::Result,
 ) -> Cow<'_, str> {
-    if !text.chars().any(&escaped) {
+    if is_plain(text) || !text.chars().any(&escaped) {
         return Cow::Borrowed(text);
     }
     let mut printed = String::with_capacity(text.len() + 16);

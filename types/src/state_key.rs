@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::codec::{self, CodecError};
 use crate::record::*;
 use crate::tables::Table;
-use crate::{ConfigTarget, Hash, HexBytes, Id, PublicKey, Scope, ValidatorSet};
+use crate::{ConfigTarget, GroupedPlan, Hash, HexBytes, Id, PublicKey, Scope, ValidatorSet};
 
 /// A deadline (Unix ms), the rollout and the device.
 type Timer = (u64, Id, Id);
@@ -80,6 +80,12 @@ state_keys! {
     DeploymentTimer { deadline_ms: u64, rollout: Id, device: Id } => Timer,
     RunningRollout { rollout: Id } => (Id, RolloutWork),
     OpenPlan { organization: Id, rollout: Id } => Id,
+    GroupedPlan { rollout: Id } => GroupedPlan,
+    RolloutGroups { rollout: Id } => RolloutGroups,
+    LateDevice { rollout: Id, device: Id } => Id,
+    RolloutTimer { deadline_ms: u64, rollout: Id } => (u64, Id),
+    ContinuousRollout { rollout: Id } => Id,
+    RevocationSweep { release: Id } => RevocationSweep,
 
     DesiredConfig { target: ConfigTarget } => DesiredConfig,
     ReportedConfig { device: Id } => ReportedConfig,

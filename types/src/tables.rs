@@ -1,10 +1,10 @@
 //! The tables of the state: the first byte of every state key. A number is never used again.
 //!
 //! # Bounds
-//! The state is in the memory of every validator, so each table has a bound that no single account
-//! can move. The first is the *allowance*: the records and bytes that an account may add in a day
-//! ([`Allowances`](crate::Allowances)), which counts for all rows that a transaction makes. The
-//! table says what bounds and removes the rows besides.
+//! The state is on the disk of every validator, and a part of its tree in memory, so each table
+//! has a bound that no single account can move. The first is the *allowance*: the records and
+//! bytes that an account may add in a day ([`Allowances`](crate::Allowances)), which counts for all
+//! rows that a transaction makes. The table says what bounds and removes the rows besides.
 //!
 //! | table | made by | bound | removed by |
 //! |---|---|---|---|
@@ -19,6 +19,9 @@
 //! | registrant links | administrators of the city | registrants | never |
 //! | releases, artifacts | vendors | allowance, quotas | retention |
 //! | rollouts | operators | allowance; 64 at work | never |
+//! | plans in groups, their groups | with their rollouts | 16 groups and 1,000 named devices a rollout | never |
+//! | late devices | changes of devices, for continuous rollouts, of which 8 are at work | one a device and rollout | the next blocks |
+//! | timers of rollouts, continuous rollouts, revocation sweeps | blocks | rollouts at work; revocations | their end |
 //! | deployments, by device | blocks, for a rollout that people approved | 16 a device and those of rollouts at work; 256 devices a block | the next deployments of the device |
 //! | timers, running rollouts | blocks | deployments and rollouts at work | their end |
 //! | desired configuration | operators | allowance; 16 KiB a target | the empty document |
@@ -59,6 +62,12 @@ pub enum Table {
     DeploymentTimer = 0x33,
     RunningRollout = 0x34,
     OpenPlan = 0x35,
+    GroupedPlan = 0x36,
+    RolloutGroups = 0x37,
+    LateDevice = 0x38,
+    RolloutTimer = 0x39,
+    ContinuousRollout = 0x3a,
+    RevocationSweep = 0x3b,
 
     DesiredConfig = 0x40,
     ReportedConfig = 0x41,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, CodecError};
 use crate::crypto::{BadSignature, Domain, SecretKey, SignedMessage};
+use crate::json::JsonDecodeError;
 use crate::limits::TRANSACTION_BYTES_MAX;
 use crate::{Action, Hash, HexBytes, Id, PublicKey, Signature};
 
@@ -116,22 +117,44 @@ impl SignedTransaction {
         .map_err(TransactionError::Payload)
     }
 
+    /// The account that acts, of a transaction that is in a block: its payload was decoded before
+    /// it came there, so no more of it is decoded than the name.
+    ///
+    /// # Errors
+    /// The bytes are damaged.
+    pub fn stored_sender(&self) -> Result<Id, TransactionError> {
+        /// The part of a transaction that is wanted; the other fields are passed over.
+        #[derive(Deserialize)]
+        struct Sender {
+            sender: Id,
+        }
+        let sender = match self.encoding {
+            Encoding::Json => serde_json::from_slice(&self.payload.0)
+                .map(|Sender { sender }| sender)
+                .map_err(|error| CodecError::Json {
+                    wanted: "a transaction",
+                    source: JsonDecodeError::Form {
+                        path: String::new(),
+                        message: error.to_string(),
+                    },
+                }),
+            Encoding::Bincode => codec::decode_first(&self.payload.0),
+        };
+        sender.map_err(TransactionError::Payload)
+    }
+
     /// Checks the signature and decodes the payload: the one way from bytes to a transaction that
     /// the ledger accepts.
     ///
     /// # Errors
     /// Too long, malformed, or not signed by its key for this chain.
     pub fn verify(self, chain_id: &Hash) -> Result<Verified<Transaction>, TransactionError> {
-        let message = self.signing_bytes(chain_id);
-        self.key
-            .verify(&message, &self.signature)
-            .map_err(TransactionError::Signature)?;
-        let transaction = self.decode_payload()?;
-        Ok(Verified {
-            hash: Hash::of(&message),
-            value: transaction,
-            envelope: Arc::new(self),
-        })
+        let unverified = UnverifiedTransaction::new(self, chain_id);
+        let UnverifiedTransaction {
+            envelope, message, ..
+        } = &unverified;
+        let verdict = envelope.key.verify(message, &envelope.signature);
+        unverified.accept(verdict.is_ok())
     }
 
     /// Verifies many transactions as [`verify`](Self::verify) does, with the signatures checked in
@@ -140,38 +163,70 @@ impl SignedTransaction {
         transactions: Vec<Self>,
         chain_id: &Hash,
     ) -> Vec<Result<Verified<Transaction>, TransactionError>> {
-        let messages: Vec<_> = transactions
-            .iter()
-            .map(|t| t.signing_bytes(chain_id))
-            .collect();
-        let items: Vec<_> = transactions
-            .iter()
-            .zip(&messages)
-            .map(|(t, message)| SignedMessage {
-                key: t.key,
-                message,
-                signature: t.signature,
-            })
-            .collect();
+        let unverified = transactions.into_iter();
+        let unverified = unverified.map(|signed| UnverifiedTransaction::new(signed, chain_id));
+        UnverifiedTransaction::verify_all(unverified.collect())
+    }
+}
+
+/// A transaction from outside with the bytes that are signed and its name, which follow from each
+/// other and are made once.
+#[derive(Clone, Debug)]
+pub struct UnverifiedTransaction {
+    envelope: SignedTransaction,
+    message: Vec<u8>,
+    hash: Hash,
+}
+
+impl UnverifiedTransaction {
+    pub fn new(envelope: SignedTransaction, chain_id: &Hash) -> Self {
+        let message = envelope.signing_bytes(chain_id);
+        Self {
+            hash: Hash::of(&message),
+            envelope,
+            message,
+        }
+    }
+
+    /// The transaction's name: see [`SignedTransaction::hash`].
+    pub fn hash(&self) -> Hash {
+        self.hash
+    }
+
+    /// The bytes that came from outside.
+    pub fn envelope(&self) -> &SignedTransaction {
+        &self.envelope
+    }
+
+    /// Verifies many transactions: see [`SignedTransaction::verify_all`].
+    pub fn verify_all(all: Vec<Self>) -> Vec<Result<Verified<Transaction>, TransactionError>> {
+        fn item(unverified: &UnverifiedTransaction) -> SignedMessage<'_> {
+            SignedMessage {
+                key: unverified.envelope.key,
+                message: &unverified.message,
+                signature: unverified.envelope.signature,
+            }
+        }
+        let items: Vec<_> = all.iter().map(item).collect();
         let verdicts = crate::crypto::verify_all(&items);
-        let decoded = transactions.into_iter().zip(&messages).zip(verdicts);
-        decoded
-            .map(|((signed, message), good)| {
-                // The cheap check first: nobody pays for reading what is not signed.
-                if !good {
-                    return Err(TransactionError::Signature(BadSignature {
-                        key: signed.key,
-                    }));
-                }
-                let transaction = signed.decode_payload()?;
-                let envelope = Arc::new(signed);
-                Ok(Verified {
-                    hash: Hash::of(message),
-                    value: transaction,
-                    envelope,
-                })
-            })
+        let verified = all.into_iter().zip(verdicts);
+        verified
+            .map(|(unverified, good)| unverified.accept(good))
             .collect()
+    }
+
+    /// Accepts a transaction whose signature is good, if it can be decoded. The cheap check comes
+    /// first: nobody pays for reading what is not signed.
+    fn accept(self, good: bool) -> Result<Verified<Transaction>, TransactionError> {
+        let key = self.envelope.key;
+        if !good {
+            return Err(TransactionError::Signature(BadSignature { key }));
+        }
+        Ok(Verified {
+            value: self.envelope.decode_payload()?,
+            hash: self.hash,
+            envelope: Arc::new(self.envelope),
+        })
     }
 }
 

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::is_unseen;
 use crate::limits::NUMBER_MAX;
+use crate::{is_plain, is_unseen};
 
 /// Why a field of an action is refused whatever the state. Receipts have its fields.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub fn text(field: &'static str, text: &str, max: usize) -> Result<(), FieldErro
         });
     }
     let refused = |c: char| is_unseen(c) && c != '\n' && c != '\t';
-    if text.chars().any(refused) {
+    if !is_plain(text) && text.chars().any(refused) {
         return Err(FieldError::ControlCharacter { field });
     }
     Ok(())
@@ -57,7 +57,7 @@ pub fn name(field: &'static str, text: &str, max: usize) -> Result<(), FieldErro
             max,
         });
     }
-    if text.chars().any(is_unseen) {
+    if !is_plain(text) && text.chars().any(is_unseen) {
         return Err(FieldError::ControlCharacter { field });
     }
     Ok(())

@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use super::App;
 use super::error::{ApiError, Problem, code};
 use super::extract::{Path, Query};
-use super::read::{self, AtHeight, List, PageQuery, Read, ReadQuery, parse, view};
+use super::read::{self, JsonAt, List, PageQuery, Read, ReadQuery, parse, view};
 use crate::rights::{Kind, Record, Rights};
 
 pub fn routes() -> OpenApiRouter<App> {
@@ -32,7 +32,7 @@ async fn open_alarms(
     State(app): State<App>,
     Extension(rights): Extension<Rights>,
     Query(query): Query<PageQuery>,
-) -> Result<AtHeight<Page<Alarm>>, ApiError> {
+) -> Result<JsonAt<Page<Alarm>>, ApiError> {
     let after = query.after.as_deref().map(parse_alarm_id).transpose()?;
     let list = List {
         list: move |state: &View, after: Option<&AlarmId>, limit| {
@@ -70,9 +70,9 @@ async fn device_alarms(
     Extension(rights): Extension<Rights>,
     Path(device): Path<Id>,
     Query(query): Query<PageQuery>,
-) -> Result<AtHeight<Page<Alarm>>, ApiError> {
+) -> Result<JsonAt<Page<Alarm>>, ApiError> {
     let (state, _) = view(&app, None, false).await?;
-    read::require(&app, &rights, &state, &Record::DeviceNamed(&device)).await?;
+    read::require_of(&app, &rights, &state, &Subject::Device(device.clone())).await?;
     let list = List {
         list: move |state: &View, after: Option<&u64>, limit| {
             events::alarms(state, &device, after.copied(), limit)
@@ -95,12 +95,13 @@ async fn alarm(
     Extension(rights): Extension<Rights>,
     Path((device, sequence)): Path<(Id, u64)>,
     Query(query): Query<ReadQuery>,
-) -> Result<AtHeight<RecordResponse<Alarm>>, ApiError> {
+) -> Result<JsonAt<RecordResponse<Alarm>>, ApiError> {
     let alarm = alarm_id(device, sequence)?;
     let key = events::keys::alarm(&alarm);
     let subject = Some(Subject::Alarm(alarm));
     let read = Read {
         key: &key,
+        kind: Kind::Device,
         what: "such open alarm; a closed one is in its history",
         subject,
     };
@@ -120,7 +121,7 @@ async fn alarm_history(
     Extension(rights): Extension<Rights>,
     Path((device, sequence)): Path<(Id, u64)>,
     Query(query): Query<PageQuery>,
-) -> Result<AtHeight<Page<HistoryEntry>>, ApiError> {
+) -> Result<JsonAt<Page<HistoryEntry>>, ApiError> {
     let alarm = alarm_id(device, sequence)?;
     read::history(&app, &query, &rights, Subject::Alarm(alarm)).await
 }

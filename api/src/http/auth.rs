@@ -113,8 +113,9 @@ pub async fn require_token(
 }
 
 /// Handles a request of an account, whose quotas count before the ledger is read.
-async fn run_for(app: &App, bearer: Bearer, mut request: Request, next: Next) -> Response {
+async fn run_for(app: &App, bearer: Bearer, request: Request, next: Next) -> Response {
     let account = bearer.account.clone();
+    let mut request = app.quotas.counting_upload(&account, request);
     let handle = async {
         let owner = match account_with_key(app, &bearer.account, &bearer.key) {
             Ok(Some(owner)) => owner,

@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use super::App;
 use super::error::{ApiError, Problem};
 use super::extract::{Path, Query};
-use super::read::{self, AtHeight, parse};
+use super::read::{self, AtHeight, JsonAt, parse};
 use super::transactions::decode;
 use crate::rights::{Record, Rights};
 
@@ -48,17 +48,16 @@ async fn block(
     State(app): State<App>,
     Extension(rights): Extension<Rights>,
     Path(height): Path<String>,
-) -> Result<AtHeight<FullBlock>, ApiError> {
+) -> Result<JsonAt<FullBlock>, ApiError> {
     let (state, _) = read::view(&app, None, false).await?;
-    read::require(&app, &rights, &state, &Record::Block).await?;
+    read::require(&rights, &state, &Record::Block)?;
     let height = parse_height(&app, &height)?;
     let reader = app.clone();
-    let read = move || read_block(&reader, height);
-    let body = read::off_thread(&app, read).await?;
-    Ok(AtHeight {
-        height: app.handle.head().height,
-        body,
-    })
+    let read = move || {
+        let block = read_block(&reader, height)?;
+        JsonAt::new(reader.handle.head().height, &block)
+    };
+    read::off_thread(&app, read).await
 }
 
 fn read_block(app: &App, height: u64) -> Result<FullBlock, ApiError> {
@@ -89,7 +88,8 @@ async fn header(
     Path(height): Path<String>,
 ) -> Result<AtHeight<Header>, ApiError> {
     let height = parse_height(&app, &height)?;
-    let header = app.handle.header(height)?;
+    let reader = app.handle.clone();
+    let header = read::off_thread(&app, move || reader.header(height)).await?;
     let body = header.ok_or_else(|| ApiError::not_found(format!("header {height}")))?;
     Ok(AtHeight {
         height: app.handle.head().height,
@@ -110,7 +110,8 @@ async fn certificate(
         "latest" => app.handle.certified_height(),
         number => parse(number)?,
     };
-    let certificate = app.handle.certificate(height)?;
+    let reader = app.handle.clone();
+    let certificate = read::off_thread(&app, move || reader.certificate(height)).await?;
     let missing = || ApiError::not_found(format!("certificate of exactly the height {height}"));
     Ok(AtHeight {
         height: app.handle.head().height,
@@ -147,19 +148,23 @@ async fn transaction_proof(
     Extension(rights): Extension<Rights>,
     Path(hash): Path<Hash>,
     Query(query): Query<ProofQuery>,
-) -> Result<Json<ProofBundle>, ApiError> {
+) -> Result<JsonAt<ProofBundle>, ApiError> {
     let (state, _) = read::view(&app, None, false).await?;
-    if let Some(signed) = transaction_at(&state, &hash)? {
-        let sender = decode(&app, &signed)?.sender;
-        let record = Record::Transaction { sender: &sender };
-        read::require(&app, &rights, &state, &record).await?;
-    }
+    let check = move || {
+        let Some(signed) = transaction_at(&state, &hash)? else {
+            return Ok(());
+        };
+        let sender = signed.stored_sender();
+        let sender = sender.map_err(|error| ApiError::internal(&error))?;
+        read::require(&rights, &state, &Record::Transaction { sender: &sender })
+    };
+    read::off_thread(&app, check).await?;
     let subject = if query.receipt {
         Subject::Receipt(hash)
     } else {
         Subject::Transaction(hash)
     };
-    Ok(Json(read::prove(&app, subject, query.trusted).await?))
+    read::prove(&app, subject, query.trusted).await
 }
 
 /// The signed transaction of a name, if it is in a block.
@@ -181,14 +186,17 @@ async fn event_proof(
     Extension(rights): Extension<Rights>,
     Path((height, index)): Path<(u64, u32)>,
     Query(query): Query<TrustedQuery>,
-) -> Result<Json<ProofBundle>, ApiError> {
+) -> Result<JsonAt<ProofBundle>, ApiError> {
     let (state, _) = read::view(&app, None, false).await?;
-    if let Some(record) = tables::event(&**state.store(), height, index)? {
-        let device = Record::DeviceNamed(&record.event.device);
-        read::require(&app, &rights, &state, &device).await?;
-    }
+    let check = move || {
+        let Some(record) = tables::event(&**state.store(), height, index)? else {
+            return Ok(());
+        };
+        read::require(&rights, &state, &Record::DeviceNamed(&record.event.device))
+    };
+    read::off_thread(&app, check).await?;
     let subject = Subject::Event { height, index };
-    Ok(Json(read::prove(&app, subject, query.trusted).await?))
+    read::prove(&app, subject, query.trusted).await
 }
 
 /// Changes of the validators that lead a verifier on from those that it trusts, in pages: while

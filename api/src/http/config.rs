@@ -15,8 +15,8 @@ use utoipa_axum::routes;
 use super::App;
 use super::error::{ApiError, Problem, code};
 use super::extract::Query;
-use super::read::{self, AtHeight, PageQuery, Read, ReadQuery};
-use crate::rights::{Record, Rights};
+use super::read::{self, JsonAt, PageQuery, Read, ReadQuery};
+use crate::rights::{Kind, Rights};
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -67,7 +67,7 @@ async fn desired(
     State(app): State<App>,
     Extension(rights): Extension<Rights>,
     Query(query): Query<TargetQuery>,
-) -> Result<AtHeight<RecordResponse<DesiredConfig>>, ApiError> {
+) -> Result<JsonAt<RecordResponse<DesiredConfig>>, ApiError> {
     let TargetQuery {
         model,
         district,
@@ -88,10 +88,11 @@ async fn desired(
     let what = "document for this target";
     let read = Read {
         key: &key,
+        kind: Kind::Config,
         what,
         subject: Some(Subject::Config(target.clone())),
     };
-    read::record_for(&app, &query, &rights, read, &Record::Config(&target)).await
+    read::record_of(&app, &query, &rights, read, Subject::Config(target)).await
 }
 
 /// The target of a desired document, and a part of its history.
@@ -120,7 +121,7 @@ async fn desired_history(
     State(app): State<App>,
     Extension(rights): Extension<Rights>,
     Query(query): Query<TargetPageQuery>,
-) -> Result<AtHeight<Page<HistoryEntry>>, ApiError> {
+) -> Result<JsonAt<Page<HistoryEntry>>, ApiError> {
     let TargetPageQuery {
         model,
         district,

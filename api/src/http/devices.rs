@@ -3,22 +3,24 @@
 use axum::Extension;
 use axum::extract::State;
 use lamplighter_contracts::{config, devices, events};
+use lamplighter_state::View;
 use lamplighter_state::tables::{self, Subject};
-use lamplighter_state::{StateError, View};
 use lamplighter_store::Direction;
+use lamplighter_types::filter::{DeviceField, FieldValue, Filter, FilterError};
 use lamplighter_types::wire::{
     DeviceConfig, DeviceEvents, EventEntry, HistoryEntry, Page, RecordResponse,
 };
 use lamplighter_types::{Device, DeviceState, Id, Scope};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
 use super::error::{ApiError, Problem, code};
 use super::extract::{Path, Query};
-use super::read::{self, AtHeight, List, PageQuery, Read, ReadQuery, view};
+use super::read::{self, JsonAt, List, PageQuery, Read, ReadQuery, view};
 use crate::rights::{Kind, Record, Rights};
+use crate::search::{Needs, Search, SearchedDevice};
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -50,53 +52,100 @@ pub struct DeviceQuery {
     district: Option<Scope>,
     /// Only those of an organization.
     owner: Option<Id>,
+    /// Only those that match a filter in RSQL, as `model==Lamp*;last_seen=lt=-24h`.
+    #[param(max_length = 2048)]
+    filter: Option<String>,
 }
 
-/// Devices by id; at most one of `gateway`, `district`, `owner` narrows the list.
+impl DeviceQuery {
+    /// The page that is wanted, and all filters as one.
+    pub fn parts(self) -> Result<(PageQuery, Option<Filter>), ApiError> {
+        let Self {
+            min_height,
+            linearizable,
+            after,
+            limit,
+            gateway,
+            district,
+            owner,
+            filter,
+        } = self;
+        let text = |field, id: Id| Filter::equal(field, FieldValue::Text(id.to_string()));
+        let parts = [
+            gateway.map(|gateway| text(DeviceField::Gateway, gateway)),
+            district.map(|district| {
+                Filter::equal(DeviceField::District, FieldValue::District(district))
+            }),
+            owner.map(|owner| text(DeviceField::Owner, owner)),
+            filter.as_deref().map(parse_filter).transpose()?,
+        ];
+        let parts: Vec<_> = parts.into_iter().flatten().collect();
+        let page = PageQuery {
+            min_height,
+            linearizable,
+            after,
+            limit,
+        };
+        Ok((page, (!parts.is_empty()).then_some(Filter::All(parts))))
+    }
+}
+
+/// Parses a filter of devices; the error names the place of the fault.
+pub fn parse_filter(text: &str) -> Result<Filter, ApiError> {
+    let refused = |error: FilterError| ApiError::invalid(code::FILTER, error.to_string());
+    text.parse().map_err(refused)
+}
+
+/// Devices by id. `gateway`, `district`, `owner` and `filter` narrow the list together. A page may
+/// be short or empty while its `next` leads on.
 #[utoipa::path(get, path = "/v1/devices", tag = "devices", params(DeviceQuery),
     responses((status = 200, body = Page<Device>), (status = 400, body = Problem)))]
 async fn devices_list(
     State(app): State<App>,
     Extension(rights): Extension<Rights>,
     Query(query): Query<DeviceQuery>,
-) -> Result<AtHeight<Page<Device>>, ApiError> {
-    let DeviceQuery {
-        min_height,
-        linearizable,
-        after,
-        limit,
-        gateway,
-        district,
-        owner,
-    } = query;
-    let filters = [gateway.is_some(), district.is_some(), owner.is_some()];
-    if filters.into_iter().filter(|is_set| *is_set).count() > 1 {
-        let detail = "give one of gateway, district, owner";
-        return Err(ApiError::invalid(code::PARAMETER, detail));
+) -> Result<JsonAt<Page<Device>>, ApiError> {
+    let (page, filter) = query.parts()?;
+    if filter.is_some() || !rights.is_everything() {
+        return searched(&app, &page, rights, filter, Needs::default(), Device::from).await;
     }
-    let page = PageQuery {
-        min_height,
-        linearizable,
-        after,
-        limit,
-    };
-    // Where all that is readable is in one list, only that one is read.
-    let is_open = !filters.contains(&true);
-    let gateway = gateway.or_else(|| rights.only_gateway().filter(|_| is_open).cloned());
-    let district = district.or_else(|| rights.only_district().filter(|_| is_open).cloned());
     let list = List {
-        list: move |state: &View, after: Option<&Id>, limit| match (&gateway, &district, &owner) {
-            (Some(gateway), ..) => devices::by_gateway(state, gateway, after, limit),
-            (_, Some(district), _) => devices::in_district(state, district, after, limit),
-            (.., Some(owner)) => devices::by_owner(state, owner, after, limit),
-            (None, None, None) => devices::devices(state, after, limit),
-        },
+        list: |state: &View, after: Option<&Id>, limit| devices::devices(state, after, limit),
         place: |device: &Device| device.device.clone(),
         cursor: |device: &Device| device.device.to_string(),
         kind: Kind::Device,
         record: |device| Record::Device(device),
     };
     read::page(&app, &page, &rights, list).await
+}
+
+/// Reads a page of the devices that match a filter.
+pub async fn searched<T: Serialize + Send + 'static>(
+    app: &App,
+    query: &PageQuery,
+    rights: Rights,
+    filter: Option<Filter>,
+    needs: Needs,
+    show: impl Fn(SearchedDevice) -> T + Send + 'static,
+) -> Result<JsonAt<Page<T>>, ApiError> {
+    let (after, limit) = (query.after::<Id>()?, query.limit());
+    let (state, head) = view(app, query.min_height, query.linearizable).await?;
+    let read = move || {
+        let search = Search {
+            view: &state,
+            rights: &rights.at(&state),
+            filter: filter.as_ref(),
+            needs,
+            now_ms: head.timestamp_ms,
+        };
+        let found = search.page(after.as_ref(), limit)?;
+        let page = Page {
+            items: found.items.into_iter().map(show).collect(),
+            next: found.next.map(|next| next.to_string()),
+        };
+        JsonAt::new(head.height, &page)
+    };
+    read::off_thread(app, read).await
 }
 
 /// A device.
@@ -108,11 +157,12 @@ async fn device(
     Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<ReadQuery>,
-) -> Result<AtHeight<RecordResponse<Device>>, ApiError> {
+) -> Result<JsonAt<RecordResponse<Device>>, ApiError> {
     let key = devices::keys::device(&id);
     let what = format!("device {id}");
     let read = Read {
         key: &key,
+        kind: Kind::Device,
         what,
         subject: Some(Subject::DeviceRecord(id)),
     };
@@ -128,14 +178,15 @@ async fn state(
     Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<ReadQuery>,
-) -> Result<AtHeight<RecordResponse<DeviceState>>, ApiError> {
+) -> Result<JsonAt<RecordResponse<DeviceState>>, ApiError> {
     let key = devices::keys::state(&id);
     let read = Read {
         key: &key,
+        kind: Kind::Device,
         what: format!("state of device {id}"),
         subject: None,
     };
-    read::record_for(&app, &query, &rights, read, &Record::DeviceNamed(&id)).await
+    read::record_of(&app, &query, &rights, read, Subject::Device(id)).await
 }
 
 /// Everything that happened to a device, newest first: who did it, when, and in which transaction.
@@ -148,7 +199,7 @@ async fn history(
     Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
-) -> Result<AtHeight<Page<HistoryEntry>>, ApiError> {
+) -> Result<JsonAt<Page<HistoryEntry>>, ApiError> {
     read::history(&app, &query, &rights, Subject::Device(id)).await
 }
 
@@ -161,32 +212,30 @@ async fn device_events(
     Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
-) -> Result<AtHeight<DeviceEvents>, ApiError> {
+) -> Result<JsonAt<DeviceEvents>, ApiError> {
     let (state, head) = view(&app, query.min_height, query.linearizable).await?;
-    read::require(&app, &rights, &state, &Record::DeviceNamed(&id)).await?;
     let (after, limit) = (query.after::<u64>()?, query.limit());
     let read = move || {
+        if !rights.at(&state).allows(&Record::DeviceNamed(&id))? {
+            return Err(read::outside());
+        }
         let store = &**state.store();
         let entries = tables::device_events(store, &id, after, Direction::Backward, limit)?;
-        Ok::<_, StateError>((entries, events::cursor(&state, &id)?))
+        let items = entries.into_iter().map(|entry| EventEntry {
+            height: entry.height,
+            index: entry.index,
+            record: entry.record,
+        });
+        let cursor = |e: &EventEntry| e.record.event.sequence.to_string();
+        let Page { items, next } = Page::new(items.collect(), limit, cursor);
+        let events = DeviceEvents {
+            cursor: events::cursor(&state, &id)?,
+            items,
+            next,
+        };
+        JsonAt::new(head.height, &events)
     };
-    let (entries, newest) = read::off_thread(&app, read).await?;
-    let items = entries.into_iter().map(|entry| EventEntry {
-        height: entry.height,
-        index: entry.index,
-        record: entry.record,
-    });
-    let cursor = |e: &EventEntry| e.record.event.sequence.to_string();
-    let Page { items, next } = Page::new(items.collect(), limit, cursor);
-    let body = DeviceEvents {
-        cursor: newest,
-        items,
-        next,
-    };
-    Ok(AtHeight {
-        height: head.height,
-        body,
-    })
+    read::off_thread(&app, read).await
 }
 
 /// The desired and the reported configuration of a device.
@@ -198,35 +247,26 @@ async fn device_config(
     Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
-) -> Result<AtHeight<DeviceConfig>, ApiError> {
+) -> Result<JsonAt<DeviceConfig>, ApiError> {
     let (state, head) = view(&app, query.min_height, query.linearizable).await?;
-    let (missing, readable) = (format!("device {id}"), rights.clone());
     let read = move || {
-        let Some(device) = devices::device(&state, &id)? else {
-            return Ok(None);
-        };
-        let allowed = readable.at(&state).allows(&Record::Device(&device))?;
-        let effective = config::effective(&state, &device)?;
+        let device = devices::device(&state, &id)?;
+        let device = device.ok_or_else(|| ApiError::not_found(format!("device {id}")))?;
+        if !rights.at(&state).allows(&Record::Device(&device))? {
+            return Err(read::outside());
+        }
+        let (effective, hash) = config::effective(&state, &device)?;
         let reported = config::reported(&state, &id)?;
-        Ok::<_, StateError>(Some((allowed, effective, reported)))
+        let in_sync = reported
+            .as_ref()
+            .is_some_and(|r| r.applied && r.document == hash);
+        let config = DeviceConfig {
+            effective,
+            hash,
+            reported,
+            in_sync,
+        };
+        JsonAt::new(head.height, &config)
     };
-    let found = read::off_thread(&app, read).await?;
-    let (allowed, (effective, hash), reported) =
-        found.ok_or_else(|| ApiError::not_found(missing))?;
-    if !allowed {
-        return Err(read::outside());
-    }
-    let in_sync = reported
-        .as_ref()
-        .is_some_and(|r| r.applied && r.document == hash);
-    let body = DeviceConfig {
-        effective,
-        hash,
-        reported,
-        in_sync,
-    };
-    Ok(AtHeight {
-        height: head.height,
-        body,
-    })
+    read::off_thread(&app, read).await
 }

@@ -49,6 +49,10 @@ impl ApiError {
         Self(Problem::new(status, "Read-only", code::READ_ONLY, detail))
     }
 
+    pub fn into_problem(self) -> Problem {
+        self.0
+    }
+
     /// A failure of the node itself; its log has the cause.
     pub fn internal(error: &dyn std::error::Error) -> Self {
         tracing::error!(error = %error_chain(error), "a request failed inside the node");

@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 use super::App;
 use super::error::{ApiError, Problem};
 use super::extract::{Path, Query};
-use super::read::{self, AtHeight, List, PageQuery, Read, ReadQuery};
+use super::read::{self, JsonAt, List, PageQuery, Read, ReadQuery};
 use crate::rights::{Kind, Record, Rights};
 
 pub fn routes() -> OpenApiRouter<App> {
@@ -32,11 +32,12 @@ async fn release(
     Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<ReadQuery>,
-) -> Result<AtHeight<RecordResponse<Release>>, ApiError> {
+) -> Result<JsonAt<RecordResponse<Release>>, ApiError> {
     let key = firmware::keys::release(&id);
     let what = format!("release {id}");
     let read = Read {
         key: &key,
+        kind: Kind::Release,
         what,
         subject: Some(Subject::Release(id)),
     };
@@ -53,7 +54,7 @@ async fn releases(
     State(app): State<App>,
     Extension(rights): Extension<Rights>,
     Query(query): Query<PageQuery>,
-) -> Result<AtHeight<Page<Release>>, ApiError> {
+) -> Result<JsonAt<Page<Release>>, ApiError> {
     let list = List {
         list: |state: &View, after: Option<&Id>, limit| firmware::releases(state, after, limit),
         place: |item: &Release| item.manifest.release.clone(),
@@ -74,6 +75,6 @@ async fn release_history(
     Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
-) -> Result<AtHeight<Page<HistoryEntry>>, ApiError> {
+) -> Result<JsonAt<Page<HistoryEntry>>, ApiError> {
     read::history(&app, &query, &rights, Subject::Release(id)).await
 }

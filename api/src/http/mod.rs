@@ -2,6 +2,7 @@
 //! transaction, reads by a token. Everything is bounded in size, time and number.
 
 mod alarms;
+mod answer;
 mod artifacts;
 mod auth;
 mod blocks;
@@ -17,9 +18,11 @@ mod iotregistry;
 pub mod quota;
 mod read;
 mod reader;
+mod reports;
 mod rollouts;
 mod sessions;
 mod status;
+mod submissions;
 mod transactions;
 mod users;
 
@@ -48,6 +51,7 @@ pub(crate) use error::code;
 use extract::BodyBudget;
 use iotregistry::RelayLimit;
 use quota::Quotas;
+use submissions::SubmissionPlaces;
 
 /// Requests at work at once; more get 503. Their bodies have a budget of their own.
 const REQUESTS_MAX: usize = 4_096;
@@ -62,6 +66,8 @@ pub struct App {
     pub read_needs_token: bool,
     pub subscribers: Arc<Semaphore>,
     pub bodies: BodyBudget,
+    /// Requests with many transactions.
+    pub submissions: SubmissionPlaces,
     pub relay_limit: Arc<RelayLimit>,
     pub settings: Arc<HttpSettings>,
     pub quotas: Quotas,
@@ -85,6 +91,7 @@ impl App {
             read_needs_token,
             subscribers: Arc::new(Semaphore::new(SUBSCRIBERS_MAX)),
             bodies: BodyBudget::new(),
+            submissions: SubmissionPlaces::new(),
             relay_limit: Arc::new(RelayLimit::new()),
             settings: Arc::new(settings),
             quotas: Quotas::new(quotas),

@@ -3,7 +3,7 @@
 //!
 //! A request beyond its rate is answered with 429 after a pause: a client that sends one after the
 //! other is slowed down, and costs no more than its connection. Bytes beyond their rate are
-//! delayed, not refused.
+//! delayed, not refused, in both directions.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -53,6 +53,7 @@ enum Party {
 struct PartyUse {
     requests: RateLimit,
     bytes: RateLimit,
+    uploaded: RateLimit,
     requests_now: usize,
     streams_now: usize,
     last: Instant,
@@ -124,6 +125,7 @@ impl Quotas {
         PartyUse {
             requests: limit(requests),
             bytes: limit(self.settings.bytes_per_second),
+            uploaded: limit(self.settings.upload_bytes_per_second),
             requests_now: 0,
             streams_now: 0,
             last: now,
@@ -148,9 +150,35 @@ impl Quotas {
         })
     }
 
+    /// Counts further requests of an address, which its next ones have to wait for.
+    pub fn charge_requests(&self, address: IpAddr, requests: usize) {
+        let party = Party::Address(client_of(address));
+        self.with(&party, |party, now| {
+            party.requests.charge(requests as f64, now)
+        });
+    }
+
     /// Counts bytes of a party; returns how long the next ones have to wait.
     fn charge(&self, party: &Party, bytes: usize) -> Duration {
         self.with(party, |party, now| party.bytes.charge(bytes as f64, now))
+    }
+
+    /// Counts bytes of a party's requests likewise.
+    fn charge_upload(&self, party: &Party, bytes: usize) -> Duration {
+        let charge = |party: &mut PartyUse, now| party.uploaded.charge(bytes as f64, now);
+        self.with(party, charge)
+    }
+
+    /// The request of an account, whose body is read no faster than its rate.
+    pub fn counting_upload(&self, account: &Id, request: Request) -> Request {
+        let (quotas, party) = (self.clone(), Party::Account(account.clone()));
+        request.map(|body| {
+            Body::new(CountedBody {
+                body,
+                charge: move |bytes| quotas.charge_upload(&party, bytes),
+                pause: None,
+            })
+        })
     }
 
     /// Begins a stream of an account, or of all readers without one.
@@ -264,14 +292,14 @@ async fn answer(
     response.map(|body| {
         Body::new(CountedBody {
             body,
-            active,
+            charge: move |bytes| active.quotas.charge(&active.party, bytes),
             pause: None,
         })
     })
 }
 
 /// The part of an address that stands for one client.
-fn client_of(address: IpAddr) -> IpAddr {
+pub(super) fn client_of(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
@@ -284,14 +312,15 @@ fn client_of(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The body of an answer, whose bytes are counted and delayed beyond their rate.
-struct CountedBody {
+/// A body whose bytes are counted and delayed beyond their rate.
+struct CountedBody<C> {
     body: Body,
-    active: ActiveRequest,
+    /// Counts bytes; returns how long the next ones have to wait.
+    charge: C,
     pause: Option<Pin<Box<Sleep>>>,
 }
 
-impl HttpBody for CountedBody {
+impl<C: Fn(usize) -> Duration + Unpin> HttpBody for CountedBody<C> {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -307,8 +336,7 @@ impl HttpBody for CountedBody {
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
-            let ActiveRequest { quotas, party, .. } = &self.active;
-            let wait = quotas.charge(party, data.len());
+            let wait = (self.charge)(data.len());
             if !wait.is_zero() {
                 self.pause = Some(Box::pin(tokio::time::sleep(wait)));
             }

@@ -5,28 +5,26 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use lamplighter_ledger::{HeadInfo, Subject};
 use lamplighter_state::{Key, StateError, View, tables};
 use lamplighter_store::Direction;
 use lamplighter_types::codec;
 use lamplighter_types::limits::NUMBER_MAX;
 use lamplighter_types::proof::{ProofBundle, RecordProof};
-use lamplighter_types::wire::{Cursor, HistoryEntry, Page, RecordChange, RecordResponse, header};
+use lamplighter_types::wire::{Cursor, HistoryEntry, Page, RecordChange, RecordResponse};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::App;
+pub use super::answer::{AtHeight, JsonAt, LEDGER_HEIGHT};
 use super::error::{ApiError, code};
 use super::reader;
-use crate::rights::{Concern, Kind, Record, Rights, RightsAt};
+use crate::rights::{Kind, Record, Rights, RightsAt};
 
-/// The height of the state that an answer shows.
-pub const LEDGER_HEIGHT: HeaderName = HeaderName::from_static(header::LEDGER_HEIGHT);
 /// Longest wait for `min_height`, for the leader, and for the certificate of a proof.
 const WAIT: Duration = Duration::from_secs(10);
 /// Records of one page, unless the request asks for fewer.
@@ -122,31 +120,26 @@ pub async fn view(
     Ok(app.handle.view()?)
 }
 
-/// The rights of an account at a state, for records of a kind.
-pub async fn rights_at<'a>(
-    app: &App,
-    rights: &'a Rights,
-    state: &'a View,
-    kind: Kind,
-) -> Result<RightsAt<'a>, ApiError> {
-    let at = rights.at(state);
-    if let Some(gateway) = rights.gateway_for(kind).cloned() {
-        let (view, account) = (state.clone(), gateway.clone());
-        let look = move || Concern::of(&view, &gateway);
-        at.set_concern(app.handle.read_in_turn(Some(&account), look).await?);
+/// Refuses to show a record to an account whose rights do not reach it. On an async thread only for
+/// records about whose readers the account alone decides: nothing is looked up for them.
+pub fn require(rights: &Rights, state: &View, record: &Record<'_>) -> Result<(), ApiError> {
+    if rights.at(state).allows(record)? {
+        return Ok(());
     }
-    Ok(at)
+    Err(outside())
 }
 
-/// Refuses to show a record to an account whose rights do not reach it.
-pub async fn require(
+/// Refuses to show what belongs to a record to an account whose rights do not reach it.
+pub async fn require_of(
     app: &App,
     rights: &Rights,
     state: &View,
-    record: &Record<'_>,
+    subject: &tables::Subject,
 ) -> Result<(), ApiError> {
-    let at = rights_at(app, rights, state, record.kind()).await?;
-    if at.allows(record)? {
+    let kind = Record::of_history(subject).kind();
+    let (state, readable, subject) = (state.clone(), rights.clone(), subject.clone());
+    let decide = move || readable.at(&state).allows(&Record::of_history(&subject));
+    if read_for(app, rights, kind, decide).await? {
         return Ok(());
     }
     Err(outside())
@@ -156,21 +149,6 @@ pub async fn require(
 pub fn outside() -> ApiError {
     let detail = "this account may not read this record; the table of rights is in docs/api.md";
     ApiError::new(StatusCode::FORBIDDEN, code::READ_SCOPE, detail)
-}
-
-/// An answer with the height of the state that it shows.
-pub struct AtHeight<T> {
-    pub height: u64,
-    pub body: T,
-}
-
-impl<T: Serialize> IntoResponse for AtHeight<T> {
-    fn into_response(self) -> Response {
-        let mut response = Json(self.body).into_response();
-        let headers = response.headers_mut();
-        headers.insert(LEDGER_HEIGHT, HeaderValue::from(self.height));
-        response
-    }
 }
 
 /// Middleware that adds the lowest possible height to each answer that does not name its height.
@@ -226,9 +204,9 @@ pub async fn page<T, A, L, C>(
     query: &PageQuery,
     rights: &Rights,
     list: List<T, A, L, C>,
-) -> Result<AtHeight<Page<T>>, ApiError>
+) -> Result<JsonAt<Page<T>>, ApiError>
 where
-    T: Send + 'static,
+    T: Serialize + Send + 'static,
     A: FromStr + Send + 'static,
     L: Fn(&View, Option<&A>, usize) -> Result<Vec<T>, StateError> + Send + 'static,
     C: Fn(&T) -> String + Send + 'static,
@@ -244,21 +222,20 @@ pub async fn page_after<T, A, L, C>(
     rights: &Rights,
     after: Option<A>,
     list: List<T, A, L, C>,
-) -> Result<AtHeight<Page<T>>, ApiError>
+) -> Result<JsonAt<Page<T>>, ApiError>
 where
-    T: Send + 'static,
+    T: Serialize + Send + 'static,
     A: Send + 'static,
     L: Fn(&View, Option<&A>, usize) -> Result<Vec<T>, StateError> + Send + 'static,
     C: Fn(&T) -> String + Send + 'static,
 {
     let (state, head) = view(app, query.min_height, query.linearizable).await?;
     let (kind, limit, readable) = (list.kind, query.limit(), rights.clone());
-    let read = move || readable_page(&state, &readable.at(&state), limit, after, &list);
-    let body = read_for(app, rights, kind, read).await?;
-    Ok(AtHeight {
-        height: head.height,
-        body,
-    })
+    let read = move || {
+        let page = readable_page(&state, &readable.at(&state), limit, after, &list)?;
+        JsonAt::new(head.height, &page)
+    };
+    read_for(app, rights, kind, read).await
 }
 
 /// The items of a list that an account may read. After so many rows the page ends, be it empty, and
@@ -283,6 +260,7 @@ where
         let read = (list.list)(state, after.as_ref(), limit)?;
         let is_last = read.len() < limit;
         rows += read.len();
+        rights.read_devices(read.iter().map(|item| (list.record)(item)))?;
         let mut next = None;
         for item in read {
             next = Some((list.cursor)(&item));
@@ -308,6 +286,8 @@ where
 /// A record to be read.
 pub struct Read<'a, T, W> {
     pub key: &'a Key<T>,
+    /// The kind of the record that decides who may: what is long for one kind is not for another.
+    pub kind: Kind,
     /// Its name, for the error when there is none.
     pub what: W,
     /// The subject of its last change, which is shown if the request asks for no proof.
@@ -315,86 +295,96 @@ pub struct Read<'a, T, W> {
 }
 
 /// Reads one record of the state. `readers` is the record that decides who may.
-pub async fn record<T: DeserializeOwned + Send + 'static>(
+pub async fn record<T: DeserializeOwned + Serialize + Send + 'static>(
     app: &App,
     query: &ReadQuery,
     rights: &Rights,
-    Read { key, what, subject }: Read<'_, T, impl Display>,
+    read: Read<'_, T, impl Display + Send + 'static>,
     readers: impl for<'a> Fn(&'a T) -> Record<'a> + Send + 'static,
-) -> Result<AtHeight<RecordResponse<T>>, ApiError> {
-    let (state, head) = view(app, query.min_height, query.linearizable).await?;
-    let missing = || ApiError::not_found(&what);
-    let (wanted, subject) = (key.clone(), subject.filter(|_| !query.proof));
-    let readable = rights.clone();
-    let read = move || {
-        let Some(record) = state.get(&wanted)? else {
-            return Ok(None);
-        };
-        let allowed = readable.at(&state).allows(&readers(&record))?;
-        let changed = subject.map(|subject| last_change(&state, &subject));
-        Ok::<_, StateError>(Some((record, allowed, changed.transpose()?.flatten())))
-    };
-    // The longest turn that the record may need: what decides about it is in the record.
-    let found = read_for(app, rights, Kind::Config, read).await?;
-    let (record, allowed, changed) = found.ok_or_else(missing)?;
-    if !allowed {
-        return Err(outside());
-    }
-    if query.proof {
-        let proven = proven_record(app, key, query.trusted).await?;
-        return proven.ok_or_else(missing);
-    }
-    Ok(AtHeight {
-        height: head.height,
-        body: RecordResponse {
-            record,
-            changed,
-            proof: None,
-        },
-    })
+) -> Result<JsonAt<RecordResponse<T>>, ApiError> {
+    let decide = move |rights: &RightsAt<'_>, record: &T| rights.allows(&readers(record));
+    decided_record(app, query, rights, read, decide).await
 }
 
 /// Reads one record of the state, about whose readers another record decides.
-pub async fn record_for<T: DeserializeOwned + Send + 'static>(
+pub async fn record_of<T: DeserializeOwned + Serialize + Send + 'static>(
     app: &App,
     query: &ReadQuery,
     rights: &Rights,
-    read: Read<'_, T, impl Display>,
-    readers: &Record<'_>,
-) -> Result<AtHeight<RecordResponse<T>>, ApiError> {
-    let (state, _) = view(app, query.min_height, query.linearizable).await?;
-    if state.get(read.key)?.is_some() {
-        require(app, rights, &state, readers).await?;
+    read: Read<'_, T, impl Display + Send + 'static>,
+    readers: tables::Subject,
+) -> Result<JsonAt<RecordResponse<T>>, ApiError> {
+    let decide = move |rights: &RightsAt<'_>, _: &T| rights.allows(&Record::of_history(&readers));
+    decided_record(app, query, rights, read, decide).await
+}
+
+async fn decided_record<T: DeserializeOwned + Serialize + Send + 'static>(
+    app: &App,
+    query: &ReadQuery,
+    rights: &Rights,
+    read: Read<'_, T, impl Display + Send + 'static>,
+    decide: impl Fn(&RightsAt<'_>, &T) -> Result<bool, StateError> + Send + 'static,
+) -> Result<JsonAt<RecordResponse<T>>, ApiError> {
+    let (state, head) = view(app, query.min_height, query.linearizable).await?;
+    let missing = ApiError::not_found(&read.what);
+    let (key, proof, readable) = (read.key.clone(), query.proof, rights.clone());
+    let subject = read.subject.filter(|_| !proof);
+    let find = move || {
+        let record = state
+            .get(&key)?
+            .ok_or_else(|| ApiError::not_found(&read.what))?;
+        if !decide(&readable.at(&state), &record)? {
+            return Err(outside());
+        }
+        if proof {
+            return Ok(None);
+        }
+        let changed = subject.map(|subject| last_change(&state, &subject));
+        let response = RecordResponse {
+            record,
+            changed: changed.transpose()?.flatten(),
+            proof: None,
+        };
+        JsonAt::new(head.height, &response).map(Some)
+    };
+    match read_for(app, rights, read.kind, find).await? {
+        Some(found) => Ok(found),
+        None => {
+            let proven = proven_record(app, read.key, query.trusted).await?;
+            proven.ok_or(missing)
+        }
     }
-    record(app, query, rights, read, |_| Record::Common).await
 }
 
 /// A record with its proof, of the height of the proof; `None` if it was deleted meanwhile.
-async fn proven_record<T: DeserializeOwned>(
+async fn proven_record<T: DeserializeOwned + Serialize + Send + 'static>(
     app: &App,
     key: &Key<T>,
     trusted: u64,
-) -> Result<Option<AtHeight<RecordResponse<T>>>, ApiError> {
+) -> Result<Option<JsonAt<RecordResponse<T>>>, ApiError> {
     let subject = Subject::State(key.as_bytes().to_vec());
-    let proof = prove(app, subject, trusted).await?;
-    let RecordProof::State {
-        value: Some(value), ..
-    } = &proof.record
-    else {
-        return Ok(None);
-    };
-    let record = codec::decode_stored(&value.0).map_err(|source| {
-        let (table, key) = ("a record that was read before", hex::encode(key.as_bytes()));
-        StateError::Corrupt { table, key, source }
-    })?;
-    Ok(Some(AtHeight {
-        height: proof.header().height,
-        body: RecordResponse {
+    let proof = app.handle.prove(subject, trusted, WAIT).await?;
+    let key = key.as_bytes().to_vec();
+    off_thread(app, move || {
+        let RecordProof::State {
+            value: Some(value), ..
+        } = &proof.record
+        else {
+            return Ok(None);
+        };
+        let record: T = codec::decode_stored(&value.0).map_err(|source| {
+            let (table, key) = ("a record that was read before", hex::encode(key));
+            StateError::Corrupt { table, key, source }
+        })?;
+        let height = proof.header().height;
+        let response = RecordResponse {
             record,
             changed: None,
             proof: Some(proof),
-        },
-    }))
+        };
+        JsonAt::new(height, &response).map(Some)
+    })
+    .await
 }
 
 fn last_change(
@@ -436,30 +426,33 @@ pub async fn history(
     query: &PageQuery,
     rights: &Rights,
     subject: tables::Subject,
-) -> Result<AtHeight<Page<HistoryEntry>>, ApiError> {
+) -> Result<JsonAt<Page<HistoryEntry>>, ApiError> {
     let after = query.after::<Cursor>()?;
     let after = after.map(|cursor| (cursor.height, cursor.index));
     let limit = query.limit().min(HISTORY_PAGE_MAX);
     let (state, head) = view(app, query.min_height, query.linearizable).await?;
-    require(app, rights, &state, &Record::of_history(&subject)).await?;
+    require_of(app, rights, &state, &subject).await?;
     let read = move || {
         let store = &**state.store();
-        tables::history(store, &subject, after, Direction::Backward, limit)
-    };
-    let entries = app
-        .handle
-        .read_in_turn(reader::account().as_ref(), read)
-        .await?;
-    let items = entries.into_iter().map(history_entry).collect();
-    Ok(AtHeight {
-        height: head.height,
-        body: Page::new(items, limit, |entry: &HistoryEntry| {
+        let entries = tables::history(store, &subject, after, Direction::Backward, limit)?;
+        let items = entries.into_iter().map(history_entry).collect();
+        let page = Page::new(items, limit, |entry: &HistoryEntry| {
             entry.cursor.to_string()
-        }),
-    })
+        });
+        JsonAt::new(head.height, &page)
+    };
+    app.handle
+        .read_in_turn(reader::account().as_ref(), read)
+        .await
 }
 
 /// Makes a proof when its block is certified, for a verifier with the validators of a height.
-pub async fn prove(app: &App, subject: Subject, trusted: u64) -> Result<ProofBundle, ApiError> {
-    Ok(app.handle.prove(subject, trusted, WAIT).await?)
+pub async fn prove(
+    app: &App,
+    subject: Subject,
+    trusted: u64,
+) -> Result<JsonAt<ProofBundle>, ApiError> {
+    let height = app.handle.head().height;
+    let proof = app.handle.prove(subject, trusted, WAIT).await?;
+    off_thread(app, move || JsonAt::new(height, &proof)).await
 }

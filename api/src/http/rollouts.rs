@@ -6,20 +6,22 @@ use lamplighter_contracts::rollouts;
 use lamplighter_state::View;
 use lamplighter_state::tables::Subject;
 use lamplighter_types::wire::{HistoryEntry, Page, RecordResponse};
-use lamplighter_types::{Deployment, Id, Rollout};
+use lamplighter_types::{Deployment, GroupedPlan, Id, Rollout, RolloutGroups};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
 use super::error::{ApiError, Problem};
 use super::extract::{Path, Query};
-use super::read::{self, AtHeight, List, PageQuery, Read, ReadQuery, view};
+use super::read::{self, JsonAt, List, PageQuery, Read, ReadQuery, view};
 use crate::rights::{Kind, Record, Rights};
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(rollout))
         .routes(routes!(rollouts_list))
+        .routes(routes!(rollout_plan))
+        .routes(routes!(rollout_groups))
         .routes(routes!(rollout_history))
         .routes(routes!(deployments))
         .routes(routes!(deployment))
@@ -35,16 +37,66 @@ async fn rollout(
     Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<ReadQuery>,
-) -> Result<AtHeight<RecordResponse<Rollout>>, ApiError> {
+) -> Result<JsonAt<RecordResponse<Rollout>>, ApiError> {
     let key = rollouts::keys::rollout(&id);
     let what = format!("rollout {id}");
     let read = Read {
         key: &key,
+        kind: Kind::Rollout,
         what,
         subject: Some(Subject::Rollout(id)),
     };
     read::record(&app, &query, &rights, read, |rollout| {
         Record::Rollout(rollout)
+    })
+    .await
+}
+
+/// The plan of a rollout in groups. Its digest is the `plan_digest` of the rollout.
+#[utoipa::path(get, path = "/v1/rollouts/{rollout}/plan", tag = "rollouts",
+    params(("rollout" = Id, Path), ReadQuery),
+    responses((status = 200, body = RecordResponse<GroupedPlan>), (status = 404, body = Problem)))]
+async fn rollout_plan(
+    State(app): State<App>,
+    Extension(rights): Extension<Rights>,
+    Path(id): Path<Id>,
+    Query(query): Query<ReadQuery>,
+) -> Result<JsonAt<RecordResponse<GroupedPlan>>, ApiError> {
+    let key = rollouts::keys::grouped_plan(&id);
+    let what = format!("plan in groups of the rollout {id}");
+    let read = Read {
+        key: &key,
+        kind: Kind::Rollout,
+        what,
+        subject: Some(Subject::Rollout(id)),
+    };
+    read::record(&app, &query, &rights, read, |plan: &GroupedPlan| {
+        Record::RolloutNamed(&plan.base.rollout)
+    })
+    .await
+}
+
+/// The groups of a rollout: which have opened, their counts, and what they wait for.
+#[utoipa::path(get, path = "/v1/rollouts/{rollout}/groups", tag = "rollouts",
+    params(("rollout" = Id, Path), ReadQuery),
+    responses((status = 200, body = RecordResponse<RolloutGroups>),
+        (status = 404, body = Problem)))]
+async fn rollout_groups(
+    State(app): State<App>,
+    Extension(rights): Extension<Rights>,
+    Path(id): Path<Id>,
+    Query(query): Query<ReadQuery>,
+) -> Result<JsonAt<RecordResponse<RolloutGroups>>, ApiError> {
+    let key = rollouts::keys::groups(&id);
+    let what = format!("record of groups of the rollout {id}");
+    let read = Read {
+        key: &key,
+        kind: Kind::Rollout,
+        what,
+        subject: Some(Subject::Rollout(id)),
+    };
+    read::record(&app, &query, &rights, read, |groups: &RolloutGroups| {
+        Record::RolloutNamed(&groups.rollout)
     })
     .await
 }
@@ -56,7 +108,7 @@ async fn rollouts_list(
     State(app): State<App>,
     Extension(rights): Extension<Rights>,
     Query(query): Query<PageQuery>,
-) -> Result<AtHeight<Page<Rollout>>, ApiError> {
+) -> Result<JsonAt<Page<Rollout>>, ApiError> {
     let list = List {
         list: |state: &View, after: Option<&Id>, limit| rollouts::rollouts(state, after, limit),
         place: |item: &Rollout| item.plan.rollout.clone(),
@@ -78,7 +130,7 @@ async fn rollout_history(
     Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
-) -> Result<AtHeight<Page<HistoryEntry>>, ApiError> {
+) -> Result<JsonAt<Page<HistoryEntry>>, ApiError> {
     read::history(&app, &query, &rights, Subject::Rollout(id)).await
 }
 
@@ -91,7 +143,7 @@ async fn deployments(
     Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
-) -> Result<AtHeight<Page<Deployment>>, ApiError> {
+) -> Result<JsonAt<Page<Deployment>>, ApiError> {
     let list = List {
         list: move |state: &View, after: Option<&Id>, limit| {
             rollouts::deployments(state, &id, after, limit)
@@ -113,11 +165,12 @@ async fn deployment(
     Extension(rights): Extension<Rights>,
     Path((rollout, device)): Path<(Id, Id)>,
     Query(query): Query<ReadQuery>,
-) -> Result<AtHeight<RecordResponse<Deployment>>, ApiError> {
+) -> Result<JsonAt<RecordResponse<Deployment>>, ApiError> {
     let key = rollouts::keys::deployment(&rollout, &device);
     let what = format!("deployment of {rollout} to {device}");
     let read = Read {
         key: &key,
+        kind: Kind::Device,
         what,
         subject: None,
     };
@@ -136,9 +189,9 @@ async fn of_device(
     Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
-) -> Result<AtHeight<Page<Deployment>>, ApiError> {
+) -> Result<JsonAt<Page<Deployment>>, ApiError> {
     let (state, _) = view(&app, None, false).await?;
-    read::require(&app, &rights, &state, &Record::DeviceNamed(&id)).await?;
+    read::require_of(&app, &rights, &state, &Subject::Device(id.clone())).await?;
     let list = List {
         list: move |state: &View, after: Option<&Id>, limit| {
             rollouts::deployments_of_device(state, &id, after, limit)

@@ -50,7 +50,7 @@ async fn list(
         ApiError::invalid(code::PARAMETER, detail)
     })?;
     let (view, _) = app.handle.view()?;
-    require(&app, &rights, &view, &Record::Sessions(&account)).await?;
+    require(&rights, &view, &Record::Sessions(&account))?;
     let owner = users::account(&view, &account)?.ok_or_else(|| no_account(&account))?;
     let current = bearer.map(|bearer| &bearer.session);
     let sessions = app.tokens.sessions();

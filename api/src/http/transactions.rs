@@ -21,7 +21,7 @@ use utoipa_axum::routes;
 use super::App;
 use super::error::{ApiError, Problem, code};
 use super::extract::{BodyBytes, Path, Query, content_type};
-use super::read::{self, AtHeight, off_thread, view};
+use super::read::{self, AtHeight, JsonAt, off_thread, view};
 use crate::rights::{Record, Rights};
 
 /// The wait of a submission unless it gives another one, and the longest.
@@ -47,6 +47,17 @@ pub struct SubmitQuery {
     wait: Wait,
     /// Longest wait in ms; 30,000 if absent, at most 120,000.
     timeout_ms: Option<u64>,
+}
+
+impl SubmitQuery {
+    pub fn wait(&self) -> Wait {
+        self.wait
+    }
+
+    /// The longest wait.
+    pub fn timeout_ms(&self) -> u64 {
+        self.timeout_ms.unwrap_or(WAIT_MS).min(WAIT_MS_MAX)
+    }
 }
 
 fn decode_envelope(headers: &HeaderMap, body: &[u8]) -> Result<SignedTransaction, ApiError> {
@@ -86,30 +97,38 @@ async fn submit(
 ) -> Result<(StatusCode, AtHeight<Submitted>), ApiError> {
     let signed = decode_envelope(&headers, &body.bytes)?;
     drop(body);
+    let deadline = Instant::now() + Duration::from_millis(query.timeout_ms());
+    let (status, body) = outcome(&app, signed, query.wait, deadline).await?;
+    Ok((status, at_head(&app, body)))
+}
+
+/// Submits a transaction and waits for its outcome.
+pub async fn outcome(
+    app: &App,
+    signed: SignedTransaction,
+    wait: Wait,
+    deadline: Instant,
+) -> Result<(StatusCode, Submitted), ApiError> {
     let ticket = app.handle.submit(signed).await?;
+    // Its signature is good: strangers do not make the validators sign more.
+    if wait == Wait::Certified {
+        app.handle.hasten_certificates();
+    }
     let transaction = ticket.hash;
-    let pending = || {
-        Ok((
-            StatusCode::ACCEPTED,
-            at_head(&app, Submitted::pending(transaction)),
-        ))
-    };
-    if query.wait == Wait::None {
+    let pending = || Ok((StatusCode::ACCEPTED, Submitted::pending(transaction)));
+    if wait == Wait::None {
         return pending();
     }
-    let timeout_ms = query.timeout_ms.unwrap_or(WAIT_MS).min(WAIT_MS_MAX);
-    let deadline = Instant::now() + Duration::from_millis(timeout_ms);
     let Ok(verdict) = timeout_at(deadline, ticket.verdict()).await else {
         return pending();
     };
     match verdict {
         Verdict::Committed(commitment) => {
-            if query.wait == Wait::Certified {
+            if wait == Wait::Certified {
                 let left = deadline.saturating_duration_since(Instant::now());
                 app.handle.wait_certified(commitment.height, left).await?;
             }
-            let body = submitted(&app, transaction, commitment);
-            Ok((StatusCode::OK, at_head(&app, body)))
+            Ok((StatusCode::OK, submitted(app, transaction, commitment)))
         }
         Verdict::Refused(refusal) => Err(ApiError::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -166,20 +185,19 @@ async fn transaction(
     State(app): State<App>,
     Extension(rights): Extension<Rights>,
     Path(hash): Path<Hash>,
-) -> Result<AtHeight<TransactionRecord>, ApiError> {
+) -> Result<JsonAt<TransactionRecord>, ApiError> {
     let (state, head) = view(&app, None, false).await?;
     let reader = app.clone();
     let read = move || {
         let record = read_transaction(&reader, &state, &hash)?;
         let sender = &record.decoded.sender;
         let allowed = rights.at(&state).allows(&Record::Transaction { sender })?;
-        allowed.then_some(record).ok_or_else(read::outside)
+        if !allowed {
+            return Err(read::outside());
+        }
+        JsonAt::new(head.height, &record)
     };
-    let body = off_thread(&app, read).await?;
-    Ok(AtHeight {
-        height: head.height,
-        body,
-    })
+    off_thread(&app, read).await
 }
 
 fn read_transaction(app: &App, state: &View, hash: &Hash) -> Result<TransactionRecord, ApiError> {

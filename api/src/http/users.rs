@@ -16,7 +16,9 @@ use utoipa_axum::routes;
 use super::App;
 use super::error::{ApiError, Problem};
 use super::extract::{Path, Query};
-use super::read::{self, AtHeight, List, PageQuery, Read, ReadQuery, ViewQuery, off_thread, view};
+use super::read::{
+    self, AtHeight, JsonAt, List, PageQuery, Read, ReadQuery, ViewQuery, off_thread, view,
+};
 use crate::rights::{Kind, Record, Rights};
 
 /// Routes for clients that have no token yet.
@@ -50,11 +52,12 @@ async fn account(
     Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<ReadQuery>,
-) -> Result<AtHeight<RecordResponse<Account>>, ApiError> {
+) -> Result<JsonAt<RecordResponse<Account>>, ApiError> {
     let key = users::keys::account(&id);
     let what = format!("account {id}");
     let read = Read {
         key: &key,
+        kind: Kind::Account,
         what,
         subject: Some(Subject::Account(id)),
     };
@@ -71,7 +74,7 @@ async fn accounts(
     State(app): State<App>,
     Extension(rights): Extension<Rights>,
     Query(query): Query<PageQuery>,
-) -> Result<AtHeight<Page<Account>>, ApiError> {
+) -> Result<JsonAt<Page<Account>>, ApiError> {
     let list = List {
         list: |state: &View, after: Option<&Id>, limit| users::accounts(state, after, limit),
         place: |item: &Account| item.account.clone(),
@@ -92,7 +95,7 @@ async fn account_history(
     Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
-) -> Result<AtHeight<Page<HistoryEntry>>, ApiError> {
+) -> Result<JsonAt<Page<HistoryEntry>>, ApiError> {
     read::history(&app, &query, &rights, Subject::Account(id)).await
 }
 
@@ -105,11 +108,12 @@ async fn organization(
     Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<ReadQuery>,
-) -> Result<AtHeight<RecordResponse<Organization>>, ApiError> {
+) -> Result<JsonAt<RecordResponse<Organization>>, ApiError> {
     let key = users::keys::organization(&id);
     let what = format!("organization {id}");
     let read = Read {
         key: &key,
+        kind: Kind::Common,
         what,
         subject: Some(Subject::Organization(id)),
     };
@@ -126,7 +130,7 @@ async fn organization_history(
     Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
-) -> Result<AtHeight<Page<HistoryEntry>>, ApiError> {
+) -> Result<JsonAt<Page<HistoryEntry>>, ApiError> {
     read::history(&app, &query, &rights, Subject::Organization(id)).await
 }
 
@@ -137,7 +141,7 @@ async fn organizations(
     State(app): State<App>,
     Extension(rights): Extension<Rights>,
     Query(query): Query<PageQuery>,
-) -> Result<AtHeight<Page<Organization>>, ApiError> {
+) -> Result<JsonAt<Page<Organization>>, ApiError> {
     let list = List {
         list: |state: &View, after: Option<&Id>, limit| users::organizations(state, after, limit),
         place: |item: &Organization| item.organization.clone(),
@@ -228,7 +232,7 @@ async fn proposals(
     State(app): State<App>,
     Extension(rights): Extension<Rights>,
     Query(query): Query<PageQuery>,
-) -> Result<AtHeight<Page<Proposal>>, ApiError> {
+) -> Result<JsonAt<Page<Proposal>>, ApiError> {
     let list = List {
         list: |state: &View, after: Option<&Id>, limit| governance::proposals(state, after, limit),
         place: |item: &Proposal| item.proposal.clone(),
@@ -251,7 +255,7 @@ async fn proposal(
     Query(query): Query<ViewQuery>,
 ) -> Result<AtHeight<ProposalStanding>, ApiError> {
     let (state, head) = view(&app, query.min_height, query.linearizable).await?;
-    read::require(&app, &rights, &state, &Record::Governance).await?;
+    read::require(&rights, &state, &Record::Governance)?;
     let missing = format!("proposal {id}");
     let read = move || {
         let found = governance::proposal(&state, &id)?;
@@ -275,7 +279,7 @@ async fn proposal_history(
     Extension(rights): Extension<Rights>,
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
-) -> Result<AtHeight<Page<HistoryEntry>>, ApiError> {
+) -> Result<JsonAt<Page<HistoryEntry>>, ApiError> {
     read::history(&app, &query, &rights, Subject::Proposal(id)).await
 }
 
@@ -287,6 +291,6 @@ async fn governance_history(
     State(app): State<App>,
     Extension(rights): Extension<Rights>,
     Query(query): Query<PageQuery>,
-) -> Result<AtHeight<Page<HistoryEntry>>, ApiError> {
+) -> Result<JsonAt<Page<HistoryEntry>>, ApiError> {
     read::history(&app, &query, &rights, Subject::Governance).await
 }

@@ -32,6 +32,7 @@
 //! 10. Every size is a constant with a reason ([`limits`]).
 
 mod accounts;
+mod certified;
 mod codec;
 mod connection;
 mod counters;
@@ -46,13 +47,14 @@ mod topics;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use lamplighter_ledger::Handle;
 use lamplighter_tls as tls;
-use lamplighter_types::PublicKey;
+use lamplighter_types::{Account, AccountKind, PublicKey};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
@@ -62,6 +64,7 @@ use tokio_util::task::TaskTracker;
 use crate::address_shares::AddressShares;
 use crate::token::Tokens;
 use accounts::Accounts;
+use certified::CertifiedGateways;
 use push::notifications::NotificationHub;
 use push::work_queue::WorkQueue;
 use push::{head, notifications, work_feed};
@@ -114,6 +117,8 @@ pub struct MqttConfig {
     pub packets_per_second: u32,
     /// Bytes a second of one account.
     pub bytes_per_second: u32,
+    /// File of the gateways that have shown a certificate; `None` to remember them until the end.
+    pub certified_gateways: Option<PathBuf>,
 }
 
 impl Default for MqttConfig {
@@ -134,6 +139,7 @@ impl Default for MqttConfig {
             pending_per_address: limits::PENDING_PER_ADDRESS,
             packets_per_second: limits::PACKETS_PER_SECOND,
             bytes_per_second: limits::BYTES_PER_SECOND,
+            certified_gateways: None,
         }
     }
 }
@@ -156,6 +162,15 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The file of the gateways that have shown a certificate.
+    #[error("reading {}", path.display())]
+    CertifiedGateways {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: io::Error,
+    },
     /// The certificate or its key is not usable.
     #[error("preparing TLS for MQTT")]
     Tls(#[source] tls::SetupError),
@@ -167,6 +182,8 @@ pub(crate) struct Shared {
     handle: Handle,
     accounts: Arc<Accounts>,
     sessions: Arc<SessionRegistry>,
+    /// Gateways that are not let in by a token.
+    certified: Arc<CertifiedGateways>,
     /// The newest certified header as JSON; `None` until there is one.
     head: watch::Sender<Option<Bytes>>,
     notifications: NotificationHub,
@@ -185,7 +202,19 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    fn new(config: MqttConfig, handle: Handle, accounts: Arc<Accounts>) -> Self {
+    fn new(
+        config: MqttConfig,
+        handle: Handle,
+        accounts: Arc<Accounts>,
+    ) -> Result<Self, StartError> {
+        let certified = match &config.certified_gateways {
+            Some(path) => {
+                let opened = CertifiedGateways::open(path);
+                let path = path.clone();
+                opened.map_err(|source| StartError::CertifiedGateways { path, source })?
+            }
+            None => CertifiedGateways::default(),
+        };
         let (counters, stop) = (Arc::new(Counters::default()), CancellationToken::new());
         let rates = Rates {
             packets: config.packets_per_second,
@@ -194,8 +223,9 @@ impl Shared {
         };
         let sessions = Arc::new(SessionRegistry::new(rates, Arc::clone(&counters)));
         let tasks = TaskTracker::new();
-        Self {
+        Ok(Self {
             accounts,
+            certified: Arc::new(certified),
             head: watch::Sender::default(),
             notifications: NotificationHub::new(handle.clone(), Arc::clone(&counters)),
             work: WorkQueue::new(
@@ -215,7 +245,17 @@ impl Shared {
             tasks,
             handle,
             config,
+        })
+    }
+
+    /// Remembers that a gateway has a certificate. People may use several programs and are let in
+    /// by either.
+    fn remember_certificate(&self, account: &Account) {
+        if account.kind != AccountKind::Gateway || !self.certified.add(&account.account) {
+            return;
         }
+        let certified = Arc::clone(&self.certified);
+        self.tasks.spawn_blocking(move || save(&certified));
     }
 }
 
@@ -241,7 +281,7 @@ impl Edge {
             }
             None => None,
         };
-        let shared = Arc::new(Shared::new(config, handle, accounts));
+        let shared = Arc::new(Shared::new(config, handle, accounts)?);
         let addresses = listeners.iter().map(|(address, ..)| *address).collect();
         for (_, tls, listener) in listeners {
             let acceptor = acceptor.clone().filter(|_| tls);
@@ -308,6 +348,14 @@ fn bind_all(config: &MqttConfig) -> Result<Vec<BoundListener>, StartError> {
     config.listen.iter().map(bind).collect()
 }
 
+/// Writes the gateways with certificates. The next sweep tries again what fails.
+fn save(certified: &CertifiedGateways) {
+    if let Err(error) = certified.save() {
+        let text = "the gateways with certificates can't be written";
+        tracing::error!(%error, "{text}: a restart would forget the newest");
+    }
+}
+
 /// Removes expired sessions and ends connections whose key was revoked, at intervals.
 async fn sweep(shared: Arc<Shared>) {
     let mut interval = tokio::time::interval(limits::SWEEP_TIME);
@@ -317,7 +365,10 @@ async fn sweep(shared: Arc<Shared>) {
                 shared.sessions.sweep();
                 let shared = Arc::clone(&shared);
                 // It may wait for the disk.
-                let check = move || shared.sessions.revoke_invalid(&shared.accounts);
+                let check = move || {
+                    shared.sessions.revoke_invalid(&shared.accounts);
+                    save(&shared.certified);
+                };
                 if let Err(error) = tokio::task::spawn_blocking(check).await {
                     tracing::error!(%error, "the keys of connected clients were not checked");
                 }

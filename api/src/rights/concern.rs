@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use lamplighter_contracts::{devices, rollouts};
 use lamplighter_state::{StateError, View};
-use lamplighter_types::{ConfigTarget, Id, Scope, Selection};
+use lamplighter_types::{ConfigTarget, Id, Rollout, Scope, Selection};
 
 use super::{Record, RightsAt};
 
@@ -109,19 +109,28 @@ impl RightsAt<'_> {
         })
     }
 
-    pub(super) fn selects_from_districts(&self, selection: &Selection) -> Result<bool, StateError> {
-        match selection {
-            Selection::Filter { district, .. } => Ok(self.rights.meets(district)),
-            Selection::List { devices } => {
-                for device in devices {
-                    let device = self.device(device)?;
-                    if device.is_some_and(|device| self.rights.covers(&device.district)) {
-                        return Ok(true);
-                    }
-                }
-                Ok(false)
+    pub(super) fn selects_from_districts(&self, rollout: &Rollout) -> Result<bool, StateError> {
+        let mut districts = rollout.districts.iter();
+        if !districts
+            .clone()
+            .any(|district| self.rights.meets(district))
+        {
+            return Ok(false);
+        }
+        let Selection::List { devices } = &rollout.plan.selection else {
+            return Ok(true);
+        };
+        // Each of these districts has a listed device, perhaps in a part of it.
+        if districts.any(|district| self.rights.covers(district)) {
+            return Ok(true);
+        }
+        for device in devices {
+            let device = self.device(device)?;
+            if device.is_some_and(|device| self.rights.covers(&device.district)) {
+                return Ok(true);
             }
         }
+        Ok(false)
     }
 
     pub(super) fn configures_districts(&self, target: &ConfigTarget) -> Result<bool, StateError> {

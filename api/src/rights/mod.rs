@@ -11,10 +11,13 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
 use lamplighter_contracts::{devices, firmware, rollouts, users};
 use lamplighter_state::{StateError, View};
+use lamplighter_types::filter::{DeviceField, FieldValue, Filter};
 use lamplighter_types::{Account, AccountKind, Device, Fact, Id, Notification, Role, Scope};
 
 pub use concern::Concern;
@@ -88,23 +91,6 @@ impl Rights {
         }
     }
 
-    /// The one district to which the readable devices are confined, if it is one.
-    pub fn only_district(&self) -> Option<&Scope> {
-        match &self.districts[..] {
-            [district] if !self.is_everything() && !self.classes.contains(&Class::Gateway) => {
-                Some(district)
-            }
-            _ => None,
-        }
-    }
-
-    /// The account, if it reads devices only as a gateway.
-    pub fn only_gateway(&self) -> Option<&Id> {
-        let is_gateway = self.classes.contains(&Class::Gateway);
-        let alone = is_gateway && self.districts.is_empty() && !self.is_everything();
-        self.account.as_ref().filter(|_| alone)
-    }
-
     /// The gateway whose devices have to be looked at before records of a kind are decided.
     pub fn gateway_for(&self, kind: Kind) -> Option<&Id> {
         let looks = matches!(kind, Kind::Release | Kind::Rollout | Kind::Config);
@@ -118,6 +104,7 @@ impl Rights {
             rights: self,
             view,
             concern: OnceLock::new(),
+            devices: RefCell::default(),
         }
     }
 
@@ -144,15 +131,11 @@ pub struct RightsAt<'a> {
     view: &'a View,
     /// What concerns the gateway, looked up once.
     concern: OnceLock<Concern>,
+    /// Devices that were read together, for the records of a page.
+    devices: RefCell<BTreeMap<Id, Option<Device>>>,
 }
 
 impl RightsAt<'_> {
-    /// Sets what concerns the gateway, which was looked up elsewhere.
-    pub fn set_concern(&self, concern: Concern) {
-        // Nobody else has set it: the rights of one request are one task's.
-        self.concern.set(concern).ok();
-    }
-
     /// True if the account may read a record.
     ///
     /// # Errors
@@ -201,7 +184,63 @@ impl RightsAt<'_> {
             }))
     }
 
+    /// A filter for the devices that the account may read, which is as wide as its rights; none if
+    /// it reads all. It only chooses the rows that are looked at: [`allows`](Self::allows) decides.
+    pub fn device_filter(&self) -> Option<Filter> {
+        let mut parts = Vec::new();
+        for class in &self.rights.classes {
+            match reach(*class, Kind::Device) {
+                Reach::All => return None,
+                Reach::Districts => parts.extend(self.rights.districts.iter().map(|district| {
+                    Filter::equal(
+                        DeviceField::District,
+                        FieldValue::District(district.clone()),
+                    )
+                })),
+                Reach::Devices => parts.extend(self.rights.account.iter().map(|account| {
+                    let gateway = FieldValue::Text(account.to_string());
+                    Filter::equal(DeviceField::Gateway, gateway)
+                })),
+                Reach::Account | Reach::Nothing => {}
+            }
+        }
+        Some(Filter::Any(parts))
+    }
+
+    /// Reads the devices that decide about records of a page together: one read for each record
+    /// would take many times as long. Those of the page before are forgotten.
+    ///
+    /// # Errors
+    /// The state can't be read.
+    pub fn read_devices<'r>(
+        &self,
+        records: impl Iterator<Item = Record<'r>>,
+    ) -> Result<(), StateError> {
+        let decides = |class: &Class| match reach(*class, Kind::Device) {
+            Reach::Districts | Reach::Devices => true,
+            Reach::All | Reach::Account | Reach::Nothing => false,
+        };
+        let mut known = self.devices.borrow_mut();
+        known.clear();
+        if self.rights.is_everything() || !self.rights.classes.iter().any(decides) {
+            return Ok(());
+        }
+        let ids: BTreeSet<_> = records
+            .filter_map(|record| match record {
+                Record::DeviceNamed(id) => Some(id.clone()),
+                _ => None,
+            })
+            .collect();
+        let ids: Vec<_> = ids.into_iter().collect();
+        let found = devices::many(self.view, &ids)?;
+        known.extend(ids.into_iter().zip(found));
+        Ok(())
+    }
+
     fn device(&self, id: &Id) -> Result<Option<Device>, StateError> {
+        if let Some(known) = self.devices.borrow().get(id) {
+            return Ok(known.clone());
+        }
         devices::device(self.view, id)
     }
 
@@ -221,9 +260,9 @@ impl RightsAt<'_> {
                 Some(account) => self.is_in_districts(&Record::Account(&account))?,
                 None => rights.covers(&Scope::city()),
             },
-            Record::Rollout(rollout) => self.selects_from_districts(&rollout.plan.selection)?,
+            Record::Rollout(rollout) => self.selects_from_districts(rollout)?,
             Record::RolloutNamed(id) => match rollouts::rollout(self.view, id)? {
-                Some(rollout) => self.selects_from_districts(&rollout.plan.selection)?,
+                Some(rollout) => self.selects_from_districts(&rollout)?,
                 None => rights.covers(&Scope::city()),
             },
             Record::Config(target) => self.configures_districts(target)?,

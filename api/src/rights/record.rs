@@ -89,7 +89,8 @@ impl<'a> Record<'a> {
             | Fact::ReleaseWithdrawn { release }
             | Fact::ReleaseLapsed { release }
             | Fact::ReleaseDeprecated { release }
-            | Fact::ReleaseRevoked { release, .. } => Self::ReleaseNamed(release),
+            | Fact::ReleaseRevoked { release, .. }
+            | Fact::RevocationTraced { release, .. } => Self::ReleaseNamed(release),
             Fact::RolloutPlanned { rollout }
             | Fact::RolloutApproved { rollout, .. }
             | Fact::RolloutApprovalWithdrawn { rollout, .. }
@@ -99,14 +100,15 @@ impl<'a> Record<'a> {
             | Fact::RolloutResumed { rollout }
             | Fact::RolloutStopped { rollout }
             | Fact::RolloutFinished { rollout }
-            | Fact::RolloutStopping { rollout, .. } => Self::RolloutNamed(rollout),
+            | Fact::RolloutStopping { rollout, .. }
+            | Fact::RolloutAmended { rollout }
+            | Fact::GroupOpened { rollout, .. }
+            | Fact::GroupReady { rollout, .. } => Self::RolloutNamed(rollout),
             Fact::DesiredSet { target, .. } => Self::Config(target),
-            Fact::ChangeProposed { .. }
-            | Fact::ChangeApproved { .. }
-            | Fact::ApprovalWithdrawn { .. }
-            | Fact::ProposalWithdrawn { .. }
-            | Fact::ProposalExpired { .. }
-            | Fact::ProposalCarriedOut { .. } => Self::Governance,
+            #[rustfmt::skip]
+            Fact::ChangeProposed { .. } | Fact::ChangeApproved { .. }
+            | Fact::ApprovalWithdrawn { .. } | Fact::ProposalWithdrawn { .. }
+            | Fact::ProposalExpired { .. } | Fact::ProposalCarriedOut { .. } => Self::Governance,
             Fact::AlarmRaised { alarm, .. }
             | Fact::AlarmCleared { alarm }
             | Fact::AlarmAcknowledged { alarm, .. }
@@ -122,7 +124,8 @@ impl<'a> Record<'a> {
             | Fact::InventoryReported { .. } | Fact::DeviceDrifted { .. }
             | Fact::DeploymentMoved { .. } | Fact::ConfigReported { .. }
             | Fact::EventAppended { .. } | Fact::EventGapSeen { .. }
-            | Fact::DeploymentSkipped { .. } | Fact::ReportRefused { .. } => Self::Governance,
+            | Fact::DeploymentSkipped { .. } | Fact::ReportRefused { .. }
+            | Fact::MessageRefused { .. } | Fact::DeviceRunsRevoked { .. } => Self::Governance,
         }
     }
 }

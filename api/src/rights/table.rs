@@ -163,7 +163,7 @@ pub fn kind_of(path: &str) -> Option<Kind> {
         ("users", _) => Kind::Account,
         ("auth", rest) if rest.starts_with("sessions") => Kind::Session,
         ("proposals" | "governance", _) => Kind::Governance,
-        ("devices" | "alarms" | "deployments", _) => Kind::Device,
+        ("devices" | "alarms" | "deployments" | "reports", _) => Kind::Device,
         ("rollouts", rest) if rest.ends_with("/deployments") => Kind::Device,
         ("firmware", _) => Kind::Release,
         ("rollouts", _) => Kind::Rollout,

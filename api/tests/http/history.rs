@@ -2,7 +2,8 @@
 
 use lamplighter_ledger::DiskFull;
 use lamplighter_types::{
-    Action, ConfigAction, ConfigTarget, DevicesAction, Hash, Role, Scope, SecretKey, UsersAction,
+    Action, ConfigAction, ConfigTarget, DevicesAction, Hash, Id, Role, Scope, SecretKey,
+    UsersAction,
 };
 use serde_json::{Value, json};
 
@@ -96,17 +97,22 @@ async fn a_block_has_its_transactions_decoded() {
     node.stop().await;
 }
 
-/// No more histories are read at once than feeds, however many are requested.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_history_is_read_in_turn() {
-    let node = Node::start().await;
+/// Long reads that take all turns until they are ended.
+pub struct HeldReads {
+    ends: Vec<std::sync::mpsc::SyncSender<()>>,
+    readers: Vec<tokio::task::JoinHandle<()>>,
+}
+
+/// Takes all turns of long reads, the first one for `account`.
+pub async fn hold_long_reads(node: &Node, account: Option<&Id>) -> HeldReads {
     let (begun, mut begins) = tokio::sync::mpsc::channel(16);
     let all = lamplighter_ledger::long_reads_at_once();
-    let (ends, readers): (Vec<_>, Vec<_>) = (0..all)
+    let (ends, readers) = (0..all)
         .map(|number| {
             let (end, ended) = std::sync::mpsc::sync_channel::<()>(1);
             let (handle, begun) = (node.handle.clone(), begun.clone());
-            let account = id(&format!("reader-{number}"));
+            let first = account.filter(|_| number == 0).cloned();
+            let account = first.unwrap_or_else(|| id(&format!("reader-{number}")));
             let read = async move {
                 let wait = move || (begun.blocking_send(()), ended.recv());
                 let _ = handle.read_in_turn(Some(&account), wait).await;
@@ -117,6 +123,23 @@ async fn a_history_is_read_in_turn() {
     for _ in 0..all {
         begins.recv().await.unwrap();
     }
+    HeldReads { ends, readers }
+}
+
+impl HeldReads {
+    pub async fn end(self) {
+        drop(self.ends);
+        for reader in self.readers {
+            reader.await.unwrap();
+        }
+    }
+}
+
+/// No more histories are read at once than feeds, however many are requested.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_history_is_read_in_turn() {
+    let node = Node::start().await;
+    let held = hold_long_reads(&node, None).await;
     let mut history = Box::pin(node.get("/v1/users/admin/history"));
     // Other reads are done meanwhile, one after the other, and this one is not.
     let others = async {
@@ -129,11 +152,8 @@ async fn a_history_is_read_in_turn() {
         _ = &mut history => panic!("it has not waited for its turn"),
         () = others => {}
     }
-    drop(ends);
+    held.end().await;
     history.await.ok();
-    for reader in readers {
-        reader.await.unwrap();
-    }
     node.stop().await;
 }
 

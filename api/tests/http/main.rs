@@ -3,6 +3,7 @@
 
 mod actions;
 mod artifacts;
+mod city;
 mod cors;
 mod described;
 mod edge;
@@ -15,11 +16,13 @@ mod proxy;
 mod quotas;
 mod read;
 mod relay;
+mod reports;
 mod rights;
 mod scenario;
 mod schemas;
 mod schemathesis;
 mod sessions;
+mod submissions;
 mod submit;
 mod tokens;
 mod websocket;

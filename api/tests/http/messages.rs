@@ -181,12 +181,13 @@ async fn play(node: &Node, recorded: &Arc<Recorded>) -> Vec<(&'static str, Value
             client.send(node, step).await.ok();
         }
     }
-    // One that fails, one that is no transaction of this chain, and questions for work.
-    let used = &steps
-        .iter()
-        .find(|s| s["action"]["events"].is_object())
-        .unwrap()["action"];
-    gateway.submit(node, &mut client, used, recorded).await;
+    // One that fails, one that is no transaction of this chain, and questions for work. A batch
+    // fails only as a whole, so this one has a single event.
+    let events = steps.iter().find(|s| s["action"]["events"].is_object());
+    let mut used = events.unwrap()["action"].clone();
+    let batch = used["events"]["append"]["events"].as_array_mut();
+    batch.unwrap().drain(..1);
+    gateway.submit(node, &mut client, &used, recorded).await;
     let mut forged = gateway.sent[0].1.clone();
     forged["signature"] = "00".repeat(64).into();
     gateway.publish("transaction", forged).await;

@@ -80,6 +80,8 @@ pub fn genesis() -> Genesis {
 struct Alone {
     /// How far the clock of node 2 is ahead, in ms, while it is connected.
     ahead_ms: Mutex<Option<u64>>,
+    /// Announcements that a caller waits for a certificate.
+    demands: AtomicU64,
 }
 
 #[async_trait]
@@ -107,7 +109,11 @@ impl Peers for Alone {
         }
     }
 
-    fn broadcast(&self, _: PeerGossip) {}
+    fn broadcast(&self, gossip: PeerGossip) {
+        if gossip.attestations.is_empty() && gossip.certified.is_none() {
+            self.demands.fetch_add(1, Ordering::SeqCst);
+        }
+    }
 
     fn connected(&self) -> Vec<u64> {
         let ahead_ms = self.ahead_ms.lock().unwrap();
@@ -331,6 +337,7 @@ impl Node {
             http: edge_settings.http,
             quotas: edge_settings.quotas,
             mqtt: Default::default(),
+            certified_gateways: dir.path().join("certified-gateways"),
         };
         let certificate = edge.identity().unwrap().to_pem();
         let edges = serve(edge, handle.clone(), Vec::new(), &tasks, &stop)
@@ -356,6 +363,11 @@ impl Node {
     /// Connects node 2, whose clock is so far ahead.
     pub fn connect_peer(&self, ahead_ms: u64) {
         *self.wire.ahead_ms.lock().unwrap() = Some(ahead_ms);
+    }
+
+    /// The number of times that the node asked the others to sign every header.
+    pub fn demands(&self) -> u64 {
+        self.wire.demands.load(Ordering::SeqCst)
     }
 
     /// Has these bytes committed as a batch, and returns whether they made a block.

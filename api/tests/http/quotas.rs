@@ -14,11 +14,12 @@ use tokio::task::JoinSet;
 
 use crate::node::{Answer, Node, STEP_TIMEOUT, Settings, id};
 
-/// Answers that take no longer are fast, whatever they took before.
-const FAST: Duration = Duration::from_millis(20);
-/// Others must be as fast as they should be in one of so many rounds: other programs on the test
-/// machine come and go, and a flood that hurts would do so in each.
-const ROUNDS: usize = 6;
+/// Answers that take no longer are fast, whatever they took before: the 64 clients of the flood use
+/// the same two processors as the node, and so do other programs.
+const FAST: Duration = Duration::from_millis(40);
+/// Rounds, each with and without a flood. The times of all of them count together: other programs
+/// on the test machine come and go, in both alike.
+const ROUNDS: usize = 7;
 
 fn settings(quotas: QuotaSettings) -> Settings {
     Settings {
@@ -278,8 +279,43 @@ async fn bytes_beyond_the_rate_are_delayed_and_complete() {
     node.stop().await;
 }
 
-/// The 99th percentile of an account's requests.
-async fn p99(node: &Node, token: &str) -> Duration {
+/// What an account uploads beyond its rate is read later, and another's is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uploads_beyond_the_rate_of_the_account_are_delayed_and_complete() {
+    let quotas = QuotaSettings {
+        upload_bytes_per_second: 1 << 20,
+        ..QuotaSettings::default()
+    };
+    let node = Node::start_with_settings(settings(quotas)).await;
+    let anna = other_account(&node).await;
+    let bytes: Vec<u8> = (0..4 << 20).map(|n| (n % 247) as u8).collect();
+    let begin = Instant::now();
+    let upload = async {
+        let digest = crate::artifacts::upload(&node, &bytes).await;
+        (digest, begin.elapsed())
+    };
+    let other = async {
+        // While the first account waits.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let begin = Instant::now();
+        let body = vec![b' '; 4_000];
+        let request = node.open(Method::POST, "/v1/artifacts").bearer_auth(&anna);
+        let request = request.header("content-type", "application/json");
+        let answer = Answer::of(request.body(body).send().await.unwrap()).await;
+        answer.assert_problem(400, "body.malformed");
+        begin.elapsed()
+    };
+    let ((digest, took), other_took) = tokio::join!(upload, other);
+    // Two of the four come at once, and the last waits for the third.
+    assert!(took >= Duration::from_millis(900), "{took:?}");
+    assert!(other_took < took / 2, "{other_took:?} beside {took:?}");
+    let whole = node.request(Method::GET, &format!("/v1/artifacts/{digest}"));
+    assert_eq!(whole.send().await.unwrap().bytes().await.unwrap(), bytes);
+    node.stop().await;
+}
+
+/// The times of an account's requests.
+async fn times(node: &Node, token: &str) -> Vec<Duration> {
     let mut times = Vec::new();
     for _ in 0..200 {
         let begin = Instant::now();
@@ -287,6 +323,10 @@ async fn p99(node: &Node, token: &str) -> Duration {
         times.push(begin.elapsed());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    times
+}
+
+fn p99(mut times: Vec<Duration>) -> Duration {
     times.sort();
     times[times.len() * 99 / 100]
 }
@@ -296,9 +336,9 @@ async fn p99(node: &Node, token: &str) -> Duration {
 async fn an_account_that_floods_does_not_slow_others_down() {
     let node = Arc::new(Node::start().await);
     let anna = other_account(&node).await;
-    let mut figures = Vec::new();
+    let (mut quiet, mut flooded) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let before = p99(&node, &anna).await;
+        quiet.extend(times(&node, &anna).await);
         let (stop, answers) = (
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicU64::new(0)),
@@ -313,18 +353,15 @@ async fn an_account_that_floods_does_not_slow_others_down() {
                 }
             });
         }
-        let during = p99(&node, &anna).await;
+        flooded.extend(times(&node, &anna).await);
         stop.store(true, Ordering::Relaxed);
         flood.join_all().await;
-        println!("{before:?}, {during:?} in {answers:?} answers to the flood");
+        println!("{answers:?} answers to the flood");
         assert!(answers.load(Ordering::Relaxed) > 200, "it is a flood");
-        figures.push((before, during));
-        if during <= FAST.max(before * 2) {
-            break;
-        }
     }
-    let (before, during) = figures[figures.len() - 1];
-    assert!(during <= FAST.max(before * 2), "{figures:?}");
+    let (before, during) = (p99(quiet), p99(flooded));
+    println!("p99 {before:?}, beside the flood {during:?}");
+    assert!(during <= FAST.max(before * 2), "{before:?}, {during:?}");
     let node = Arc::into_inner(node).expect("the flood has ended");
     node.stop().await;
 }

@@ -217,6 +217,10 @@ impl Known {
             RolloutsAction::Plan { plan } => {
                 self.plans.insert(plan.rollout.clone(), codec::digest(plan));
             }
+            RolloutsAction::PlanGroups { plan } | RolloutsAction::Amend { plan } => {
+                let rollout = plan.base.rollout.clone();
+                self.plans.insert(rollout, codec::digest(plan));
+            }
             RolloutsAction::Approve { rollout, plan } => *plan = self.plans[rollout],
             RolloutsAction::Report { reports } => {
                 for report in reports {

@@ -1,15 +1,18 @@
 //! `/v1/transactions`: accepted and refused submissions, and their answers.
 
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use lamplighter_ledger::{LedgerConfig, MempoolLimits};
 use lamplighter_types::limits::TRANSACTION_BYTES_MAX;
 use lamplighter_types::{Encoding, Hash, HexBytes, SignedTransaction, codec};
+use reqwest::Method;
+use reqwest::header::CONTENT_TYPE;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use crate::node::{Node, admin, id, now_ms};
+use crate::node::{Node, STEP_TIMEOUT, admin, id, now_ms};
 
 const JSON: &str = "application/json";
 const OCTETS: &str = "application/octet-stream";
@@ -84,6 +87,37 @@ async fn a_client_need_not_wait() {
         .assert_problem(400, "parameter");
     let nothing = format!("/v1/transactions/{}", Hash::ZERO);
     node.get(&nothing).await.assert_problem(404, "not_found");
+    node.stop().await;
+}
+
+/// The validators sign one header in 50 ms, and every one while a caller waits for a certificate.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_does_not_switch_the_pace_off() {
+    let node = Node::start().await;
+    let mut forged = node.sign(node.organization("forged"));
+    forged.signature.0[0] ^= 1;
+    let lines = serde_json::to_string(&forged).unwrap() + "\n{}\n";
+    let before = node.demands();
+    // A demand is announced again after half a second.
+    let until = Instant::now() + Duration::from_millis(1_500);
+    while Instant::now() < until {
+        let answer = node.submit(&forged, "?wait=certified").await;
+        answer.assert_problem(400, "transaction.invalid");
+        let path = "/v1/submissions?wait=certified";
+        let request = node.open(Method::POST, path).body(lines.clone());
+        let request = request.header(CONTENT_TYPE, "application/x-ndjson");
+        let text = request.send().await.unwrap().text().await.unwrap();
+        assert_eq!(text.matches("\"status\":400").count(), 4, "{text}");
+    }
+    assert_eq!(node.demands(), before);
+    let signed = node.sign(node.organization("north"));
+    node.submit(&signed, "?wait=certified").await.ok();
+    let announced = async {
+        while node.demands() == before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(STEP_TIMEOUT, announced).await.unwrap();
     node.stop().await;
 }
 

@@ -7,6 +7,9 @@ use lamplighter_types::login::Audience;
 use lamplighter_types::{Action, Id, Scope, SecretKey, UsersAction};
 use reqwest::{Method, Response};
 use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, QoS};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use crate::node::{Answer, Node, STEP_TIMEOUT, admin, id};
 
@@ -190,4 +193,46 @@ async fn nothing_secret_is_logged_at_any_level() {
         let (_, tag) = token.split_once('.').unwrap();
         assert!(!text.contains(tag), "{tag} is in the log");
     }
+}
+
+/// One request on a connection that is kept: the status, with the whole answer read.
+async fn keep_alive(connection: &mut TlsStream<TcpStream>, token: &str) -> u16 {
+    let request =
+        format!("GET /v1/policies HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n");
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let (head, length) = loop {
+        assert_ne!(connection.read_buf(&mut answer).await.unwrap(), 0, "closed");
+        let text = String::from_utf8_lossy(&answer).to_lowercase();
+        if let Some((head, _)) = text.split_once("\r\n\r\n") {
+            let length = head.split("content-length: ").nth(1).unwrap();
+            let length: usize = length.lines().next().unwrap().parse().unwrap();
+            break (head.to_owned(), length);
+        }
+    };
+    while answer.len() < head.len() + 4 + length {
+        assert_ne!(connection.read_buf(&mut answer).await.unwrap(), 0, "closed");
+    }
+    head.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+/// An open connection is no right: each request on it needs a key that is in force.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kept_connection_is_refused_when_the_key_of_the_token_is_retired() {
+    let node = Node::start().await;
+    register(&node).await;
+    let token = node.login(&id("gw"), &secret()).await;
+    let mut connection = node.connect().await;
+    assert_eq!(keep_alive(&mut connection, &token).await, 200);
+    assert_eq!(keep_alive(&mut connection, &token).await, 200);
+    let revoke = UsersAction::RevokeKey {
+        account: id("gw"),
+        key: secret().public(),
+    };
+    node.act(Action::Users(revoke)).await;
+    assert_eq!(keep_alive(&mut connection, &token).await, 401);
+    // The connection itself may go on, for an account that may.
+    let admin_token = node.token.clone();
+    assert_eq!(keep_alive(&mut connection, &admin_token).await, 200);
+    node.stop().await;
 }

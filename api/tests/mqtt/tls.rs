@@ -139,6 +139,36 @@ async fn a_gateway_with_a_certificate_is_not_let_in_by_a_token() {
     Raw::connect(world.plain, ConnectPacket::new(true, "ann")).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_with_a_certificate_is_known_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("certified-gateways");
+    let mut world = world_with(|config| config.certified_gateways = Some(file.clone())).await;
+    let mut owner = Raw::over(
+        dial(&world, client_config(Some("gw-1"))).await.unwrap(),
+        true,
+    );
+    owner.send(&bare("gw-1").bytes()).await;
+    assert_eq!(owner.expect(CONNACK).await.body[1], 0);
+    world.stop_edge().await;
+    let config = MqttConfig {
+        listen: vec![Listen {
+            address: ([127, 0, 0, 1], 0).into(),
+            tls: false,
+        }],
+        certified_gateways: Some(file),
+        ..MqttConfig::default()
+    };
+    // Tokens that are good, as those are that were given after the restart.
+    let edge = Edge::start(config, world.handle.clone(), tokens()).unwrap();
+    for (gateway, code) in [("gw-1", 0x87), ("gw-2", 0)] {
+        let packet = ConnectPacket::new(true, gateway);
+        let (_, answer, _) = Raw::try_connect(edge.addresses()[0], packet).await;
+        assert_eq!(answer, code, "{gateway}");
+    }
+    edge.stop().await;
+}
+
 /// Whatever was stolen before a restart is worth nothing after it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_ends_all_tokens() {

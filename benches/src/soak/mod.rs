@@ -2,7 +2,7 @@
 //! growth of the disk with the prediction.
 
 mod assessment;
-mod pace;
+pub mod pace;
 mod predict;
 #[cfg(test)]
 mod tests;

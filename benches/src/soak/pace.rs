@@ -1,7 +1,7 @@
 //! The clients of a soak, which together send at one rate.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -38,6 +38,7 @@ pub struct Pace {
     /// The next slot in the schedule.
     next: AtomicU64,
     committed: AtomicU64,
+    stopped: AtomicBool,
     sent: Mutex<Vec<SentTransaction>>,
 }
 
@@ -65,6 +66,7 @@ impl Pace {
             ends: begun + length,
             next: AtomicU64::new(0),
             committed: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
             sent: Mutex::default(),
         }
     }
@@ -78,12 +80,18 @@ impl Pace {
         std::mem::take(&mut *self.sent.lock().expect("nobody panics with the lock"))
     }
 
+    /// Ends the schedule before its time.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
     /// The instant of the next transaction; `None` after the end. Transactions that could not be
     /// sent in time are skipped.
     fn next_slot(&self) -> Option<Instant> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let at = self.begun + self.gap.mul_f64(number as f64);
-        (at < self.ends && Instant::now() < self.ends).then_some(at)
+        let is_over = self.stopped.load(Ordering::Relaxed) || Instant::now() >= self.ends;
+        (at < self.ends && !is_over).then_some(at)
     }
 
     fn record(&self, signed: SignedTransaction, committed: CommittedTransaction) {

@@ -1,9 +1,9 @@
 use lamplighter_types::{
     Action, AlarmId, ConfigAction, DevicesAction, EventsAction, FirmwareAction, GovernanceAction,
-    RolloutPlan, RolloutsAction, UsersAction,
+    GroupedPlan, RolloutPlan, RolloutsAction, UsersAction,
 };
 
-use super::{because, changes, hash, key, names, place, role, selection, target};
+use super::{because, changes, hash, key, members, names, place, role, selection, target};
 use crate::time;
 
 /// An action in a line.
@@ -193,7 +193,28 @@ fn of_rollouts(action: &RolloutsAction) -> String {
             let all: Vec<_> = reports.iter().map(|report| &report.device).collect();
             format!("report steps of deployments: {}", names(&all))
         }
+        RolloutsAction::PlanGroups { plan } => of_grouped_plan(plan, "plan"),
+        RolloutsAction::Amend { plan } => of_grouped_plan(plan, "change the plan of"),
+        RolloutsAction::OpenGroup { rollout, group } => {
+            let number = u64::from(*group) + 1;
+            format!("open group {number} of the rollout {rollout}")
+        }
     }
+}
+
+fn of_grouped_plan(plan: &GroupedPlan, verb: &str) -> String {
+    let groups: Vec<_> = plan
+        .groups
+        .iter()
+        .map(|group| members(&group.members))
+        .collect();
+    format!(
+        "{verb} the rollout {} of {} to {} in groups: {}",
+        plan.base.rollout,
+        plan.base.release,
+        selection(&plan.base.selection),
+        groups.join("; ")
+    )
 }
 
 fn of_plan(plan: &RolloutPlan) -> String {

@@ -14,15 +14,10 @@ pub fn notification(notification: &Notification) -> String {
 fn fact(device: &str, fact: &Fact) -> String {
     use Fact::*;
     let line = match fact {
-        OrganizationRegistered { .. }
-        | AccountRegistered { .. }
-        | RoleGranted { .. }
-        | RoleRevoked { .. }
-        | KeyAdded { .. }
-        | KeyRevoked { .. }
-        | AccountDisabled { .. }
-        | AccountEnabled { .. }
-        | AccountRecovered { .. } => of_people(fact),
+        OrganizationRegistered { .. } | AccountRegistered { .. } => of_people(fact),
+        RoleGranted { .. } | RoleRevoked { .. } => of_people(fact),
+        KeyAdded { .. } | KeyRevoked { .. } | AccountDisabled { .. } => of_people(fact),
+        AccountEnabled { .. } | AccountRecovered { .. } => of_people(fact),
         RegistrantCreated { .. } | RegistrantLinked { .. } => of_people(fact),
         TransferOffered { .. } | TransferWithdrawn | TransferAccepted { .. } => {
             of_devices(device, fact)
@@ -40,30 +35,33 @@ fn fact(device: &str, fact: &Fact) -> String {
         | DeviceDrifted { .. }
         | ThingRegistered { .. }
         | SpecRegistered { .. } => of_devices(device, fact),
-        ReleasePublished { .. }
-        | ReleaseApproved { .. }
-        | ReleaseApprovalWithdrawn { .. }
-        | ReleaseReleased { .. }
-        | ReleaseDeprecated { .. }
-        | ReleaseRevoked { .. } => of_firmware(fact),
+        ReleasePublished { .. } | ReleaseApproved { .. } => of_firmware(fact),
+        ReleaseApprovalWithdrawn { .. } | ReleaseReleased { .. } => of_firmware(fact),
+        ReleaseDeprecated { .. } | ReleaseRevoked { .. } => of_firmware(fact),
         ReleaseWithdrawn { .. } | ReleaseLapsed { .. } => of_firmware(fact),
+        DeviceRunsRevoked { release } => {
+            format!("{device} runs the revoked release {release}").into()
+        }
+        RevocationTraced { .. } => of_firmware(fact),
         ArtifactHeld { .. } | ArtifactDropped { .. } => of_firmware(fact),
-        RolloutPlanned { .. }
-        | RolloutApproved { .. }
-        | RolloutApprovalWithdrawn { .. }
-        | RolloutLapsed { .. }
+        RolloutPlanned { .. } | RolloutApproved { .. } | RolloutApprovalWithdrawn { .. } => {
+            of_rollouts(device, fact)
+        }
+        GroupOpened { .. } | GroupReady { .. } => of_rollouts(device, fact),
+        RolloutLapsed { .. }
         | RolloutStarted { .. }
         | RolloutPaused { .. }
         | RolloutResumed { .. }
         | RolloutStopping { .. }
         | RolloutStopped { .. }
         | RolloutFinished { .. }
+        | RolloutAmended { .. }
         | DeploymentMoved { .. }
         | DeploymentSkipped { .. }
         | ReportRefused { .. } => of_rollouts(device, fact),
         DesiredSet { .. } | ConfigReported { .. } => of_config(device, fact),
-        EventAppended { .. }
-        | EventGapSeen { .. }
+        EventAppended { .. } | EventGapSeen { .. } => of_events(device, fact),
+        MessageRefused { .. }
         | AlarmRaised { .. }
         | AlarmCleared { .. }
         | AlarmAcknowledged { .. } => of_events(device, fact),
@@ -145,6 +143,9 @@ fn of_devices(device: &str, fact: &Fact) -> Option<String> {
         ),
         Fact::ThingRegistered { nonce } => format!("Thing with the nonce {nonce} registered"),
         Fact::SpecRegistered { spec } => format!("specification {spec} registered"),
+        Fact::DeviceRunsRevoked { release } => {
+            format!("{device} runs the revoked release {release}")
+        }
         _ => return None,
     })
 }
@@ -182,6 +183,9 @@ fn of_firmware(fact: &Fact) -> Option<String> {
         Fact::ArtifactDropped { artifact, node } => {
             format!("node {node} drops the image {}", hash(artifact))
         }
+        Fact::RevocationTraced { release, devices } => {
+            format!("{devices} devices run the revoked release {release}, all named above")
+        }
         _ => return None,
     })
 }
@@ -206,6 +210,16 @@ fn of_rollouts(device: &str, fact: &Fact) -> Option<String> {
         }
         Fact::RolloutStopped { rollout } => format!("rollout {rollout} stopped"),
         Fact::RolloutFinished { rollout } => format!("rollout {rollout} finished"),
+        Fact::RolloutAmended { rollout } => {
+            format!("the plan of rollout {rollout} changed: it needs new approvals")
+        }
+        Fact::GroupOpened { rollout, group } => {
+            format!("rollout {rollout}: group {} opened", u64::from(*group) + 1)
+        }
+        Fact::GroupReady { rollout, group } => format!(
+            "rollout {rollout}: group {} passed its gate, and the next one waits to be opened",
+            u64::from(*group) + 1
+        ),
         Fact::DeploymentMoved {
             rollout,
             from,
@@ -296,6 +310,12 @@ fn of_events(device: &str, fact: &Fact) -> Option<String> {
                 words(severity)
             )
         }
+        Fact::MessageRefused {
+            message,
+            device,
+            number,
+            code,
+        } => format!("{device}: {} {number} refused ({code})", words(message)),
         Fact::EventGapSeen { first, last } if first == last => {
             format!("event {first} of {device} never came")
         }

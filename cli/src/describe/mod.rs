@@ -7,9 +7,9 @@ mod facts;
 mod tests;
 
 use lamplighter_types::{
-    Allowance, Allowances, ApprovalPolicy, ConfigTarget, DeviceCounters, GovernanceChange, Hash,
-    Observer, Outcome, Policies, PublicKey, Receipt, RefusalFields, Role, Scope, Selection,
-    Validator,
+    Allowance, Allowances, ApprovalPolicy, ConfigTarget, DeviceCounters, GovernanceChange,
+    GroupMembers, Hash, Observer, Outcome, Policies, PublicKey, Receipt, RefusalFields, Role,
+    Scope, Selection, Validator,
 };
 
 pub use actions::action;
@@ -82,6 +82,17 @@ pub fn selection(selection: &Selection) -> String {
             let parts: String = parts.collect();
             format!("every active device of {}{parts}", place(district))
         }
+    }
+}
+
+/// The devices of a group.
+pub fn members(members: &GroupMembers) -> String {
+    match members {
+        GroupMembers::Selected { selection } => self::selection(selection),
+        GroupMembers::Count { count: 1 } => "1 device".to_owned(),
+        GroupMembers::Count { count } => format!("{count} devices"),
+        GroupMembers::Percent { percent } => format!("{percent} % of the devices"),
+        GroupMembers::Rest => "the rest".to_owned(),
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use lamplighter_types::{NewDevice, codec};
 use serde_json::{Value, json};
 
-use super::{Problem, Row, problems};
+use super::{Problem, Row, problems, table};
 use crate::failure::Failure;
 
 /// Half a million devices; a larger file is a mistake, and would fill the memory.
@@ -42,6 +42,13 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Row>, Vec<String>> {
         return Err(vec!["the text is in UTF-16; save it as UTF-8".to_owned()]);
     }
     let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
+    let from_table;
+    let bytes = if table::is_table(bytes) {
+        from_table = table::to_json(bytes)?.to_string();
+        from_table.as_bytes()
+    } else {
+        bytes
+    };
     let devices: Vec<NewDevice> =
         serde_json::from_slice(bytes).map_err(|error| locate(bytes, &error))?;
     let number = |(at, device)| Row {
@@ -84,7 +91,8 @@ fn repeated(rows: &[Row]) -> Vec<Problem> {
 /// Finds the errors in a text that is no list of devices.
 fn locate(bytes: &[u8], error: &serde_json::Error) -> Vec<String> {
     let Ok(whole) = serde_json::from_slice::<Value>(bytes) else {
-        return vec![format!("this is no JSON: {error}")];
+        let what = "this is no JSON, and no CSV with a column `device`";
+        return vec![format!("{what}: {error}")];
     };
     let Some(items) = whole.as_array() else {
         let what = "this is no list of devices, which begins with [ and ends with ]";

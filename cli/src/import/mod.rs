@@ -7,6 +7,7 @@
 
 pub(crate) mod file;
 mod ledger;
+mod table;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,8 +30,8 @@ const PROBLEMS_SHOWN: usize = 20;
 
 #[derive(Debug, Args)]
 pub struct Register {
-    /// A JSON list of devices: device, owner, model, hardware_class, district, tags, and, if
-    /// wanted, gateway and key.
+    /// A list of devices, JSON or CSV: device, owner, model, hardware_class, district, tags, and,
+    /// if wanted, gateway and key. CSV has them in its first line, and may have columns `tag.NAME`.
     file: PathBuf,
     /// Checks the file against the ledger and prints what would be registered; sends nothing.
     #[arg(long)]

@@ -12,8 +12,11 @@ use serde_json::{Value, json};
 use crate::describe;
 use crate::failure::Failure;
 
+mod progress;
 #[cfg(test)]
 mod tests;
+
+pub use progress::Progress;
 
 /// The form of the output.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +90,41 @@ impl Output {
 pub fn emit_table(heads: &[&str], rows: Vec<Vec<String>>) {
     for line in table(heads, rows) {
         emit(&line);
+    }
+}
+
+/// A table as CSV (RFC 4180): a line of heads, then the rows. A cell that a spreadsheet would take
+/// for a formula gets an apostrophe before it.
+pub fn print_csv(heads: &[&str], rows: Vec<Vec<String>>) {
+    for line in csv_lines(heads, rows) {
+        if !write_line(&line) {
+            return;
+        }
+    }
+}
+
+/// The lines of a table as CSV. A control character is escaped, so that a record is one line.
+pub fn csv_lines(heads: &[&str], rows: Vec<Vec<String>>) -> Vec<String> {
+    let heads = heads.iter().map(|head| (*head).to_owned()).collect();
+    let mut lines = Vec::with_capacity(rows.len() + 1);
+    for row in [vec![heads], rows].concat() {
+        let cells: Vec<_> = row.iter().map(|cell| csv_cell(cell)).collect();
+        let mut writer = csv::WriterBuilder::new().from_writer(Vec::new());
+        writer
+            .write_record(&cells)
+            .expect("a row without a rule for its length is written to memory");
+        let line = writer.into_inner().expect("memory takes what is flushed");
+        let line = String::from_utf8_lossy(&line);
+        lines.push(line.trim_end_matches('\n').to_owned());
+    }
+    lines
+}
+
+fn csv_cell(cell: &str) -> String {
+    let text = printable(cell);
+    match text.starts_with(['=', '+', '-', '@']) {
+        true => format!("'{text}"),
+        false => text.into_owned(),
     }
 }
 

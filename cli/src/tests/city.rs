@@ -159,7 +159,8 @@ impl City {
             Some(format!("{folder}/{name}"))
         };
         let words = command.split_whitespace();
-        let words = words.map(|word| in_braces(word).unwrap_or_else(|| word.to_owned()));
+        // A tilde is a blank inside an argument.
+        let words = words.map(|word| in_braces(word).unwrap_or_else(|| word.replace('~', " ")));
         let profile = self.path("client.toml").display().to_string();
         let state = self.path("state").display().to_string();
         let begin = ["lamplighter", "--as", account, "--profile", &profile];

@@ -1,5 +1,7 @@
 //! Every command of the program: what clap knows of it, and in whose name it writes.
 
+mod groups;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -188,6 +190,9 @@ fn command_of(action: &Action) -> Option<&'static str> {
             RolloutsAction::Resume { .. } => "rollout resume",
             RolloutsAction::Cancel { .. } => "rollout cancel",
             RolloutsAction::Postpone { .. } => "rollout postpone",
+            RolloutsAction::PlanGroups { .. } => "rollout plan",
+            RolloutsAction::Amend { .. } => "rollout amend",
+            RolloutsAction::OpenGroup { .. } => "rollout open",
             RolloutsAction::Report { .. } => return None,
         },
         Action::Config(action) => match action {
@@ -397,8 +402,31 @@ impl Day {
         self.writes("bob", "device accept-transfer lamp-1").await;
         let link = format!("device link-registrant {} lighting", "02".repeat(33));
         self.is_refused("admin-1", &link).await;
-        for command in ["device list", "device show lamp-1", "device history lamp-1"] {
+        for command in [
+            "device list",
+            "device list --district north --filter model==l* --silent 24h",
+            "device show lamp-1",
+            "device history lamp-1",
+            "device report --filter alarm==none",
+            "device report --csv",
+            "device exposure --release lamp-2",
+            "device exposure --csv --config \
+             0101010101010101010101010101010101010101010101010101010101010101",
+            "device timeline lamp-1",
+            "device export",
+            "device export --csv --gateway gateway-1",
+        ] {
             self.reads("auditor", command).await;
+        }
+        for (command, word) in [
+            (
+                "device list --filter colour==red",
+                "at sign 1 of the filter",
+            ),
+            ("device timeline lamp-9", "lamp-9"),
+        ] {
+            let failure = self.city.run("auditor", command).await.unwrap_err();
+            assert!(failure.to_string().contains(word), "{command}: {failure}");
         }
     }
 
@@ -453,6 +481,7 @@ impl Day {
         ] {
             self.reads("auditor", command).await;
         }
+        self.groups().await;
         self.unfinished_upload().await;
         self.writes("operator", "firmware deprecate lamp-2 old")
             .await;

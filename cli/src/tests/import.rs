@@ -1,9 +1,11 @@
 use std::process::ExitCode;
 
-use lamplighter_types::{Action, DevicesAction};
+use lamplighter_types::{Action, Device, DeviceStatus, DevicesAction, Tag};
 
 use super::city::{City, id};
 use crate::import::file;
+use crate::output::csv_lines;
+use crate::reports::{export_table, portable};
 
 fn device(name: &str, owner: &str) -> String {
     format!(
@@ -83,6 +85,7 @@ fn a_wrong_row_is_reported_with_row_and_field() {
         wrong(&good),
         wrong("[]"),
         wrong("device,owner\nlamp-1,city"),
+        wrong("name,owner\nlamp-1,city"),
         wrong("[3]"),
     ] {
         assert!(
@@ -90,7 +93,131 @@ fn a_wrong_row_is_reported_with_row_and_field() {
             "no name of the program's: {output}"
         );
     }
-    assert!(wrong("device,owner\n").contains("no JSON"));
+    assert!(wrong("name,owner\n").contains("no JSON"));
+}
+
+/// The devices of a table, as the ledger gets them.
+fn table(text: &str) -> Vec<lamplighter_types::NewDevice> {
+    let rows = file::parse(text.as_bytes()).unwrap_or_else(|lines| panic!("{lines:?}"));
+    rows.into_iter().map(|row| row.device).collect()
+}
+
+#[test]
+fn a_table_is_understood_with_any_delimiter_and_line_end() {
+    let heads = "device,owner,model,hardware_class,district,gateway,tags,tag.note\n";
+    let rows = "lamp-1,city,\"Lamp, X\",lamp-v1,north,gw-1,pole=17 ring=2,\"say \"\"hi\"\"\"\n\
+                lamp-2 , city,lamp,lamp-v1,,,,\n";
+    let expected = table(&format!("{heads}{rows}"));
+    assert_eq!(expected.len(), 2);
+    assert_eq!(expected[0].model, "Lamp, X");
+    let tags: Vec<_> = expected[0]
+        .tags
+        .iter()
+        .map(|tag| (tag.name.as_str(), tag.value.as_str()))
+        .collect();
+    assert_eq!(
+        tags,
+        [("pole", "17"), ("ring", "2"), ("note", "say \"hi\"")]
+    );
+    assert_eq!(
+        (&expected[1].device, &expected[1].gateway),
+        (&id("lamp-2"), &None)
+    );
+    let plain = format!("{heads}{rows}");
+    // What spreadsheets make of it.
+    let semicolons = plain.replace("\"Lamp, X\"", "Lamp@ X").replace(',', ";");
+    let semicolons = semicolons.replace("Lamp@ X", "Lamp, X");
+    for text in [
+        plain.replace('\n', "\r\n"),
+        format!("\u{feff}{plain}"),
+        semicolons.clone(),
+        semicolons.replace('\n', "\r\n"),
+        semicolons.replace(';', "\t"),
+        plain.replacen("device,", "\"device\",", 1),
+        plain.trim_end().to_owned(),
+    ] {
+        assert_eq!(table(&text), expected, "{text}");
+    }
+}
+
+#[test]
+fn what_is_exported_is_registered_again() {
+    let tag = |(name, value): &(&str, &str)| Tag {
+        name: (*name).to_owned(),
+        value: (*value).to_owned(),
+    };
+    let device = |name: &str, tags: &[(&str, &str)]| Device {
+        device: id(name),
+        owner: id("city"),
+        offered_to: None,
+        model: "Lamp, \"X\"; new".to_owned(),
+        hardware_class: "lamp-v1".to_owned(),
+        district: "north/quay".parse().unwrap(),
+        gateway: (name == "lamp-1").then(|| id("gw-1")),
+        key: None,
+        tags: tags.iter().map(tag).collect(),
+        status: DeviceStatus::Active,
+        registered_height: 7,
+    };
+    let devices = [
+        device("lamp-1", &[("pole", "a b=c"), ("sum", "=1+1")]),
+        device("lamp-2", &[("note", "-5 °C, 'cold'")]),
+        device("lamp-3", &[]),
+    ];
+    let (heads, rows) = export_table(&devices);
+    let heads: Vec<_> = heads.iter().map(String::as_str).collect();
+    let csv = csv_lines(&heads, rows).join("\n");
+    assert!(csv.contains("'=1+1"), "no formula: {csv}");
+    let json: Vec<_> = devices.iter().map(portable).collect();
+    for text in [csv, serde_json::json!(json).to_string()] {
+        let read = table(&text);
+        assert_eq!(read.len(), devices.len(), "{text}");
+        for (read, device) in read.iter().zip(&devices) {
+            assert_eq!(read.device, device.device);
+            assert_eq!(read.model, device.model);
+            assert_eq!(read.gateway, device.gateway);
+            assert_eq!(read.tags, device.tags, "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_cell_is_reported_with_row_and_column() {
+    let heads = "device;owner;model;hardware_class;district;tags\n";
+    let good = "lamp-1;city;lamp;lamp-v1;north;\n";
+    let text = format!("{heads}{good}lamp-2;City Hall;lamp;lamp-v1;north;\n");
+    assert!(
+        wrong(&text).contains("row 2 (lamp-2): the field `owner`: "),
+        "{}",
+        wrong(&text)
+    );
+    let text = format!("{heads}{good}lamp-2;city;;lamp-v1;north;\n");
+    assert!(
+        wrong(&text).contains("row 2 (lamp-2): missing field `model`"),
+        "{}",
+        wrong(&text)
+    );
+    let text = format!("{heads}{good}lamp-2;city;lamp\n");
+    assert!(wrong(&text).contains("row 2: "), "{}", wrong(&text));
+    let text = format!("{heads}{good}lamp-2;city;lamp;lamp-v1;north;pole\n");
+    assert!(
+        wrong(&text).contains("row 2: the column `tags`: pole is no tag"),
+        "{}",
+        wrong(&text)
+    );
+    let text = format!("{heads}{good}{good}");
+    assert!(wrong(&text).contains("row 2 (lamp-1): row 1 has the same device"));
+    let text = "device;owner;colour;owner\n";
+    let lines = wrong(text);
+    assert!(
+        lines.contains("column 3: there is no field `colour`"),
+        "{lines}"
+    );
+    assert!(
+        lines.contains("column 4: `owner` is there more than once"),
+        "{lines}"
+    );
+    assert!(wrong(heads).contains("the list has no device"));
 }
 
 #[test]

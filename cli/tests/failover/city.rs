@@ -288,6 +288,7 @@ impl City {
             key: dir.join("gw.key"),
             data_dir: dir.join("gw"),
             south_listen: "127.0.0.1:0".parse().unwrap(),
+            south_http_listen: None,
             mqtt_connect_s: 30,
             spool_bytes_max: 1 << 24,
             cache_bytes_max: 1 << 24,
@@ -299,6 +300,10 @@ impl City {
             nodes,
             endpoints: Default::default(),
             plain_http_beyond_loopback: false,
+            plain_coap: Default::default(),
+            dtls: None,
+            oscore: None,
+            mesh: Default::default(),
         };
         let stop = CancellationToken::new();
         let gateway = Gateway::start(config, stop.clone()).await.unwrap();

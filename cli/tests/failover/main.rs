@@ -22,10 +22,13 @@ use tokio::net::{TcpListener, TcpStream};
 use city::{City, id, secret, until};
 use liar::{Liar, lie};
 
-/// Time for one transaction, with each of the bad nodes called first.
-const WITHIN: Duration = Duration::from_secs(40);
+/// Time for one transaction, with each of the bad nodes called first: it is about 2.4 s, because
+/// the one that is cut off is awaited for so long. One silence waited for to its end is 4 s.
+const WITHIN: Duration = Duration::from_secs(4);
+/// The same for a gateway, which also connects and asks for its sequence number: about 4 s.
+const GATEWAY_WITHIN: Duration = Duration::from_secs(9);
 /// The same when the client knows the nodes.
-const AGAIN_WITHIN: Duration = Duration::from_secs(8);
+const AGAIN_WITHIN: Duration = Duration::from_secs(4);
 
 fn organization(name: &str) -> Action {
     Action::Users(UsersAction::RegisterOrganization {
@@ -83,18 +86,21 @@ async fn follower(mut feed: Feed) {
 }
 
 async fn program(city: &City, urls: &[String]) {
-    let start = Instant::now();
-    let mut arguments = vec!["--as", "admin", "--key", "admin.key", "--json"];
-    arguments.extend(["--genesis", "genesis.json"]);
-    arguments.extend(urls.iter().flat_map(|url| ["--node-url", url.as_str()]));
-    arguments.extend(["user", "organization", "third", "Third"]);
-    let output = city.run(&arguments).await;
-    println!("the program: after {:?}", start.elapsed());
-    assert!(output.status.success(), "{output:?}");
-    assert!(start.elapsed() < WITHIN, "{:?}", start.elapsed());
-    let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let hash = printed["transaction"].as_str().unwrap().parse().unwrap();
-    assert!(proven(city, &hash).await.succeeded());
+    // The second run knows from the first which nodes served.
+    for (name, within) in [("third", WITHIN), ("fifth", AGAIN_WITHIN)] {
+        let start = Instant::now();
+        let mut arguments = vec!["--as", "admin", "--key", "admin.key", "--json"];
+        arguments.extend(["--genesis", "genesis.json"]);
+        arguments.extend(urls.iter().flat_map(|url| ["--node-url", url.as_str()]));
+        arguments.extend(["user", "organization", name, "Named"]);
+        let output = city.run(&arguments).await;
+        println!("the program: {name} after {:?}", start.elapsed());
+        assert!(output.status.success(), "{output:?}");
+        assert!(start.elapsed() < within, "{name}: {:?}", start.elapsed());
+        let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let hash = printed["transaction"].as_str().unwrap().parse().unwrap();
+        assert!(proven(city, &hash).await.succeeded());
+    }
 }
 
 async fn gateway(city: &City, nodes: Vec<NodeAddress>) {
@@ -102,7 +108,7 @@ async fn gateway(city: &City, nodes: Vec<NodeAddress>) {
     let thing = city.thing(gateway.south_address()).await;
     let client = city.client("operator", vec![city.url(4)]);
     // While the first event is in flight the second one waits: it shows that the first is proven.
-    for (count, within) in [(1, WITHIN), (2, AGAIN_WITHIN)] {
+    for (count, within) in [(1, GATEWAY_WITHIN), (2, AGAIN_WITHIN)] {
         let start = Instant::now();
         let event = NewEvent {
             kind: "x-door".to_owned(),
@@ -180,10 +186,9 @@ async fn progress_decides_and_not_the_socket() {
     let gateway = gateway(&city, nodes);
     tokio::join!(sdk, program, gateway, follower(feed));
     assert!(!liar.proofs().is_empty(), "it was asked");
-    assert!(
-        !liar.transactions().is_empty(),
-        "it had the gateway's event"
-    );
+    let (submissions, published) = (liar.submissions(), liar.transactions().len());
+    println!("the liar had {submissions} transactions over HTTP, {published} over MQTT");
+    assert!(submissions >= 3, "it had one of each: {submissions}");
     cut_off(&city).await;
     city.stop().await;
 }

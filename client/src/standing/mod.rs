@@ -7,6 +7,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use lamplighter_system::unix_ms;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 /// First time for which a node that did not serve is called last. It doubles with each fault.
@@ -138,6 +140,70 @@ impl Standings {
         let kept = standing.fault.filter(|(known, _)| *known > fault);
         if kept.is_none_or(|(_, until)| until <= now) {
             standing.fault = Some((fault, until));
+        }
+    }
+}
+
+/// What a program remembers of a node until it runs again. It decides about the order of the calls
+/// alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeStanding {
+    /// The address of the node, as the program calls it.
+    pub url: String,
+    /// It is called first of those in good standing.
+    pub is_first: bool,
+    /// The number of faults since its last answer that verified.
+    pub faults: u32,
+    /// Unix time in ms until which it is called last; 0 if it is in good standing.
+    pub until_ms: u64,
+    /// Its answer did not verify: worse than an outage.
+    pub is_untrue: bool,
+}
+
+impl Standings {
+    /// What is worth remembering of the nodes with these addresses.
+    pub fn remembered<'a>(&self, urls: impl Iterator<Item = &'a str>) -> Vec<NodeStanding> {
+        let (state, now, now_ms) = (self.lock(), Instant::now(), unix_ms());
+        let nodes = urls.zip(&state.nodes).zip(0..);
+        let standing = nodes.map(|((url, standing), index)| {
+            let fault = standing.fault.filter(|(_, until)| now < *until);
+            let until_ms = |(_, until): (Fault, Instant)| {
+                now_ms + until.duration_since(now).as_millis() as u64
+            };
+            NodeStanding {
+                url: url.to_owned(),
+                is_first: state.first == index,
+                faults: fault.map_or(0, |_| standing.count),
+                until_ms: fault.map_or(0, until_ms),
+                is_untrue: fault.is_some_and(|(fault, _)| fault == Fault::Untrue),
+            }
+        });
+        standing.collect()
+    }
+
+    /// Takes up what was remembered of nodes. None counts for longer than a fault of now would,
+    /// whatever a file or a clock says.
+    pub fn restore<'a>(&self, urls: impl Iterator<Item = &'a str>, known: &[NodeStanding]) {
+        let (mut state, now, now_ms) = (self.lock(), Instant::now(), unix_ms());
+        for (index, url) in urls.enumerate() {
+            let Some(known) = known.iter().find(|known| known.url == url) else {
+                continue;
+            };
+            if known.is_first {
+                state.first = index;
+            }
+            let fault = match known.is_untrue {
+                true => Fault::Untrue,
+                false => Fault::Unserved,
+            };
+            let left = Duration::from_millis(known.until_ms.saturating_sub(now_ms));
+            if !left.is_zero() {
+                state.nodes[index] = Standing {
+                    fault: Some((fault, now + left.min(fault.times().1))),
+                    count: known.faults,
+                };
+            }
         }
     }
 }

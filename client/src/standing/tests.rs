@@ -56,3 +56,24 @@ async fn a_node_without_a_block_that_was_proven_long_ago_is_behind() {
         "what a node claims helps it nothing"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_remembered_keeps_the_order_and_does_not_bind_for_long() {
+    let (nodes, urls) = (Standings::new(3), ["a", "b", "c"]);
+    nodes.failed(0, Fault::Unserved);
+    nodes.failed(2, Fault::Untrue);
+    nodes.prefer(2);
+    let mut known = nodes.remembered(urls.into_iter());
+    let second = Standings::new(4);
+    second.restore(["new", "c", "b", "a"].into_iter(), &known);
+    assert_eq!(second.in_turn(), [2, 0, 3, 1]);
+    // A clock that was wrong, or a file that somebody wrote.
+    for known in &mut known {
+        (known.until_ms, known.faults) = (u64::MAX, u32::MAX);
+    }
+    second.restore(["new", "c", "b", "a"].into_iter(), &known);
+    tokio::time::advance(UNTRUE_MAX).await;
+    assert_eq!(second.in_turn(), [1, 2, 3, 0]);
+    second.failed(1, Fault::Untrue);
+    assert_eq!(second.in_turn(), [2, 3, 0, 1]);
+}

@@ -5,6 +5,8 @@ use super::*;
 const KEPT: LogVerdict = LogVerdict::Keep { index: DISPUTED };
 /// The index at which the logs of these tests differ; they are equal before.
 const DISPUTED: u64 = 9;
+/// A proven liar, and none of the voters: the maker of all entries.
+const MAKER: NodeId = 0;
 
 fn digests(content: u8) -> BTreeMap<u64, LogDigest> {
     BTreeMap::from([
@@ -14,8 +16,13 @@ fn digests(content: u8) -> BTreeMap<u64, LogDigest> {
 }
 
 fn held(content: u8) -> HeldDigests {
+    let held = digests(content);
     HeldDigests {
-        held: digests(content),
+        leaders: held
+            .keys()
+            .map(|index| (*index, LeaderId::new(1, MAKER)))
+            .collect(),
+        held,
         dropped: BTreeSet::new(),
     }
 }
@@ -27,8 +34,8 @@ fn dropped(content: u8) -> HeldDigests {
         digest: LogDigest([content; 32]),
     };
     HeldDigests {
-        held: BTreeMap::new(),
         dropped: BTreeSet::from([dead]),
+        ..HeldDigests::default()
     }
 }
 
@@ -47,8 +54,8 @@ fn after(verdict: LogVerdict, content: u8) -> HeldDigests {
     };
     let dead = |digest| LogContent { index, digest };
     HeldDigests {
-        held: BTreeMap::new(),
         dropped: replaced.into_iter().map(dead).collect(),
+        ..HeldDigests::default()
     }
 }
 
@@ -193,6 +200,113 @@ fn the_refusal_of_an_empty_node_counts_once_among_the_others() {
     assert_eq!(verdict(dropped(9), held(3)), KEPT, "it may take 7");
 }
 
+/// What a node without an entry at the dispute refuses; its log ends before it or is empty.
+fn refused_by(
+    n: u64,
+    excluded: &[NodeId],
+    local: NodeId,
+    shown: &BTreeMap<NodeId, HeldDigests>,
+) -> Vec<u8> {
+    refused_after(n, excluded, (local, None), shown)
+}
+
+fn refused_after(
+    n: u64,
+    excluded: &[NodeId],
+    (local, end): (NodeId, Option<LogContent>),
+    shown: &BTreeMap<NodeId, HeldDigests>,
+) -> Vec<u8> {
+    let all = nodes(1..=n);
+    let excluded = excluded.iter().copied().chain([MAKER]).collect();
+    let voters = Voters {
+        all: &all,
+        excluded: &excluded,
+        local,
+    };
+    let dead = refusals(&voters, end, shown, DISPUTED);
+    let digests = dead.into_iter().flat_map(|dead| dead.digests);
+    digests.map(|digest| digest.0[0]).collect()
+}
+
+/// A city of five: node 5 lied, one holds 7, one 3, and two hold nothing there.
+#[test]
+fn an_empty_node_refuses_what_it_would_drop() {
+    let shown = BTreeMap::from([(3, held(7)), (4, held(3)), (2, HeldDigests::default())]);
+    assert_eq!(refused_by(5, &[5], 1, &shown), [7]);
+    // With its word the holder need not wait for an election.
+    let shown_too = BTreeMap::from([(1, dropped(7)), (2, HeldDigests::default()), (4, held(3))]);
+    assert_eq!(decision_of(5, &[5], (3, 7), &shown_too), drops(&[7]));
+    assert_eq!(decision_of(5, &[5], (4, 3), &shown), KEPT);
+    let alone = BTreeMap::from([(4, held(3))]);
+    assert_eq!(refused_by(5, &[5], 1, &alone), [0; 0], "no split is shown");
+    // Two hold 7, so it may have a certificate if an unproven node holds it, too.
+    let pair = BTreeMap::from([(2, held(7)), (3, held(7)), (4, held(3))]);
+    assert_eq!(refused_by(5, &[5], 1, &pair), [7]);
+    let three = BTreeMap::from([(2, held(3)), (3, held(3)), (4, held(7))]);
+    assert_eq!(refused_by(5, &[5], 1, &three), [7]);
+    let certified = BTreeMap::from([(2, held(7)), (3, held(7)), (4, held(7)), (6, held(3))]);
+    assert_eq!(refused_by(6, &[5], 1, &certified), [3]);
+}
+
+#[test]
+fn an_empty_node_refuses_nothing_but_lies_after_equal_logs() {
+    let split = |change: &dyn Fn(&mut HeldDigests)| {
+        let mut other = held(7);
+        change(&mut other);
+        BTreeMap::from([(3, other), (4, held(3))])
+    };
+    let refused = |change: &dyn Fn(&mut HeldDigests)| refused_by(5, &[5], 1, &split(change));
+    assert_eq!(refused(&|_| ()), [7]);
+    let newer = LeaderId::new(2, MAKER);
+    let honest = LeaderId::new(1, 2);
+    for leader in [newer, honest] {
+        let other = move |held: &mut HeldDigests| {
+            held.leaders.insert(DISPUTED, leader);
+        };
+        assert_eq!(refused(&other), [0; 0], "{leader}: an election decides");
+    }
+    let all_honest = |held: HeldDigests| HeldDigests {
+        leaders: BTreeMap::from([(DISPUTED, honest)]),
+        ..held
+    };
+    let shown = BTreeMap::from([(3, all_honest(held(7))), (4, all_honest(held(3)))]);
+    assert_eq!(refused_by(5, &[5], 1, &shown), [0; 0]);
+    let earlier = |held: &mut HeldDigests| {
+        held.held.insert(DISPUTED - 1, LogDigest([9; 32]));
+    };
+    assert_eq!(refused(&earlier), [0; 0], "they differ before");
+    let unknown = |held: &mut HeldDigests| {
+        held.held.remove(&(DISPUTED - 1));
+    };
+    assert_eq!(refused(&unknown), [0; 0], "they may differ before");
+
+    let end = |index, digest| {
+        let digest = LogDigest([digest; 32]);
+        Some(LogContent { index, digest })
+    };
+    let after = |end| refused_after(5, &[5], (1, end), &split(&|_| ()));
+    assert_eq!(after(end(DISPUTED - 1, 0)), [7]);
+    assert_eq!(after(end(DISPUTED - 1, 5)), [0; 0], "its own log differs");
+    assert_eq!(after(end(DISPUTED, 7)), [0; 0], "it holds an entry there");
+    assert_eq!(refused_by(4, &[4], 5, &split(&|_| ())), [0; 0], "no voter");
+}
+
+/// A city of seven: node 7 is proven to lie, and one more may show whatever it likes.
+#[test]
+fn an_empty_node_refuses_nothing_that_one_liar_can_bring_about() {
+    let shown = |contents: &[u8]| {
+        let logs = (2..).zip(contents.iter().map(|content| match content {
+            0 => HeldDigests::default(),
+            content => held(*content),
+        }));
+        logs.collect::<BTreeMap<NodeId, HeldDigests>>()
+    };
+    assert_eq!(refused_by(7, &[7], 1, &shown(&[7, 7, 3, 3, 3])), [7]);
+    assert_eq!(refused_by(7, &[7], 1, &shown(&[7, 7, 3, 3, 0])), [0; 0]);
+    assert_eq!(refused_by(7, &[7], 1, &shown(&[7, 3, 3, 3, 3])), [0; 0]);
+    assert_eq!(refused_by(7, &[7], 1, &shown(&[7, 7, 7, 3, 3])), [7; 0]);
+}
+
 #[test]
 fn a_difference_behind_a_gap_is_looked_for_first() {
     let local = BTreeMap::from([1, 2, 50, 100].map(|index| (index, LogDigest([1; 32]))));
@@ -210,7 +324,7 @@ fn a_difference_behind_a_gap_is_looked_for_first() {
         };
         let held = HeldDigests {
             held: local.iter().map(content).collect(),
-            dropped: BTreeSet::new(),
+            ..HeldDigests::default()
         };
         let shown = BTreeMap::from([(2, held.clone()), (3, held)]);
         decide(&voters, &local, 2, &shown)
@@ -368,6 +482,8 @@ proptest! {
 struct Step {
     node: NodeId,
     from: NodeId,
+    /// It refuses what it need not take, without having heard of the other one.
+    refuses: bool,
 }
 
 /// A city with all its liars proven, in which nodes drop their logs and take others.
@@ -382,7 +498,12 @@ struct Changes {
 fn changes() -> impl Strategy<Value = Changes> {
     prop::sample::select(vec![4u64, 5, 6, 7, 10]).prop_flat_map(|n| {
         let honest = n - (n - 1) / 3;
-        let step = (1..=honest, 1..=honest).prop_map(|(node, from)| Step { node, from });
+        let step = (1..=honest, 1..=honest, any::<bool>());
+        let step = step.prop_map(|(node, from, refuses)| Step {
+            node,
+            from,
+            refuses,
+        });
         let contents = prop::collection::vec(0u8..5, honest as usize);
         let steps = prop::collection::vec(step, 1..40);
         (contents, steps).prop_map(move |(contents, steps)| Changes { n, contents, steps })
@@ -426,7 +547,20 @@ impl HonestNodes {
     fn step(&mut self, step: &Step) {
         match self.content(step.node) {
             Some(content) => self.decide(step, content),
+            None if step.refuses => self.refuse(step),
             None => self.accept(step.node, self.content(step.from)),
+        }
+    }
+
+    fn refuse(&mut self, step: &Step) {
+        let answered = |node: &NodeId| *node != step.node && *node != step.from;
+        let shown = self.held.iter().filter(|(node, _)| answered(node));
+        let shown = shown.map(|(node, log)| (*node, log.clone())).collect();
+        let proven: Vec<NodeId> = (self.held.len() as u64 + 1..=self.n).collect();
+        let refused = refused_by(self.n, &proven, step.node, &shown);
+        let log = self.held.get_mut(&step.node).expect("it is honest");
+        for content in refused {
+            log.dropped.extend(dropped(content).dropped);
         }
     }
 
@@ -434,6 +568,7 @@ impl HonestNodes {
         if let Some(content) = content.filter(|content| !self.refuses(node, *content)) {
             let log = self.held.get_mut(&node).expect("it is honest");
             log.held = digests(content);
+            log.leaders = held(content).leaders;
             self.ever.insert((node, content));
         }
     }
@@ -446,6 +581,7 @@ impl HonestNodes {
         if let LogVerdict::Drop { .. } = verdict {
             let log = self.held.get_mut(&step.node).expect("it is honest");
             log.held.clear();
+            log.leaders.clear();
             log.dropped.extend(after(verdict, content).dropped);
         }
     }
@@ -480,6 +616,7 @@ impl HonestNodes {
                 self.step(&Step {
                     node: *node,
                     from: *from,
+                    refuses: false,
                 });
             }
         }
@@ -488,7 +625,7 @@ impl HonestNodes {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4_000))]
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     /// Nodes decide one after the other, by the answers of all, and those that dropped a log take
     /// what they don't refuse: what may be certified is refused by none, and one content is left.

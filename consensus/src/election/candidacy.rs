@@ -1,6 +1,6 @@
 //! The candidate's and leader's side: it collects signed votes until they are a proof.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::watch;
@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::proof::{ElectionProof, SignatureBytes, SignedVote, is_quorum, liars};
 use super::voters::Voters;
 use crate::NodeId;
+use crate::answer_check::TERMS_AHEAD_MAX;
 use crate::types::{LeaderId, LogId, Vote};
 
 /// The votes for this node in its newest term.
@@ -65,16 +66,46 @@ impl Candidacy {
         }
     }
 
-    /// The latest leadership that more voters than can lie have voted for, or a later one. A single
-    /// liar could otherwise raise the terms of the candidates one after the other, so that none
-    /// ever had the highest. If too few name one, the candidate's next term is higher by one, and
-    /// the voter that refused stands for election itself.
+    /// The latest leadership that more voters than can still lie have voted for, or a later one. A
+    /// single liar could otherwise raise the terms of the candidates one after the other, so that
+    /// none ever had the highest. If too few name one, the candidate's next term is higher by one,
+    /// and the voter that refused stands for election itself. If two name one at least, it may have
+    /// any term: so a node that was down comes back among others whose terms a liar raised.
+    ///
+    /// Proven liars are among those that can, and are heard no more.
+    ///
+    /// If all others that answered have voted for this node, and a quorum needs those that refused
+    /// as well, the latest that one of them names is believed, unless the next candidacy reaches
+    /// its term anyway: a voter with a short log, whose term a liar raised, can neither be elected
+    /// nor vote for a lower term. Where it is the liar that refused, there is no quorum without it:
+    /// it raises the term by [`TERMS_AHEAD_MAX`] at most, and could as well be silent.
     pub(crate) fn believed_refusal(&self) -> Option<LeaderId> {
-        let sets = self.voters.of_log();
-        let liars = sets.iter().map(|set| liars(set.len())).max()?;
-        let mut named: Vec<_> = self.refusals().values().copied().collect();
+        let is_excluded = |node: &NodeId| self.voters.electorate.is_excluded(*node);
+        let unproven = |set: &BTreeSet<NodeId>| {
+            let proven = set.iter().filter(|node| is_excluded(node)).count();
+            liars(set.len()).saturating_sub(proven)
+        };
+        let liars = self.voters.of_log().iter().map(unproven).max()?;
+        let refusals = self.refusals();
+        let counted = refusals.iter().filter(|(node, _)| !is_excluded(node));
+        let mut named: Vec<_> = counted.map(|(_, newer)| *newer).collect();
         named.sort_unstable_by(|a, b| b.cmp(a));
-        named.get(liars).copied()
+        if let Some(newer) = named.get(liars.max(1)) {
+            return Some(*newer);
+        }
+        let candidacy = self.votes.borrow();
+        let candidacy = candidacy.as_ref()?;
+        let highest = candidacy.term.saturating_add(TERMS_AHEAD_MAX);
+        named.retain(|newer| newer.term <= highest);
+        if let Some(newer) = named.get(liars) {
+            return Some(*newer);
+        }
+        let voted = candidacy.votes.iter().map(|vote| vote.voter);
+        let refused = refusals.keys().filter(|node| !is_excluded(node)).copied();
+        let answered = voted.chain(refused).collect();
+        let latest = named.first().copied();
+        let is_beyond = |newer: &LeaderId| newer.term > candidacy.term.saturating_add(1);
+        latest.filter(|newer| is_beyond(newer) && is_quorum(&self.voters.of_log(), &answered))
     }
 
     /// Adds a vote if its signature is the voter's; returns whether that vote is there now.

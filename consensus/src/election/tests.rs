@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use super::proof::is_quorum;
 use super::*;
+use crate::answer_check::TERMS_AHEAD_MAX;
 use crate::suite::{SharedVoters, TestElectorate};
 use crate::types::{LogId, Vote};
 
@@ -148,20 +149,25 @@ fn kept_proofs_are_bounded() {
     assert_eq!(terms, [5, 43, 44, 45, 46, 47, 48, 49]);
 }
 
-/// What voters claim in refusals is believed if more name it than can lie.
-#[test]
-fn one_voter_raises_no_term_of_four() {
-    let shared = Arc::<SharedVoters>::default();
-    let voters = Arc::new(Voters::new(electorate(1, &shared)));
+/// The candidacy of node 1 of so many voters.
+fn candidacy(count: u64, shared: &Arc<SharedVoters>) -> Candidacy {
+    let voters = Arc::new(Voters::new(electorate(1, shared)));
     let (metrics, receiver) = tokio::sync::watch::channel(openraft::RaftMetrics::new_initial(1));
     voters.connect(receiver);
     metrics.send_modify(|metrics: &mut crate::types::RaftMetrics| {
-        let sets = vec![BTreeSet::from([1, 2, 3, 4])];
+        let sets = vec![(1..=count).collect::<BTreeSet<_>>()];
         let members = crate::types::Membership::new(sets, ());
         let stored = crate::types::StoredMembership::new(None, members);
         metrics.membership_config = Arc::new(stored);
     });
-    let candidacy = Candidacy::new(1, voters);
+    Candidacy::new(1, voters)
+}
+
+/// What voters claim in refusals is believed if more name it than can lie.
+#[test]
+fn one_voter_raises_no_term_of_four() {
+    let shared = Arc::<SharedVoters>::default();
+    let candidacy = candidacy(4, &shared);
     candidacy.stand(&Vote::new(7, 1), None);
     let leader = LeaderId::new(7, 1);
     candidacy.refuse(leader, 2, LeaderId::new(1_000, 2));
@@ -176,4 +182,61 @@ fn one_voter_raises_no_term_of_four() {
         None,
         "of the newest candidacy"
     );
+    // The one that can lie is proven to: it is heard no more, and each of the others is.
+    let leader = LeaderId::new(10, 1);
+    candidacy.refuse(leader, 4, LeaderId::new(1_000, 4));
+    candidacy.refuse(leader, 2, LeaderId::new(17, 2));
+    shared.exclude(4);
+    assert_eq!(
+        candidacy.believed_refusal(),
+        Some(LeaderId::new(17, 2)),
+        "or node 2 would have to be caught up with term by term"
+    );
+}
+
+/// A node was down while a liar raised the terms of the others by more than one node's word may.
+#[test]
+fn two_voters_are_believed_with_any_term_and_one_is_not() {
+    let shared = Arc::<SharedVoters>::default();
+    shared.set(BTreeSet::from([1, 2, 3, 4]));
+    let candidacy = candidacy(4, &shared);
+    candidacy.stand(&Vote::new(7, 1), None);
+    let leader = LeaderId::new(7, 1);
+    let beyond = 7 + TERMS_AHEAD_MAX + 1;
+    candidacy.refuse(leader, 2, LeaderId::new(u64::MAX, 2));
+    assert_eq!(candidacy.believed_refusal(), None);
+    let far = LeaderId::new(beyond, 3);
+    candidacy.refuse(leader, 3, far);
+    assert_eq!(candidacy.believed_refusal(), Some(far));
+    // Once the liar is proven, one voter is believed, but not with any term.
+    candidacy.stand(&Vote::new(8, 1), None);
+    shared.exclude(2);
+    let leader = LeaderId::new(8, 1);
+    candidacy.refuse(leader, 3, LeaderId::new(beyond + 1, 3));
+    assert_eq!(candidacy.believed_refusal(), None);
+    candidacy.refuse(leader, 3, far);
+    assert_eq!(candidacy.believed_refusal(), Some(far));
+}
+
+/// A liar raised the term of a voter whose log is short, and is silent since: four of the five are
+/// a quorum, and the short one neither wins nor votes for a lower term.
+#[test]
+fn a_voter_without_which_there_is_no_quorum_is_believed() {
+    let shared = Arc::<SharedVoters>::default();
+    shared.set(BTreeSet::from([1, 2, 3, 4, 5]));
+    let candidacy = candidacy(5, &shared);
+    candidacy.stand(&Vote::new(7, 1), None);
+    let leader = LeaderId::new(7, 1);
+    let far = LeaderId::new(1_000_000, 5);
+    candidacy.refuse(leader, 5, far);
+    assert_eq!(candidacy.believed_refusal(), None);
+    let statement = candidacy.proof(leader).unwrap();
+    for voter in [2, 3] {
+        assert_eq!(candidacy.believed_refusal(), None, "without node {voter}");
+        let electorate = electorate(voter, &shared);
+        let bytes = statement.statement(&electorate.chain_id(), voter);
+        let signature = SignatureBytes(electorate.sign(&bytes));
+        assert!(candidacy.add(leader, voter, &signature));
+    }
+    assert_eq!(candidacy.believed_refusal(), Some(far));
 }

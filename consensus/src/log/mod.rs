@@ -6,6 +6,7 @@
 
 mod chain;
 mod disk;
+mod held;
 mod openraft_storage;
 mod received;
 mod recent;
@@ -79,7 +80,7 @@ struct LogInner {
     /// anywhere.
     unbound: AtomicBool,
     /// What is kept of the logs that this node dropped.
-    dropped: DroppedLogs,
+    dropped: Mutex<Arc<DroppedLogs>>,
     _syncer: AbortOnDropHandle<()>,
 }
 
@@ -131,7 +132,7 @@ impl LogStore {
             purges_held: AtomicBool::new(false),
             bytes_since_image: AtomicU64::new(0),
             unbound: AtomicBool::new(false),
-            dropped,
+            dropped: Mutex::new(Arc::new(dropped)),
             _syncer: AbortOnDropHandle::new(syncer),
         })))
     }
@@ -324,8 +325,20 @@ impl LogStore {
     }
 
     /// What is kept of the logs that this node dropped.
-    pub(crate) fn dropped(&self) -> &DroppedLogs {
-        &self.0.dropped
+    pub(crate) fn dropped(&self) -> Arc<DroppedLogs> {
+        self.dropped_record().clone()
+    }
+
+    /// Keeps the record of dropped logs, which is durable, from now on.
+    pub(crate) fn set_dropped(&self, dropped: DroppedLogs) {
+        *self.dropped_record() = Arc::new(dropped);
+    }
+
+    fn dropped_record(&self) -> MutexGuard<'_, Arc<DroppedLogs>> {
+        self.0
+            .dropped
+            .lock()
+            .expect("no code panics while it holds this lock")
     }
 
     /// The digest before an entry that is to be appended: the last one, or one of an earlier entry
@@ -432,6 +445,10 @@ impl LogStore {
                 stored,
                 write_number: 0,
             });
+        }
+        // Behind its entries: where it is, they are.
+        if let Some(committed) = self.committed() {
+            batch.put(Cf::Meta, COMMITTED, codec::encode(&Some(committed)));
         }
         self.write(batch, Durability::Unsynced).await?;
         {

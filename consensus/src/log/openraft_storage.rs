@@ -62,18 +62,19 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.get(VOTE).await
     }
 
-    /// Writes the committed index unsynced behind its entries, so they are there where it is. If it
-    /// is lost, the leader announces it again.
+    /// Keeps the committed index in memory; it is written with the next entries, see
+    /// `append_entries`. Until then the marker of the state says what was applied, and the rest the
+    /// leader announces again, as after a crash that loses an unsynced write.
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
-        self.put(COMMITTED, &committed, Durability::Unsynced)
-            .await
-            .map_err(|error| storage_error(ErrorSubject::Store, ErrorVerb::Write, &error))?;
         self.0.committed.send_replace(committed);
         Ok(())
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
-        Ok(self.get(COMMITTED).await?.flatten())
+        match self.committed() {
+            Some(committed) => Ok(Some(committed)),
+            None => Ok(self.get(COMMITTED).await?.flatten()),
+        }
     }
 
     /// Completes as soon as the entries are written. The steps that need durable entries wait for

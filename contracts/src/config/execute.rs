@@ -5,10 +5,11 @@ use lamplighter_types::json::{self, JsonError, JsonValue};
 use lamplighter_types::limits::{CONFIG_BYTES_MAX, ID_BYTES_MAX, LIST_ITEMS_MAX, TEXT_BYTES_MAX};
 use lamplighter_types::{
     ConfigAction, ConfigReport, ConfigTarget, DesiredConfig, Device, DeviceStatus, Fact,
-    Notification, ReportedConfig, Role, Scope,
+    MessageKind, Notification, ReportedConfig, Role, Scope,
 };
 
 use super::{ConfigError, keys};
+use crate::batch::{MessageBatch, MessageName};
 use crate::devices::{self, AcceptedReport, DevicesError, accept_report, require_active};
 use crate::validate::{self, FieldError};
 use crate::{Context, ExecutionError};
@@ -74,11 +75,27 @@ pub fn execute(
             document,
             replaces_version,
         } => set_desired(overlay, context, target, document, *replaces_version),
-        ConfigAction::Report { reports } => reports
-            .iter()
-            .map(|report| record(overlay, context, report))
-            .collect(),
+        ConfigAction::Report { reports } => record_all(overlay, context, reports),
     }
+}
+
+/// Accepts or refuses each report on its own.
+fn record_all(
+    overlay: &mut Overlay,
+    context: &Context,
+    reports: &[ConfigReport],
+) -> Result<Vec<Notification>, ExecutionError> {
+    let mut batch = MessageBatch::new(reports.len());
+    for report in reports {
+        let result = record(overlay, context, report).map(|notification| vec![notification]);
+        let name = MessageName {
+            message: MessageKind::Config,
+            device: &report.device,
+            number: report.counter,
+        };
+        batch.add(overlay, context, name, result)?;
+    }
+    Ok(batch.finish())
 }
 
 fn set_desired(
@@ -135,6 +152,7 @@ fn addressed(overlay: &Overlay, target: &ConfigTarget) -> Result<Option<Device>,
     }
 }
 
+/// Records a report. Nothing is written before all is validated.
 fn record(
     overlay: &mut Overlay,
     context: &Context,

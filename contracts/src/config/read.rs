@@ -40,7 +40,7 @@ pub fn effective(reader: &impl Reader, device: &Device) -> Result<(String, Hash)
 }
 
 /// The targets whose documents a device gets, the least specific first.
-fn targets(device: &Device) -> Vec<ConfigTarget> {
+pub fn targets(device: &Device) -> Vec<ConfigTarget> {
     let mut targets = vec![
         ConfigTarget::Fleet,
         ConfigTarget::Model {

@@ -36,8 +36,11 @@ pub(super) fn resume(
     if device.status != DeviceStatus::Suspended {
         return Err(wrong_status(&device).into());
     }
+    let before = device.clone();
     device.status = DeviceStatus::Active;
     overlay.put(&keys::device(name), &device);
+    let changes = [(Some(&before), &device)].into_iter();
+    rollouts::devices_changed(overlay, &context.block, changes)?;
     Ok(vec![Notification::about_device(
         &device,
         Fact::DeviceResumed,

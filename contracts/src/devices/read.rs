@@ -10,6 +10,12 @@ pub fn device(reader: &impl Reader, device: &Id) -> Result<Option<Device>, State
     reader.get(&keys::device(device))
 }
 
+/// Devices by their ids, in the order of the ids.
+pub fn many(reader: &impl Reader, devices: &[Id]) -> Result<Vec<Option<Device>>, StateError> {
+    let keys: Vec<_> = devices.iter().map(keys::device).collect();
+    reader.get_many(&keys)
+}
+
 /// The running firmware of a device and the counters that it has used.
 pub fn state(reader: &impl Reader, device: &Id) -> Result<Option<DeviceState>, StateError> {
     reader.get(&keys::state(device))
@@ -34,6 +40,28 @@ pub fn by_gateway(
 ) -> Result<Vec<Device>, StateError> {
     let after = after.map(|after| keys::by_gateway(gateway, after));
     indexed(reader, &keys::of_gateway(gateway), after, limit)
+}
+
+/// The ids of the devices of a gateway, after the id `after`.
+pub fn names_by_gateway(
+    reader: &impl Reader,
+    gateway: &Id,
+    after: Option<&Id>,
+    limit: usize,
+) -> Result<Vec<Id>, StateError> {
+    let after = after.map(|after| keys::by_gateway(gateway, after));
+    reader.page(&keys::of_gateway(gateway), after.as_ref(), limit)
+}
+
+/// The ids of the devices of an organization, after the id `after`.
+pub fn names_by_owner(
+    reader: &impl Reader,
+    owner: &Id,
+    after: Option<&Id>,
+    limit: usize,
+) -> Result<Vec<Id>, StateError> {
+    let after = after.map(|after| keys::by_owner(owner, after));
+    reader.page(&keys::of_owner(owner), after.as_ref(), limit)
 }
 
 /// The devices of an organization by id, after the id `after`.
@@ -88,11 +116,12 @@ fn indexed(
     limit: usize,
 ) -> Result<Vec<Device>, StateError> {
     let names = reader.page(prefix, after.as_ref(), limit)?;
-    let found = names.iter().map(|name| {
+    let found = many(reader, &names)?.into_iter().zip(&names);
+    let found = found.map(|(device, name)| {
         let missing = || StateError::Missing {
             what: format!("the device {name} of an index"),
         };
-        device(reader, name)?.ok_or_else(missing)
+        device.ok_or_else(missing)
     });
     found.collect()
 }

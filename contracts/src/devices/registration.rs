@@ -9,7 +9,7 @@ use lamplighter_types::{
 };
 
 use super::{DevicesError, device_of_operator, keys};
-use crate::{Context, ExecutionError, users};
+use crate::{Context, ExecutionError, rollouts, users};
 
 /// Registers devices, all or none.
 pub(super) fn register_all(
@@ -18,10 +18,16 @@ pub(super) fn register_all(
     devices: &[NewDevice],
 ) -> Result<Vec<Notification>, ExecutionError> {
     require_possession(context, devices)?;
-    let registered = devices.iter();
-    registered
-        .map(|device| register(overlay, context, device))
-        .collect()
+    let mut registered = Vec::with_capacity(devices.len());
+    for device in devices {
+        registered.push(register(overlay, context, device)?);
+    }
+    let changes = registered.iter().map(|device| (None, device));
+    rollouts::devices_changed(overlay, &context.block, changes)?;
+    let registered = registered.iter();
+    Ok(registered
+        .map(|device| Notification::about_device(device, Fact::DeviceRegistered))
+        .collect())
 }
 
 /// Requires that each key has signed for its device, and that a device without a key brings no such
@@ -60,7 +66,7 @@ fn register(
     overlay: &mut Overlay,
     context: &Context,
     new: &NewDevice,
-) -> Result<Notification, ExecutionError> {
+) -> Result<Device, ExecutionError> {
     let NewDevice {
         device: name,
         owner,
@@ -107,7 +113,7 @@ fn register(
     overlay.put(&keys::state(name), &fresh_state());
     overlay.put(&keys::by_district(district, name), name);
     overlay.put(&keys::by_owner(owner, name), name);
-    Ok(Notification::about_device(&device, Fact::DeviceRegistered))
+    Ok(device)
 }
 
 fn fresh_state() -> DeviceState {
@@ -149,6 +155,7 @@ pub(super) fn assign_gateway(
     gateway: Option<&Id>,
 ) -> Result<Vec<Notification>, ExecutionError> {
     let mut device = device_of_operator(overlay, context, name)?;
+    let was = device.clone();
     if let Some(gateway) = gateway {
         require_gateway(overlay, gateway, &device.district)?;
     }
@@ -156,6 +163,8 @@ pub(super) fn assign_gateway(
     if device.gateway.as_ref() != gateway {
         former = move_to_gateway(overlay, &mut device, gateway.cloned());
     }
+    let changes = [(Some(&was), &device)].into_iter();
+    rollouts::devices_changed(overlay, &context.block, changes)?;
     let fact = Fact::DeviceAssigned {
         gateway: gateway.cloned(),
     };
@@ -195,8 +204,11 @@ pub(super) fn tag(
     tags: &[Tag],
 ) -> Result<Vec<Notification>, ExecutionError> {
     let mut device = device_of_operator(overlay, context, name)?;
+    let was = device.clone();
     device.tags = sorted(tags);
     overlay.put(&keys::device(name), &device);
+    let changes = [(Some(&was), &device)].into_iter();
+    rollouts::devices_changed(overlay, &context.block, changes)?;
     Ok(vec![Notification::about_device(
         &device,
         Fact::DeviceTagged,

@@ -2,10 +2,11 @@
 
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::{
-    Device, DeviceSigned, DeviceState, Fact, Hash, Id, InventoryReport, Notification,
+    Device, DeviceSigned, DeviceState, Fact, Hash, Id, InventoryReport, MessageKind, Notification,
 };
 
 use super::{DevicesError, device_of_gateway, keys, require_active};
+use crate::batch::{MessageBatch, MessageName};
 use crate::{Context, ExecutionError, firmware, rollouts};
 
 /// A report that is valid; `attested` says by whom.
@@ -85,19 +86,26 @@ pub fn accept_report<R: DeviceSigned>(
     })
 }
 
-/// Records what Things run, report by report.
+/// Records what Things run. Each report is accepted or refused on its own.
 pub(super) fn report_inventory(
     overlay: &mut Overlay,
     context: &Context,
     reports: &[InventoryReport],
 ) -> Result<Vec<Notification>, ExecutionError> {
-    let mut notifications = Vec::new();
+    let mut batch = MessageBatch::new(reports.len());
     for report in reports {
-        notifications.extend(record_inventory(overlay, context, report)?);
+        let result = record_inventory(overlay, context, report);
+        let name = MessageName {
+            message: MessageKind::Inventory,
+            device: &report.device,
+            number: report.counter,
+        };
+        batch.add(overlay, context, name, result)?;
     }
-    Ok(notifications)
+    Ok(batch.finish())
 }
 
+/// Records a report. Nothing is written before all is validated.
 fn record_inventory(
     overlay: &mut Overlay,
     context: &Context,

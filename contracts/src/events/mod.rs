@@ -6,9 +6,10 @@
 //! | acknowledge, with a comment | operator of the device's district | no open alarm, acknowledged already |
 //! | clear by hand, with a comment | operator of the device's district | no open alarm, cleared already |
 //!
-//! An append is recorded as a whole or not at all. Events are not state: they are leaves of their
-//! block's event root. The state has, for each device, the sequence numbers that have come, and its
-//! alarms.
+//! Each event of an append is recorded or refused on its own, and a notification names those that
+//! are refused; an append of one event fails with it. Events are not state: they are leaves of the
+//! event root of their block. The state has, for each device, the sequence numbers that have come,
+//! and its alarms.
 //!
 //! *Sequence numbers* count up from 1 per device. A number that is left out opens a *gap*; an
 //! event that comes late closes it. At most

@@ -1,28 +1,25 @@
 //! Approvals of releases: recorded, withdrawn, counted.
 
 use lamplighter_state::{Overlay, StateError};
-use lamplighter_types::limits::APPROVALS_MAX;
-use lamplighter_types::{
-    Approval, Fact, Hash, Id, Notification, Release, ReleaseStatus, Role, Scope,
-};
+use lamplighter_types::{Fact, Hash, Id, Notification, Release, ReleaseStatus, Role, Scope};
 
 use super::ending::find;
 use super::holding::require_held;
 use super::publishing::{close, require_vendor};
 use super::read::{is_expired, is_lapsed};
 use super::{FirmwareError, keys};
+use crate::users::ApprovalRule;
 use crate::{Context, ExecutionError, Reader, governance, users};
 
-/// The approvals of a release that count now, and those that it needs.
-pub(super) fn count(
-    reader: &impl Reader,
-    approvals: &[Approval],
-    time_ms: u64,
-) -> Result<(usize, usize), StateError> {
-    let policy = governance::policies(reader)?.approvals.releases;
-    let city = [Scope::city()];
-    let live = users::live_approvals(reader, approvals, Role::Approver, &city, time_ms, &policy)?;
-    Ok((live, usize::from(policy.approvals.max(1))))
+/// The rule by which approvals of releases count.
+fn rule(reader: &impl Reader, time_ms: u64) -> Result<ApprovalRule<'static>, StateError> {
+    Ok(ApprovalRule {
+        role: Role::Approver,
+        // A release may go to any device.
+        scopes: vec![Scope::city()].into(),
+        policy: governance::policies(reader)?.approvals.releases,
+        time_ms,
+    })
 }
 
 /// Requires that enough approvals of a release count now.
@@ -31,7 +28,7 @@ pub(super) fn require_approved(
     release: &Release,
     time_ms: u64,
 ) -> Result<(), ExecutionError> {
-    let (got, wanted) = count(reader, &release.approvals, time_ms)?;
+    let (got, wanted) = rule(reader, time_ms)?.count(reader, &release.approvals)?;
     if got < wanted {
         let release = release.manifest.release.clone();
         return Err(FirmwareError::NotApproved {
@@ -42,6 +39,19 @@ pub(super) fn require_approved(
         .into());
     }
     Ok(())
+}
+
+/// True if enough of those that approved a release could still do so, however long ago that was.
+///
+/// # Errors
+/// The state can't be read.
+pub fn stays_approved(
+    reader: &impl Reader,
+    release: &Release,
+    time_ms: u64,
+) -> Result<bool, StateError> {
+    let rule = rule(reader, time_ms)?.without_expiry();
+    rule.is_met(reader, &release.approvals)
 }
 
 /// Approves a release. One that is released already takes approvals as well: they replace those
@@ -57,21 +67,16 @@ pub fn approve(
     let time_ms = context.block.time_ms;
     require_approvable(overlay, context, &release, looked_at)?;
     let by = &context.sender.account;
-    // The newest approval of an account replaces its earlier one, which may count no more.
-    release.approvals.retain(|approval| approval.account != *by);
-    if release.approvals.len() >= APPROVALS_MAX {
-        drop_dead(overlay, &mut release.approvals, time_ms)?;
-    }
-    if release.approvals.len() >= APPROVALS_MAX {
+    let rule = rule(overlay, time_ms)?;
+    if !rule.add(overlay, &mut release.approvals, context.approval())? {
         return Err(FirmwareError::TooManyApprovals(name.clone()).into());
     }
-    release.approvals.push(context.approval());
     let mut notifications = vec![Notification::city(Fact::ReleaseApproved {
         release: name.clone(),
         by: by.clone(),
     })];
-    let (live, wanted) = count(overlay, &release.approvals, time_ms)?;
-    if release.status == ReleaseStatus::Signed && live >= wanted {
+    let is_met = rule.is_met(overlay, &release.approvals)?;
+    if release.status == ReleaseStatus::Signed && is_met {
         release.status = ReleaseStatus::Released;
         release.released_ms = Some(time_ms);
         close(overlay, &release);
@@ -97,16 +102,7 @@ fn require_approvable(
     if *by == release.author || *by == release.manifest.vendor {
         return Err(FirmwareError::SelfApproval(by.clone()).into());
     }
-    let (live, wanted) = count(overlay, &release.approvals, time_ms)?;
-    let of_sender = |approval: &&Approval| approval.account == *by;
-    let earlier: Vec<_> = release
-        .approvals
-        .iter()
-        .filter(of_sender)
-        .cloned()
-        .collect();
-    let (counts, _) = count(overlay, &earlier, time_ms)?;
-    if counts > 0 && live < wanted {
+    if rule(overlay, time_ms)?.waits_for_others(overlay, &release.approvals, by)? {
         return Err(FirmwareError::Approved(by.clone()).into());
     }
     if release.manifest_digest != *looked_at {
@@ -128,24 +124,6 @@ fn require_approvable(
     require_held(overlay, &release.manifest)
 }
 
-/// Drops the approvals that do not count. An account may have to wait until its approval counts
-/// (as a newcomer); if there is no space, it has to approve again.
-fn drop_dead(
-    overlay: &Overlay,
-    approvals: &mut Vec<Approval>,
-    time_ms: u64,
-) -> Result<(), StateError> {
-    let mut live = Vec::with_capacity(approvals.len());
-    for approval in approvals.drain(..) {
-        let (counts, _) = count(overlay, std::slice::from_ref(&approval), time_ms)?;
-        if counts > 0 {
-            live.push(approval);
-        }
-    }
-    *approvals = live;
-    Ok(())
-}
-
 /// Withdraws the sender's approval. What has begun goes on; nothing new begins without it.
 pub fn withdraw(
     overlay: &mut Overlay,
@@ -154,9 +132,7 @@ pub fn withdraw(
 ) -> Result<Vec<Notification>, ExecutionError> {
     let mut release = find(overlay, name)?;
     let by = &context.sender.account;
-    let before = release.approvals.len();
-    release.approvals.retain(|approval| approval.account != *by);
-    if release.approvals.len() == before {
+    if !users::withdraw_approval(&mut release.approvals, by) {
         return Err(FirmwareError::NoApproval(by.clone()).into());
     }
     overlay.put(&keys::release(name), &release);

@@ -48,6 +48,7 @@ mod publishing;
 mod read;
 mod standing;
 
+pub use approving::stays_approved;
 pub use error::FirmwareError;
 pub use execute::{check, execute};
 pub use read::*;

@@ -10,8 +10,8 @@ use std::fmt::Write;
 use lamplighter_types::json::JsonProblem;
 use lamplighter_types::validate::FieldError;
 use lamplighter_types::{
-    DeploymentState, DeviceStatus, Hash, Id, PublicKey, RefusalFields, Role, RolloutStatus, Scope,
-    json, printable,
+    DeploymentState, DeviceStatus, GroupStatus, Hash, Id, PublicKey, RefusalFields, Role,
+    RolloutStatus, Scope, json, printable,
 };
 
 use crate::users;
@@ -133,7 +133,13 @@ macro_rules! field_text_by_name {
     )* };
 }
 
-field_text_by_name!(DeploymentState, DeviceStatus, Role, RolloutStatus);
+field_text_by_name!(
+    DeploymentState,
+    DeviceStatus,
+    GroupStatus,
+    Role,
+    RolloutStatus
+);
 
 /// Defines the error enum of a contract. After the name come the variants that hold another
 /// contract's error; each other variant has named fields, a code and a template.

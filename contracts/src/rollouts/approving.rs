@@ -1,25 +1,36 @@
 //! Approvals of plans: recorded, withdrawn, counted, and the start that they allow.
 
 use lamplighter_state::{Overlay, StateError};
-use lamplighter_types::limits::APPROVALS_MAX;
-use lamplighter_types::{Approval, Fact, Hash, Id, Notification, Role, Rollout, RolloutStatus};
+use lamplighter_types::{Fact, Hash, Id, Notification, Role, Rollout, RolloutStatus, Scope};
 
 use super::plan::{find, is_lapsed, is_open, require};
 use super::unit::RolloutUnit;
-use super::{RolloutsError, keys, slots};
-use crate::{Context, ExecutionError, firmware, governance, users};
+use super::{RolloutsError, groups, keys, slots};
+use crate::users::ApprovalRule;
+use crate::{Context, ExecutionError, Reader, firmware, governance, users};
 
-/// The approvals of a plan that count now, and those that it needs, at least one.
-fn count(
-    overlay: &Overlay,
-    rollout: &Rollout,
-    approvals: &[Approval],
+/// The rule by which approvals of a plan for these districts count.
+fn rule<'a>(
+    reader: &impl Reader,
+    districts: &'a [Scope],
     time_ms: u64,
-) -> Result<(usize, usize), StateError> {
-    let policy = governance::policies(overlay)?.approvals.rollouts;
-    let scopes = &rollout.districts;
-    let live = users::live_approvals(overlay, approvals, Role::Approver, scopes, time_ms, &policy)?;
-    Ok((live, usize::from(policy.approvals.max(1))))
+) -> Result<ApprovalRule<'a>, StateError> {
+    Ok(ApprovalRule {
+        role: Role::Approver,
+        scopes: districts.into(),
+        policy: governance::policies(reader)?.approvals.rollouts,
+        time_ms,
+    })
+}
+
+/// True if enough of those that approved a plan could still do so, however long ago that was.
+pub(super) fn stays_approved(
+    reader: &impl Reader,
+    rollout: &Rollout,
+    time_ms: u64,
+) -> Result<bool, StateError> {
+    let rule = rule(reader, &rollout.districts, time_ms)?.without_expiry();
+    rule.is_met(reader, &rollout.approvals)
 }
 
 /// Requires that enough approvals of the plan count now.
@@ -28,7 +39,8 @@ pub(super) fn require_approved(
     rollout: &Rollout,
     time_ms: u64,
 ) -> Result<(), ExecutionError> {
-    let (got, wanted) = count(overlay, rollout, &rollout.approvals, time_ms)?;
+    let rule = rule(overlay, &rollout.districts, time_ms)?;
+    let (got, wanted) = rule.count(overlay, &rollout.approvals)?;
     if got >= wanted {
         return Ok(());
     }
@@ -51,17 +63,12 @@ pub fn approve(
     require(context, Role::Approver, &rollout.districts)?;
     require_approvable(overlay, context, &rollout, looked_at)?;
     let (by, time_ms) = (&context.sender.account, context.block.time_ms);
-    // The newest approval of an account replaces its earlier one, which may count no more.
-    rollout.approvals.retain(|approval| approval.account != *by);
-    if rollout.approvals.len() >= APPROVALS_MAX {
-        drop_dead(overlay, &mut rollout, time_ms)?;
-    }
-    if rollout.approvals.len() >= APPROVALS_MAX {
+    let rule = rule(overlay, &rollout.districts, time_ms)?;
+    if !rule.add(overlay, &mut rollout.approvals, context.approval())? {
         return Err(RolloutsError::TooManyApprovals.into());
     }
-    rollout.approvals.push(context.approval());
-    let (live, wanted) = count(overlay, &rollout, &rollout.approvals, time_ms)?;
-    if live >= wanted && rollout.status == RolloutStatus::PendingApproval {
+    let is_met = rule.is_met(overlay, &rollout.approvals)?;
+    if is_met && rollout.status == RolloutStatus::PendingApproval {
         rollout.status = RolloutStatus::Approved;
         rollout.status_height = context.block.height;
     }
@@ -89,16 +96,8 @@ fn require_approvable(
     if *by == rollout.author {
         return Err(RolloutsError::SelfApproval(by.clone()).into());
     }
-    let (live, wanted) = count(overlay, rollout, &rollout.approvals, time_ms)?;
-    let of_sender = |approval: &&Approval| approval.account == *by;
-    let earlier: Vec<_> = rollout
-        .approvals
-        .iter()
-        .filter(of_sender)
-        .cloned()
-        .collect();
-    let (counts, _) = count(overlay, rollout, &earlier, time_ms)?;
-    if counts > 0 && live < wanted {
+    let rule = rule(overlay, &rollout.districts, time_ms)?;
+    if rule.waits_for_others(overlay, &rollout.approvals, by)? {
         return Err(RolloutsError::Approved(by.clone()).into());
     }
     if rollout.plan_digest != *looked_at {
@@ -129,19 +128,6 @@ fn require_in_time(
     Ok(())
 }
 
-/// Drops the approvals that do not count.
-fn drop_dead(overlay: &Overlay, rollout: &mut Rollout, time_ms: u64) -> Result<(), StateError> {
-    let mut live = Vec::with_capacity(rollout.approvals.len());
-    for approval in &rollout.approvals {
-        let (counts, _) = count(overlay, rollout, std::slice::from_ref(approval), time_ms)?;
-        if counts > 0 {
-            live.push(approval.clone());
-        }
-    }
-    rollout.approvals = live;
-    Ok(())
-}
-
 /// Withdraws the sender's approval. What has begun goes on; nothing new begins without it.
 pub fn withdraw(
     overlay: &mut Overlay,
@@ -150,14 +136,12 @@ pub fn withdraw(
 ) -> Result<Vec<Notification>, ExecutionError> {
     let mut rollout = find(overlay, name)?;
     let by = &context.sender.account;
-    let before = rollout.approvals.len();
-    rollout.approvals.retain(|approval| approval.account != *by);
-    if rollout.approvals.len() == before {
+    if !users::withdraw_approval(&mut rollout.approvals, by) {
         return Err(RolloutsError::NoApproval(by.clone()).into());
     }
     let time_ms = context.block.time_ms;
-    let (live, wanted) = count(overlay, &rollout, &rollout.approvals, time_ms)?;
-    if live < wanted && rollout.status == RolloutStatus::Approved {
+    let rule = rule(overlay, &rollout.districts, time_ms)?;
+    if !rule.is_met(overlay, &rollout.approvals)? && rollout.status == RolloutStatus::Approved {
         rollout.status = RolloutStatus::PendingApproval;
         rollout.status_height = context.block.height;
     }
@@ -189,5 +173,6 @@ pub fn start(
     unit.notify(Notification::city(Fact::RolloutStarted {
         rollout: name.clone(),
     }));
+    groups::start(&mut unit, name)?;
     Ok(unit.commit()?)
 }

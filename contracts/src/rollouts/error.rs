@@ -1,4 +1,4 @@
-use lamplighter_types::{DeploymentState, Hash, Id, RolloutStatus, Scope};
+use lamplighter_types::{DeploymentState, GroupStatus, Hash, Id, RolloutStatus, Scope};
 
 use crate::refusal::refusals;
 use crate::validate::FieldError;
@@ -72,5 +72,27 @@ refusals! {
             "{to} can't follow {from}";
         Digest(artifact: Hash) = "rollouts.digest",
             "the digest does not fit: the release's artifact is {artifact}";
+        Group { group: usize, problem: &'static str } = "rollouts.group",
+            "group {group}: {problem}";
+        Shares(percent: u32) = "rollouts.shares",
+            "the shares of the groups are {percent} percent together";
+        TooManyNamed(devices: usize) = "rollouts.too_many_named",
+            "the groups name {devices} devices one by one, and may name 1000";
+        NamedOutside(device: Id) = "rollouts.named_outside",
+            "{device} is in a group, but not among the devices of the rollout";
+        ContinuousList = "rollouts.continuous_list",
+            "a continuous rollout selects its devices by a filter";
+        TooManyContinuous = "rollouts.too_many_continuous",
+            "8 continuous rollouts are at work, which is the most";
+        StopPassed(stop_ms: u64) = "rollouts.stop_passed",
+            "the stop deadline {stop_ms} has passed";
+        NoGroups(rollout: Id) = "rollouts.no_groups",
+            "the rollout {rollout} has no groups";
+        NotNext(group: u32) = "rollouts.not_next",
+            "the group with the index {group} is not the next one to open";
+        Gate(status: GroupStatus) = "rollouts.gate",
+            "the group that opened last is {status}, not ready: the next one stays closed";
+        GroupFailed(group: usize) = "rollouts.group_failed",
+            "group {group} ended below its gate, so the next one never opens: cancel the rollout";
     }
 }

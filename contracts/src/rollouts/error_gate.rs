@@ -16,6 +16,15 @@ pub fn count_of(counts: &mut RolloutCounts, state: DeploymentState) -> &mut u64 
     }
 }
 
+/// Counts a move; `from` is `None` for a new deployment.
+pub fn count_move(counts: &mut RolloutCounts, from: Option<DeploymentState>, to: DeploymentState) {
+    if let Some(from) = from {
+        let before = count_of(counts, from);
+        *before = before.saturating_sub(1);
+    }
+    *count_of(counts, to) += 1;
+}
+
 /// The status that follows from the counts, if it is a new one.
 pub fn status_after(rollout: &Rollout) -> Option<RolloutStatus> {
     let RolloutCounts {
@@ -53,10 +62,11 @@ fn fails(rollout: &Rollout, last: bool) -> bool {
     seen_enough && failed.saturating_mul(100) > ended.saturating_mul(percent)
 }
 
-/// The work that blocks have left for a rollout; `None` before it begins and after its end.
-pub fn work(rollout: &Rollout) -> Option<RolloutWork> {
+/// The work that blocks have left for a rollout; `None` before it begins and after its end. `late`
+/// is the number of late devices that wait.
+pub fn work(rollout: &Rollout, late: u64) -> Option<RolloutWork> {
     match rollout.status {
-        RolloutStatus::Running if !rollout.expanded => Some(RolloutWork::Expand),
+        RolloutStatus::Running if !rollout.expanded || late > 0 => Some(RolloutWork::Expand),
         RolloutStatus::Stopping if !rollout.swept => Some(RolloutWork::Sweep),
         RolloutStatus::Running
         | RolloutStatus::Paused

@@ -9,7 +9,7 @@ use lamplighter_types::{
     StepTimers,
 };
 
-use super::{RolloutsError, STEP_MS_MAX, approving, operator_actions, plan, reports};
+use super::{RolloutsError, STEP_MS_MAX, approving, groups, operator_actions, plan, reports};
 use crate::validate::{self, FieldError};
 use crate::{Context, ExecutionError};
 
@@ -17,6 +17,10 @@ use crate::{Context, ExecutionError};
 pub fn check(action: &RolloutsAction) -> Result<(), RolloutsError> {
     match action {
         RolloutsAction::Plan { plan } => check_plan(plan)?,
+        RolloutsAction::PlanGroups { plan } | RolloutsAction::Amend { plan } => {
+            check_plan(&plan.base)?;
+            groups::check(plan)?;
+        }
         RolloutsAction::Pause { rollout: _, reason }
         | RolloutsAction::Cancel { rollout: _, reason } => {
             validate::text("reason", reason, TEXT_BYTES_MAX)?;
@@ -34,7 +38,11 @@ pub fn check(action: &RolloutsAction) -> Result<(), RolloutsError> {
         }
         | RolloutsAction::WithdrawApproval { rollout: _ }
         | RolloutsAction::Start { rollout: _ }
-        | RolloutsAction::Resume { rollout: _ } => {}
+        | RolloutsAction::Resume { rollout: _ }
+        | RolloutsAction::OpenGroup {
+            rollout: _,
+            group: _,
+        } => {}
     }
     Ok(())
 }
@@ -101,7 +109,7 @@ fn check_plan(plan: &RolloutPlan) -> Result<(), RolloutsError> {
     Ok(())
 }
 
-fn check_selection(selection: &Selection) -> Result<(), FieldError> {
+pub(super) fn check_selection(selection: &Selection) -> Result<(), FieldError> {
     match selection {
         Selection::List { devices } => {
             validate::list("devices", devices, ROLLOUT_LIST_MAX)?;
@@ -157,5 +165,10 @@ pub fn execute(
             operator_actions::postpone(overlay, context, postponement)
         }
         RolloutsAction::Report { reports } => reports::report(overlay, context, reports),
+        RolloutsAction::PlanGroups { plan } => plan::plan_groups(overlay, context, plan),
+        RolloutsAction::Amend { plan } => plan::amend(overlay, context, plan),
+        RolloutsAction::OpenGroup { rollout, group } => {
+            groups::open_by_hand(overlay, context, rollout, *group)
+        }
     }
 }

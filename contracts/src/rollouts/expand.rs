@@ -1,21 +1,56 @@
 //! Expansion: a running rollout assigns the devices of its selection, a bounded number in each
 //! block.
 
+use std::ops::Range;
+
 use lamplighter_state::StateError;
+use lamplighter_types::limits::{DEVICES_LOOKED_AT_PER_BLOCK_MAX, STEPS_PER_BLOCK_MAX};
 use lamplighter_types::{
-    DeploymentState, Device, DeviceState, DeviceStatus, Fact, Id, Notification, ReleaseManifest,
-    RolloutStatus, Selection, SkipReason, Tag,
+    DeploymentState, Device, DeviceState, DeviceStatus, Fact, GroupMembers, Hash, Id, Notification,
+    ReleaseManifest, RolloutStatus, Selection, SkipReason, Tag,
 };
 
 use super::unit::{RolloutUnit, StepInfo};
-use super::{device_state, keys};
+use super::{device_state, keys, late};
 use crate::{devices, firmware};
 
-/// Assigns the next devices of a rollout. It looks at no more than `budget` devices, and lowers the
-/// budget by their number.
-pub fn expand(unit: &mut RolloutUnit<'_>, name: &Id, budget: &mut usize) -> Result<(), StateError> {
+/// The work that one block may still do for new deployments.
+pub struct Budget {
+    /// Devices assigned, or looked at for a rollout without groups.
+    pub assignments: usize,
+    /// Devices looked at for rollouts in groups.
+    pub looks: usize,
+}
+
+impl Budget {
+    pub fn of_block() -> Self {
+        Self {
+            assignments: STEPS_PER_BLOCK_MAX,
+            looks: DEVICES_LOOKED_AT_PER_BLOCK_MAX,
+        }
+    }
+}
+
+/// Assigns the next devices of a rollout, within the budget.
+pub fn expand(
+    unit: &mut RolloutUnit<'_>,
+    name: &Id,
+    budget: &mut Budget,
+) -> Result<(), StateError> {
+    if unit.rollout(name)?.status != RolloutStatus::Running {
+        return Ok(());
+    }
+    match unit.grouped(name)? {
+        Some(_) => expand_group(unit, name, budget),
+        None => expand_all(unit, name, &mut budget.assignments),
+    }
+}
+
+/// Assigns the next devices of a rollout without groups. It looks at no more than `budget` devices,
+/// and lowers the budget by their number.
+fn expand_all(unit: &mut RolloutUnit<'_>, name: &Id, budget: &mut usize) -> Result<(), StateError> {
     let rollout = unit.rollout(name)?;
-    if rollout.status != RolloutStatus::Running || rollout.expanded || *budget == 0 {
+    if rollout.expanded || *budget == 0 {
         return Ok(());
     }
     let (selection, after) = (rollout.plan.selection.clone(), rollout.cursor.clone());
@@ -32,6 +67,151 @@ pub fn expand(unit: &mut RolloutUnit<'_>, name: &Id, budget: &mut usize) -> Resu
     rollout.cursor = last.or(after);
     rollout.expanded = exhausted;
     unit.evaluate_gate(name)
+}
+
+/// Assigns the next devices of the group that opened last. Those that it assigns in the block in
+/// which it opened would be counted to the group before it, so it waits for the next one.
+fn expand_group(
+    unit: &mut RolloutUnit<'_>,
+    name: &Id,
+    budget: &mut Budget,
+) -> Result<(), StateError> {
+    let height = unit.block.height;
+    let Some(walk) = Walk::of(unit, name)?.filter(|walk| walk.opened_height < height) else {
+        return Ok(());
+    };
+    late::enter(unit, name, &mut budget.assignments)?;
+    if !unit.rollout(name)?.expanded {
+        walk.run(unit, name, budget)?;
+    }
+    unit.evaluate_gate(name)
+}
+
+/// The walk over the devices of a group.
+struct Walk {
+    /// All devices of the rollout.
+    base: Selection,
+    /// The selection that the walk follows: it has all devices of the group.
+    path: Selection,
+    members: GroupMembers,
+    /// Place of the group's share among all shares, in hundredths of a percent.
+    share: Range<u64>,
+    /// Place of the group in the plan.
+    group: usize,
+    opened_height: u64,
+}
+
+impl Walk {
+    fn of(unit: &mut RolloutUnit<'_>, name: &Id) -> Result<Option<Self>, StateError> {
+        let base = unit.rollout(name)?.plan.selection.clone();
+        let Some(grouped) = unit.grouped(name)? else {
+            return Ok(None);
+        };
+        let Some(group) = (grouped.state.opened as usize).checked_sub(1) else {
+            return Ok(None);
+        };
+        let percent = |members: &GroupMembers| match members {
+            GroupMembers::Percent { percent } => u64::from(*percent) * 100,
+            GroupMembers::Selected { .. } | GroupMembers::Count { .. } | GroupMembers::Rest => 0,
+        };
+        let members = grouped.plan.groups[group].members.clone();
+        let earlier = grouped.plan.groups[..group].iter();
+        let from: u64 = earlier.map(|group| percent(&group.members)).sum();
+        Ok(Some(Self {
+            path: path(&base, &members),
+            base,
+            share: from..from + percent(&members),
+            members,
+            group,
+            opened_height: grouped.state.groups[group]
+                .opened_height
+                .unwrap_or(u64::MAX),
+        }))
+    }
+
+    fn run(
+        &self,
+        unit: &mut RolloutUnit<'_>,
+        name: &Id,
+        budget: &mut Budget,
+    ) -> Result<(), StateError> {
+        while budget.looks > 0 && budget.assignments > 0 {
+            let limit = budget.looks.min(STEPS_PER_BLOCK_MAX);
+            let after = unit.rollout(name)?.cursor.clone();
+            let found = next_devices(unit, &self.path, after.as_ref(), limit)?;
+            for device in &found {
+                if self.is_full(unit, name)? {
+                    unit.edit(name)?.expanded = true;
+                    return Ok(());
+                }
+                if budget.assignments == 0 {
+                    return Ok(());
+                }
+                budget.looks -= 1;
+                if self.has(name, device) {
+                    budget.assignments -= 1;
+                    assign_if_eligible(unit, name, device)?;
+                }
+                unit.edit(name)?.cursor = Some(device.device.clone());
+            }
+            if found.len() < limit || self.is_full(unit, name)? {
+                unit.edit(name)?.expanded = true;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells whether a group of so many devices has them.
+    fn is_full(&self, unit: &mut RolloutUnit<'_>, name: &Id) -> Result<bool, StateError> {
+        let GroupMembers::Count { count } = self.members else {
+            return Ok(false);
+        };
+        let members = unit.grouped(name)?.map_or(0, |grouped| {
+            let counts = &grouped.state.groups[self.group].counts.deployments;
+            counts.assigned + counts.active + counts.confirmed + counts.failed + counts.other
+        });
+        Ok(members >= u64::from(count))
+    }
+
+    /// Tells whether the device belongs to the group, if no earlier one has it.
+    fn has(&self, rollout: &Id, device: &Device) -> bool {
+        let chosen = match &self.members {
+            GroupMembers::Selected { selection } => is_selected(selection, device),
+            GroupMembers::Percent { percent: _ } => {
+                self.share.contains(&share_of(rollout, &device.device))
+            }
+            GroupMembers::Count { count: _ } | GroupMembers::Rest => true,
+        };
+        chosen && is_selected(&self.base, device)
+    }
+}
+
+/// The selection of the two that is quicker to walk over and has all devices which are in both.
+fn path(base: &Selection, members: &GroupMembers) -> Selection {
+    let GroupMembers::Selected { selection } = members else {
+        return base.clone();
+    };
+    match (base, selection) {
+        (Selection::Filter { district: all, .. }, Selection::Filter { district, .. })
+            if !all.covers(district) =>
+        {
+            base.clone()
+        }
+        (Selection::Filter { .. }, _) | (Selection::List { .. }, Selection::List { .. }) => {
+            selection.clone()
+        }
+        (Selection::List { .. }, Selection::Filter { .. }) => base.clone(),
+    }
+}
+
+/// The place of a device among all shares of a rollout, in hundredths of a percent. It differs from
+/// rollout to rollout, so that the first ones are not always the same.
+pub(super) fn share_of(rollout: &Id, device: &Id) -> u64 {
+    let text = format!("{rollout}\0{device}");
+    let Hash(digest) = Hash::of(text.as_bytes());
+    let (first, _) = digest.split_first_chunk().expect("a digest has 32 bytes");
+    u64::from_be_bytes(*first) % 10_000
 }
 
 fn next_devices(
@@ -56,15 +236,16 @@ fn next_devices(
     }
 }
 
-fn is_selected(selection: &Selection, device: &Device) -> bool {
-    let Selection::Filter {
-        district,
-        model,
-        hardware_class,
-        tag,
-    } = selection
-    else {
-        return true;
+/// Tells whether the selection has the device. The walk over a list finds no others.
+pub(super) fn is_selected(selection: &Selection, device: &Device) -> bool {
+    let (district, model, hardware_class, tag) = match selection {
+        Selection::List { devices } => return devices.contains(&device.device),
+        Selection::Filter {
+            district,
+            model,
+            hardware_class,
+            tag,
+        } => (district, model, hardware_class, tag),
     };
     district.covers(&device.district)
         && device.status == DeviceStatus::Active
@@ -91,7 +272,7 @@ enum Eligibility {
     Skip(SkipReason),
 }
 
-fn assign_if_eligible(
+pub(super) fn assign_if_eligible(
     unit: &mut RolloutUnit<'_>,
     name: &Id,
     device: &Device,
@@ -115,7 +296,7 @@ fn assign_if_eligible(
         Eligibility::Assign => unit.assign(name, device, DeploymentState::Assigned),
         Eligibility::NotNeeded => unit.assign(name, device, DeploymentState::NotNeeded),
         Eligibility::Skip(reason) => {
-            unit.edit(name)?.counts.skipped += 1;
+            unit.count_skipped(name)?;
             let fact = Fact::DeploymentSkipped {
                 rollout: name.clone(),
                 reason,

@@ -1,7 +1,9 @@
 //! State keys of rollouts and deployments.
 
 use lamplighter_state::Key;
-use lamplighter_types::{Deployment, Id, Rollout, RolloutWork};
+use lamplighter_types::{
+    Deployment, GroupedPlan, Id, RevocationSweep, Rollout, RolloutGroups, RolloutWork,
+};
 
 use crate::tables::Table;
 
@@ -60,4 +62,50 @@ pub fn open_plans(organization: &Id) -> Key<Id> {
 
 pub fn open_plan(organization: &Id, rollout: &Id) -> Key<Id> {
     open_plans(organization).id(rollout)
+}
+
+/// The plan of a rollout in groups.
+pub fn grouped_plan(rollout: &Id) -> Key<GroupedPlan> {
+    Key::table(Table::GroupedPlan as u8).id(rollout)
+}
+
+/// The progress of a rollout in groups.
+pub fn groups(rollout: &Id) -> Key<RolloutGroups> {
+    Key::table(Table::RolloutGroups as u8).id(rollout)
+}
+
+/// The devices that began to match a continuous rollout and are not yet assigned.
+pub fn late_devices(rollout: &Id) -> Key<Id> {
+    Key::table(Table::LateDevice as u8).id(rollout)
+}
+
+pub fn late_device(rollout: &Id, device: &Id) -> Key<Id> {
+    late_devices(rollout).id(device)
+}
+
+/// The rollouts for which time alone brings something, the next one first.
+pub fn rollout_timers() -> Key<(u64, Id)> {
+    Key::table(Table::RolloutTimer as u8)
+}
+
+pub fn rollout_timer(deadline_ms: u64, rollout: &Id) -> Key<(u64, Id)> {
+    rollout_timers().number(deadline_ms).id(rollout)
+}
+
+/// The continuous rollouts at work.
+pub fn continuous() -> Key<Id> {
+    Key::table(Table::ContinuousRollout as u8)
+}
+
+pub fn continuous_one(rollout: &Id) -> Key<Id> {
+    continuous().id(rollout)
+}
+
+/// The searches for devices that run a revoked release.
+pub fn revocation_sweeps() -> Key<RevocationSweep> {
+    Key::table(Table::RevocationSweep as u8)
+}
+
+pub fn revocation_sweep(release: &Id) -> Key<RevocationSweep> {
+    revocation_sweeps().id(release)
 }

@@ -23,6 +23,11 @@
 //! again at each approval, at the start and whenever the rollout is resumed. One person is enough
 //! to pause and to cancel.
 //!
+//! A running rollout pauses in the block in which an approver of its plan, or of its release, loses
+//! role, key or account, if the approvals that are left are fewer than the policy asks for. Who
+//! approves again lets it resume. What only time or the approver's own will ends does not stop what
+//! has begun: an approval that expires or is withdrawn, a key that its owner rotates.
+//!
 //! A plan that was not started is *open*. Each organization has 16 at most; one that was not
 //! started in the policy's time lapses, and leaves the state with the next plan. [`slots`] has the
 //! shares of the rollouts that have begun.
@@ -48,7 +53,29 @@
 //!
 //! Cancelling a rollout, or revoking its release, cancels the deployments that are not yet
 //! installing, a bounded number in each block. The others continue to their end, and then the
-//! rollout is stopped.
+//! rollout is stopped; in a rollout in groups each of them gets a step that says so. From protocol
+//! version 2 on, the blocks after a revocation also name each device that runs the release.
+//!
+//! # Groups
+//! From protocol version 2 on a rollout can have groups
+//! ([`GroupedPlan`](lamplighter_types::GroupedPlan)). They open one after the other; the devices of
+//! a group are assigned by blocks as above, from those that no earlier group has. A share is
+//! chosen by a digest of rollout and device, so that all nodes choose the same devices without a
+//! list.
+//!
+//! The gate of a group is passed when all of its devices are assigned, `sample_min` deployments
+//! have ended with a success or a failure, and so many of all devices, also of those still at
+//! work, have confirmed the release as `success_percent_min` says; and when that has been so for
+//! `soak_ms`. Then the next group opens, or waits for a person (`next_by_hand`). A group that ended
+//! below has failed: the rollout pauses, can't be resumed, and is cancelled by people. Nothing
+//! opens while a rollout is paused, and a soak begins again when it is resumed.
+//!
+//! The limits count in each group: a share of failures, their number, a share of silent devices.
+//! Above one of them the rollout pauses, whichever group it was; after that, resuming takes new
+//! approvals of the plan. A stop deadline cancels the rollout. A continuous rollout also takes
+//! devices that begin to match it, into the group that opened last.
+//!
+//! `amend` replaces a plan that has not begun: its approvals end, and the sender is the author.
 //!
 //! # A deployment
 //! [`transitions`] has the table. Reports carry the state that the ledger has (a stale one is
@@ -58,6 +85,9 @@
 //! gateway vouches for a Thing without a key; these steps are marked in the same way. The counter
 //! of an unsigned report is ignored if the Thing has a key: a bad gateway could use up the Thing's
 //! numbers.
+//!
+//! A rollout in groups may list the codes that are retried, and wait longer before each retry: the
+//! deployment is then postponed by the contract.
 //!
 //! `failed` leads back to `assigned` while retries are left, if the Thing itself reports it before
 //! its trial or if installing has not begun; `rejected` (wrong hardware, signature or precursor)
@@ -77,12 +107,17 @@ mod error;
 mod error_gate;
 mod execute;
 mod expand;
+mod group_gate;
+mod grouped;
+mod groups;
 mod kept;
 pub mod keys;
+mod late;
 mod operator_actions;
 mod plan;
 mod read;
 mod reports;
+mod revoked;
 pub mod slots;
 #[cfg(test)]
 mod tests;
@@ -93,7 +128,8 @@ mod unit;
 
 pub use error::RolloutsError;
 pub use execute::{check, execute};
-pub use operator_actions::{device_left, recall};
+pub use late::devices_changed;
+pub use operator_actions::{approvers_lost_power, device_left, recall};
 pub use read::*;
 pub use tick::{due_ms, tick};
 
@@ -101,6 +137,10 @@ pub use tick::{due_ms, tick};
 pub const ROLLOUTS_AT_WORK_MAX: usize = 64;
 /// Number of open plans of one organization: a plan for each of its releases.
 pub const OPEN_PLANS_PER_ORGANIZATION_MAX: usize = 16;
+/// Number of continuous rollouts at work. It bounds what the change of a device costs.
+pub const CONTINUOUS_ROLLOUTS_MAX: usize = 8;
+/// Number of devices in one block that are asked whether they run a revoked release.
+pub const DEVICES_SEARCHED_PER_BLOCK_MAX: usize = 512;
 /// Number of steps kept of one deployment; a deployment without retries has nine.
 pub const DEPLOYMENT_STEPS_MAX: usize = 32;
 /// Bytes kept of the detail of a step; the block has the whole text.

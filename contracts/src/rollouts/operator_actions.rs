@@ -1,18 +1,20 @@
 //! Actions of operators on a rollout that has begun, and the calls of other contracts.
 
+use std::collections::BTreeSet;
+
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::limits::TEXT_BYTES_MAX;
 use lamplighter_types::validate::{self, FieldError};
 use lamplighter_types::{
-    Deployment, DeploymentState, Device, Fact, Id, Notification, Postponement, Role, RolloutPlan,
-    RolloutStatus,
+    Approval, Deployment, DeploymentState, Device, Fact, Id, Notification, Postponement, Role,
+    RolloutPlan, RolloutStatus,
 };
 
-use super::approving::require_approved;
+use super::approving::{require_approved, stays_approved};
 use super::plan::{find, require};
 use super::transitions::is_postponable;
 use super::unit::{RolloutUnit, StepInfo};
-use super::{ROLLOUTS_AT_WORK_MAX, RolloutsError, device_state, keys, timers};
+use super::{ROLLOUTS_AT_WORK_MAX, RolloutsError, device_state, groups, keys, revoked, timers};
 use crate::{BlockContext, Context, ExecutionError, Reader, devices, firmware};
 
 pub fn pause(
@@ -27,10 +29,7 @@ pub fn pause(
         return Err(RolloutsError::Status(rollout.status).into());
     }
     let mut unit = RolloutUnit::new(overlay, context.block);
-    unit.set_status(name, RolloutStatus::Paused)?;
-    unit.edit(name)?.reason = reason.to_owned();
-    let (rollout, reason) = (name.clone(), reason.to_owned());
-    unit.notify(Notification::city(Fact::RolloutPaused { rollout, reason }));
+    pause_for(&mut unit, name, reason)?;
     Ok(unit.commit()?)
 }
 
@@ -50,6 +49,7 @@ pub fn resume(
     require_approved(overlay, &rollout, time_ms)?;
     firmware::resumable(overlay, &rollout.plan.release, &rollout.districts, time_ms)?;
     let mut unit = RolloutUnit::new(overlay, context.block);
+    groups::resume(&mut unit, name, after_errors)?;
     unit.set_status(name, RolloutStatus::Running)?;
     let record = unit.edit(name)?;
     record.reason.clear();
@@ -91,7 +91,7 @@ pub fn cancel(
 }
 
 /// Stops a rollout: the blocks that follow cancel every deployment that is not yet installing.
-fn stop(unit: &mut RolloutUnit<'_>, name: &Id, reason: &str) -> Result<(), StateError> {
+pub(super) fn stop(unit: &mut RolloutUnit<'_>, name: &Id, reason: &str) -> Result<(), StateError> {
     unit.set_status(name, RolloutStatus::Stopping)?;
     unit.edit(name)?.reason = reason.to_owned();
     let (rollout, reason) = (name.clone(), reason.to_owned());
@@ -102,7 +102,8 @@ fn stop(unit: &mut RolloutUnit<'_>, name: &Id, reason: &str) -> Result<(), State
     Ok(())
 }
 
-/// Stops every rollout of a revoked release. Bounded by [`ROLLOUTS_AT_WORK_MAX`]; the deployments
+/// Stops every rollout of a revoked release, and begins the search for the devices that run it.
+/// Bounded by [`ROLLOUTS_AT_WORK_MAX`]; the deployments
 /// follow block by block.
 ///
 /// # Errors
@@ -112,6 +113,7 @@ pub fn recall(
     block: &BlockContext,
     release: &Id,
 ) -> Result<Vec<Notification>, StateError> {
+    revoked::begin(overlay, release)?;
     let mut unit = RolloutUnit::new(overlay, *block);
     for (name, _) in unit
         .overlay
@@ -123,6 +125,58 @@ pub fn recall(
         }
     }
     unit.commit()
+}
+
+/// Pauses every running rollout for which too few approvals are left of its plan or its release,
+/// if one of these accounts, which lost role, key or all power, gave one of them. Bounded by
+/// [`ROLLOUTS_AT_WORK_MAX`], and by the approvals that each of them and its release can have.
+///
+/// Approvals that are only too old pause nothing: they were alive when the rollout began.
+///
+/// # Errors
+/// The state can't be read.
+pub fn approvers_lost_power(
+    overlay: &mut Overlay,
+    block: &BlockContext,
+    accounts: &BTreeSet<&Id>,
+) -> Result<Vec<Notification>, StateError> {
+    let time_ms = block.time_ms;
+    let mut unit = RolloutUnit::new(overlay, *block);
+    let at_work = unit
+        .overlay
+        .page(&keys::at_work(), None, ROLLOUTS_AT_WORK_MAX)?;
+    let approved = |approvals: &[Approval]| {
+        let mut approvals = approvals.iter();
+        approvals.any(|approval| accounts.contains(&approval.account))
+    };
+    for (name, _) in at_work {
+        let rollout = unit.rollout(&name)?.clone();
+        if rollout.status != RolloutStatus::Running {
+            continue;
+        }
+        let release = unit.release(&rollout.plan.release)?.clone();
+        if approved(&rollout.approvals) && !stays_approved(unit.overlay, &rollout, time_ms)? {
+            pause_for(
+                &mut unit,
+                &name,
+                "an approver of the plan lost the power to do so",
+            )?;
+        } else if approved(&release.approvals)
+            && !firmware::stays_approved(unit.overlay, &release, time_ms)?
+        {
+            let reason = "an approver of the release lost the power to do so";
+            pause_for(&mut unit, &name, reason)?;
+        }
+    }
+    unit.commit()
+}
+
+fn pause_for(unit: &mut RolloutUnit<'_>, name: &Id, reason: &str) -> Result<(), StateError> {
+    unit.set_status(name, RolloutStatus::Paused)?;
+    unit.edit(name)?.reason = reason.to_owned();
+    let (rollout, reason) = (name.clone(), reason.to_owned());
+    unit.notify(Notification::city(Fact::RolloutPaused { rollout, reason }));
+    Ok(())
 }
 
 /// Ends the active deployment of a device that is decommissioned. Without this call the deployment

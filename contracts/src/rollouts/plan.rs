@@ -5,17 +5,110 @@ use std::collections::BTreeSet;
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::limits::SMALL_LIST_MAX;
 use lamplighter_types::{
-    Fact, Id, Notification, Retention, Role, Rollout, RolloutCounts, RolloutPlan, RolloutStatus,
-    Scope, Selection, codec,
+    Fact, GroupMembers, GroupedPlan, Hash, Id, Notification, Retention, Role, Rollout,
+    RolloutCounts, RolloutPlan, RolloutStatus, Scope, Selection, codec,
 };
 
-use super::{OPEN_PLANS_PER_ORGANIZATION_MAX, RolloutsError, keys};
-use crate::{Context, ExecutionError, Reader, devices, firmware, governance};
+use super::expand::is_selected;
+use super::{OPEN_PLANS_PER_ORGANIZATION_MAX, RolloutsError, groups, keys};
+use crate::{BlockContext, Context, ExecutionError, Reader, devices, firmware, governance};
 
 pub fn plan(
     overlay: &mut Overlay,
     context: &Context,
     plan: &RolloutPlan,
+) -> Result<Vec<Notification>, ExecutionError> {
+    add(overlay, context, plan, codec::digest(plan))
+}
+
+/// Plans a rollout in groups.
+pub fn plan_groups(
+    overlay: &mut Overlay,
+    context: &Context,
+    plan: &GroupedPlan,
+) -> Result<Vec<Notification>, ExecutionError> {
+    let notifications = add(overlay, context, &plan.base, codec::digest(plan))?;
+    put_groups(overlay, plan)?;
+    Ok(notifications)
+}
+
+fn put_groups(overlay: &mut Overlay, plan: &GroupedPlan) -> Result<(), ExecutionError> {
+    for group in &plan.groups {
+        require_named_inside(overlay, &plan.base.selection, &group.members)?;
+    }
+    let name = &plan.base.rollout;
+    overlay.put(&keys::grouped_plan(name), plan);
+    overlay.put(&keys::groups(name), &groups::unopened(plan));
+    Ok(())
+}
+
+/// Requires that the devices which a group names are among those of the rollout.
+fn require_named_inside(
+    overlay: &Overlay,
+    selection: &Selection,
+    members: &GroupMembers,
+) -> Result<(), ExecutionError> {
+    let GroupMembers::Selected {
+        selection: Selection::List { devices },
+    } = members
+    else {
+        return Ok(());
+    };
+    for name in devices {
+        let device = devices::device(overlay, name)?
+            .ok_or_else(|| RolloutsError::UnknownDevice(name.clone()))?;
+        if !is_selected(selection, &device) {
+            return Err(RolloutsError::NamedOutside(name.clone()).into());
+        }
+    }
+    Ok(())
+}
+
+/// Replaces a plan that has not begun. Who approved it approved another one.
+pub fn amend(
+    overlay: &mut Overlay,
+    context: &Context,
+    plan: &GroupedPlan,
+) -> Result<Vec<Notification>, ExecutionError> {
+    let name = &plan.base.rollout;
+    let mut rollout = find(overlay, name)?;
+    let districts = districts(overlay, &plan.base.selection)?;
+    require(context, Role::Operator, &rollout.districts)?;
+    require(context, Role::Operator, &districts)?;
+    if !is_open(rollout.status) {
+        return Err(RolloutsError::Status(rollout.status).into());
+    }
+    let BlockContext {
+        chain_id: _,
+        height,
+        time_ms,
+    } = context.block;
+    let retention = governance::policies(overlay)?.retention;
+    if is_lapsed(&rollout, time_ms, &retention) {
+        return Err(RolloutsError::Lapsed(name.clone()).into());
+    }
+    firmware::installable(overlay, &plan.base.release, &districts, time_ms)?;
+    rollout.plan = plan.base.clone();
+    rollout.plan_digest = codec::digest(plan);
+    rollout.status = RolloutStatus::PendingApproval;
+    rollout.status_height = height;
+    rollout.author = context.sender.account.clone();
+    rollout.approvals.clear();
+    rollout.districts = districts;
+    rollout.planned_height = height;
+    rollout.planned_ms = time_ms;
+    overlay.put(&keys::rollout(name), &rollout);
+    put_groups(overlay, plan)?;
+    Ok(vec![Notification::city(Fact::RolloutAmended {
+        rollout: name.clone(),
+    })])
+}
+
+fn add(
+    overlay: &mut Overlay,
+    context: &Context,
+    plan: &RolloutPlan,
+    plan_digest: Hash,
 ) -> Result<Vec<Notification>, ExecutionError> {
     let districts = districts(overlay, &plan.selection)?;
     require(context, Role::Operator, &districts)?;
@@ -32,7 +125,7 @@ pub fn plan(
     }
     let rollout = Rollout {
         plan: plan.clone(),
-        plan_digest: codec::digest(plan),
+        plan_digest,
         status: RolloutStatus::PendingApproval,
         author: context.sender.account.clone(),
         organization,
@@ -83,6 +176,8 @@ fn prune(
         if is_lapsed(&rollout, time_ms, &retention) {
             overlay.delete(&key);
             overlay.delete(&keys::open_plan(organization, &name));
+            overlay.delete(&keys::grouped_plan(&name));
+            overlay.delete(&keys::groups(&name));
             notifications.push(Notification::city(Fact::RolloutLapsed { rollout: name }));
         }
     }

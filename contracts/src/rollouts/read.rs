@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use lamplighter_state::StateError;
-use lamplighter_types::{Deployment, Hash, Id, Rollout};
+use lamplighter_types::{Deployment, GroupedPlan, Hash, Id, Rollout, RolloutGroups};
 
 use super::{ROLLOUTS_AT_WORK_MAX, keys};
 use crate::{Reader, firmware};
@@ -20,6 +20,16 @@ pub fn rollouts(
 ) -> Result<Vec<Rollout>, StateError> {
     let after = after.map(keys::rollout);
     reader.page(&keys::rollouts(), after.as_ref(), limit)
+}
+
+/// The plan of a rollout in groups.
+pub fn grouped_plan(reader: &impl Reader, rollout: &Id) -> Result<Option<GroupedPlan>, StateError> {
+    reader.get(&keys::grouped_plan(rollout))
+}
+
+/// The progress of a rollout in groups.
+pub fn groups(reader: &impl Reader, rollout: &Id) -> Result<Option<RolloutGroups>, StateError> {
+    reader.get(&keys::groups(rollout))
 }
 
 pub fn deployment(

@@ -222,7 +222,7 @@ impl ReportSubject {
             let fact = Fact::DeviceDrifted { expected, running };
             unit.notify(Notification::about_device(&self.device, fact));
         }
-        if report.to == DeploymentState::Failed && self.may_retry(unit, info.attested)? {
+        if report.to == DeploymentState::Failed && self.may_retry(unit, &info)? {
             unit.retry(&mut self.deployment, &self.device, info)?;
         } else {
             unit.advance(&mut self.deployment, &self.device, report.to, info)?;
@@ -233,16 +233,21 @@ impl ReportSubject {
     /// Tells whether a failure leads to another attempt. A gateway's report that a Thing failed
     /// while installing does not: the Thing may still be at work. In the trial the image itself
     /// failed.
-    fn may_retry(&self, unit: &mut RolloutUnit<'_>, attested: bool) -> Result<bool, StateError> {
+    fn may_retry(&self, unit: &mut RolloutUnit<'_>, info: &StepInfo) -> Result<bool, StateError> {
         let from = self.deployment.state;
-        let vouched = attested || self.device.key.is_none() || !from.is_past_return();
+        let vouched = info.attested || self.device.key.is_none() || !from.is_past_return();
+        let policy = unit.grouped(&self.deployment.rollout)?;
+        let listed = policy.is_none_or(|grouped| {
+            let codes = &grouped.plan.retry.codes;
+            codes.is_empty() || codes.contains(&info.code)
+        });
         let rollout = unit.rollout(&self.deployment.rollout)?;
         let is_live = !matches!(
             rollout.status,
             RolloutStatus::Stopping | RolloutStatus::Stopped
         );
         let left = self.deployment.retries < rollout.plan.retries_max;
-        Ok(vouched && is_live && left && from != DeploymentState::Trial)
+        Ok(vouched && listed && is_live && left && from != DeploymentState::Trial)
     }
 
     fn confirm_late(

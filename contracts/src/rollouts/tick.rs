@@ -5,7 +5,7 @@ use lamplighter_types::limits::STEPS_PER_BLOCK_MAX;
 use lamplighter_types::{DeploymentState, Id, Notification, RolloutStatus, RolloutWork};
 
 use super::unit::{RolloutUnit, StepInfo};
-use super::{ROLLOUTS_AT_WORK_MAX, device_state, expand, keys, timers};
+use super::{ROLLOUTS_AT_WORK_MAX, device_state, expand, groups, keys, late, revoked, timers};
 use crate::{BlockContext, Reader};
 
 /// Does the work of one block: expired timers, then recalls, then new deployments, of each kind no
@@ -16,7 +16,10 @@ use crate::{BlockContext, Reader};
 pub fn tick(overlay: &mut Overlay, block: &BlockContext) -> Result<Vec<Notification>, StateError> {
     let mut unit = RolloutUnit::new(overlay, *block);
     timers::run(&mut unit)?;
-    let (mut sweeps, mut assignments) = (STEPS_PER_BLOCK_MAX, STEPS_PER_BLOCK_MAX);
+    timers::run_rollouts(&mut unit)?;
+    revoked::run(&mut unit)?;
+    let mut sweeps = STEPS_PER_BLOCK_MAX;
+    let mut budget = expand::Budget::of_block();
     for (name, work) in unit
         .overlay
         .page(&keys::at_work(), None, ROLLOUTS_AT_WORK_MAX)?
@@ -24,7 +27,7 @@ pub fn tick(overlay: &mut Overlay, block: &BlockContext) -> Result<Vec<Notificat
         match work {
             RolloutWork::Nothing => {}
             RolloutWork::Sweep => sweep(&mut unit, &name, &mut sweeps)?,
-            RolloutWork::Expand => expand::expand(&mut unit, &name, &mut assignments)?,
+            RolloutWork::Expand => expand::expand(&mut unit, &name, &mut budget)?,
         }
     }
     unit.commit()
@@ -44,8 +47,14 @@ pub fn due_ms(reader: &impl Reader) -> Result<Option<u64>, StateError> {
     {
         return Ok(Some(0));
     }
+    if revoked::is_searching(reader)? {
+        return Ok(Some(0));
+    }
     let next = reader.page(&keys::timers(), None, 1)?;
-    Ok(next.first().map(|(deadline_ms, _, _)| *deadline_ms))
+    let of_deployment = next.first().map(|(deadline_ms, _, _)| *deadline_ms);
+    let next = reader.page(&keys::rollout_timers(), None, 1)?;
+    let of_rollout = next.first().map(|(deadline_ms, _)| *deadline_ms);
+    Ok([of_deployment, of_rollout].into_iter().flatten().min())
 }
 
 /// Cancels the next deployments of a stopping rollout that are not yet installing.
@@ -67,10 +76,17 @@ fn sweep(unit: &mut RolloutUnit<'_>, name: &Id, budget: &mut usize) -> Result<()
             let device = device_state::known_device(unit.overlay, &deployment.device)?;
             let info = StepInfo::system(&reason);
             unit.advance(&mut deployment, &device, DeploymentState::Cancelled, info)?;
+        } else if !deployment.state.is_end() {
+            groups::record_too_late(unit, &mut deployment, &reason)?;
         }
     }
+    let forgotten = late::drain(unit, name, *budget)?;
+    *budget -= forgotten.len();
+    let none_late = unit
+        .grouped(name)?
+        .is_none_or(|grouped| grouped.state.late == 0);
     let rollout = unit.edit(name)?;
     rollout.sweep = last.or(rollout.sweep.take());
-    rollout.swept = exhausted;
+    rollout.swept = exhausted && none_late;
     unit.evaluate_gate(name)
 }

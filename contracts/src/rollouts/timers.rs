@@ -2,10 +2,13 @@
 
 use lamplighter_state::StateError;
 use lamplighter_types::limits::STEPS_PER_BLOCK_MAX;
-use lamplighter_types::{Deployment, DeploymentState, Device, DeviceStatus, RolloutStatus, json};
+use lamplighter_types::{
+    Deployment, DeploymentState, Device, DeviceStatus, RolloutStatus, StepTimers, json,
+};
 
-use super::unit::{RolloutUnit, StepInfo, step_ms};
-use super::{device_state, keys};
+use super::unit::{RolloutUnit, StepInfo};
+use super::{ROLLOUTS_AT_WORK_MAX, device_state, keys, operator_actions};
+use crate::Reader;
 
 /// Handles the timers that have expired, no more than [`STEPS_PER_BLOCK_MAX`].
 pub fn run(unit: &mut RolloutUnit<'_>) -> Result<(), StateError> {
@@ -21,6 +24,28 @@ pub fn run(unit: &mut RolloutUnit<'_>) -> Result<(), StateError> {
                 on_expired(unit, &mut deployment)?;
             }
             Some(_) | None => unit.overlay.delete(&key),
+        }
+    }
+    Ok(())
+}
+
+/// Looks at the rollouts whose soak or stop deadline has come, each of which is at work.
+pub fn run_rollouts(unit: &mut RolloutUnit<'_>) -> Result<(), StateError> {
+    let timers = unit
+        .overlay
+        .page(&keys::rollout_timers(), None, ROLLOUTS_AT_WORK_MAX)?;
+    for (deadline_ms, name) in timers {
+        if deadline_ms > unit.block.time_ms {
+            break;
+        }
+        let stop_ms = unit
+            .grouped(&name)?
+            .and_then(|grouped| grouped.plan.stop_ms);
+        if stop_ms.is_some_and(|stop_ms| stop_ms <= unit.block.time_ms) {
+            operator_actions::stop(unit, &name, "the stop deadline has come")?;
+        } else {
+            unit.edit(&name)?;
+            unit.evaluate_gate(&name)?;
         }
     }
     Ok(())
@@ -81,4 +106,37 @@ fn rearm(unit: &mut RolloutUnit<'_>, deployment: &mut Deployment) -> Result<(), 
     unit.set_timer(deployment, deadline_ms);
     unit.put(deployment);
     Ok(())
+}
+
+/// The time in ms that the timer of a state runs; `None` for ends.
+pub fn step_ms(state: DeploymentState, timers: &StepTimers) -> Option<u64> {
+    use DeploymentState::*;
+    match state {
+        Assigned => Some(timers.offer_ms),
+        Offered | WaitingConsent | Postponed | WaitingWindow | Downloading => {
+            Some(timers.download_ms)
+        }
+        Downloaded | Installing | Staged => Some(timers.install_ms),
+        Trial => Some(timers.trial_ms),
+        Confirmed | Reverted | Failed | Rejected | TimedOut | Cancelled | Superseded | Removed
+        | NotNeeded => None,
+    }
+}
+
+/// The deadline of a state that was just entered. One timer covers several states: it continues
+/// from offered to downloading, and from downloaded to staged.
+pub fn deadline(
+    deployment: &Deployment,
+    from: Option<DeploymentState>,
+    timers: &StepTimers,
+    now_ms: u64,
+) -> Option<u64> {
+    use DeploymentState::*;
+    match (from, deployment.state) {
+        (_, Postponed) => deployment.postponed_until_ms,
+        (Some(Offered), Downloading)
+        | (Some(Downloaded), Installing)
+        | (Some(Installing), Staged) => deployment.deadline_ms,
+        (_, state) => step_ms(state, timers).map(|ms| now_ms.saturating_add(ms)),
+    }
 }

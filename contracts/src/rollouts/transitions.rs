@@ -15,7 +15,7 @@
 //! installs and boots in one step. The contract itself can postpone (from offered on), cancel or
 //! supersede any deployment before installing; it returns a postponed one to its former state; any
 //! deployment that has not ended can time out or be removed; a failure that is retried leads to
-//! assigned.
+//! assigned, or to postponed if the plan waits before a retry.
 
 use lamplighter_types::DeploymentState;
 
@@ -50,8 +50,8 @@ fn is_by_contract(from: Option<DeploymentState>, to: DeploymentState) -> bool {
         return matches!(to, Assigned | NotNeeded);
     };
     match to {
-        Assigned => from == Failed,
-        Postponed => is_postponable(from),
+        Assigned => matches!(from, Failed | Postponed),
+        Postponed => is_postponable(from) || from == Failed,
         Offered | Downloading | Downloaded => from == Postponed,
         Cancelled | Superseded => !from.is_past_return(),
         TimedOut | Removed => !from.is_end(),

@@ -6,12 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::{
     Deployment, DeploymentState, DeploymentStep, Device, Fact, Id, Notification, Release, Rollout,
-    RolloutStatus, StepTimers,
+    RolloutStatus,
 };
 
+use super::grouped::Grouped;
 use super::plan::is_open;
+use super::timers::deadline;
 use super::transitions::is_legal;
-use super::{DEPLOYMENT_STEPS_MAX, STEP_DETAIL_BYTES_MAX, device_state, error_gate, keys};
+use super::{DEPLOYMENT_STEPS_MAX, STEP_DETAIL_BYTES_MAX, device_state, error_gate, groups, keys};
 use crate::{BlockContext, firmware};
 
 /// The data of a step besides the state that it leads to.
@@ -40,6 +42,8 @@ pub struct RolloutUnit<'a> {
     pub overlay: &'a mut Overlay,
     pub block: BlockContext,
     rollouts: BTreeMap<Id, Rollout>,
+    /// The groups of the rollouts that were read; none for those without groups.
+    grouped: BTreeMap<Id, Option<Grouped>>,
     changed: BTreeSet<Id>,
     releases: BTreeMap<Id, Release>,
     notifications: Vec<Notification>,
@@ -51,6 +55,7 @@ impl<'a> RolloutUnit<'a> {
             overlay,
             block,
             rollouts: BTreeMap::new(),
+            grouped: BTreeMap::new(),
             changed: BTreeSet::new(),
             releases: BTreeMap::new(),
             notifications: Vec::new(),
@@ -81,6 +86,39 @@ impl<'a> RolloutUnit<'a> {
         }
         Ok(self
             .rollouts
+            .get_mut(name)
+            .expect("it was inserted above if it was missing"))
+    }
+
+    /// The groups of a rollout, if it has groups.
+    pub fn grouped(&mut self, name: &Id) -> Result<Option<&Grouped>, StateError> {
+        self.load_groups(name).map(|grouped| grouped.as_ref())
+    }
+
+    /// The groups of a rollout, to be changed.
+    pub fn edit_groups(&mut self, name: &Id) -> Result<Option<&mut Grouped>, StateError> {
+        self.edit(name)?;
+        self.load_groups(name).map(Option::as_mut)
+    }
+
+    fn load_groups(&mut self, name: &Id) -> Result<&mut Option<Grouped>, StateError> {
+        if !self.grouped.contains_key(name) {
+            let state = self.overlay.get(&keys::groups(name))?;
+            let found = match state {
+                Some(state) => {
+                    let missing = || StateError::Missing {
+                        what: format!("the plan in groups of {name}"),
+                    };
+                    let plan = self.overlay.get(&keys::grouped_plan(name))?;
+                    let plan = plan.ok_or_else(missing)?;
+                    Some(Grouped { plan, state })
+                }
+                None => None,
+            };
+            self.grouped.insert(name.clone(), found);
+        }
+        Ok(self
+            .grouped
             .get_mut(name)
             .expect("it was inserted above if it was missing"))
     }
@@ -132,7 +170,7 @@ impl<'a> RolloutUnit<'a> {
             state.active_rollout = Some(rollout.clone());
             device_state::put_state(self.overlay, &device.device, &state);
         }
-        *error_gate::count_of(&mut self.edit(rollout)?.counts, to) += 1;
+        self.count(rollout, height, None, to)?;
         self.enter(&mut deployment, device, None, StepInfo::default())
     }
 
@@ -157,9 +195,51 @@ impl<'a> RolloutUnit<'a> {
         let failed = DeploymentState::Failed;
         self.notify_moved(deployment, device, Some(deployment.state), failed, &info);
         self.add_step(deployment, failed, info);
+        let backoff_ms = self.backoff_ms(deployment)?;
         deployment.retries = deployment.retries.saturating_add(1);
         let again = StepInfo::system("retry");
-        self.shift(deployment, device, failed, DeploymentState::Assigned, again)
+        if backoff_ms == 0 {
+            return self.shift(deployment, device, failed, DeploymentState::Assigned, again);
+        }
+        deployment.postponed_from = Some(DeploymentState::Assigned);
+        deployment.postponed_until_ms = Some(self.block.time_ms.saturating_add(backoff_ms));
+        self.shift(
+            deployment,
+            device,
+            failed,
+            DeploymentState::Postponed,
+            again,
+        )
+    }
+
+    /// The time in ms before the next retry of a deployment.
+    fn backoff_ms(&mut self, deployment: &Deployment) -> Result<u64, StateError> {
+        let grouped = self.grouped(&deployment.rollout)?;
+        Ok(grouped.map_or(0, |grouped| grouped.backoff_ms(deployment.retries)))
+    }
+
+    /// Counts a device that is left out.
+    pub fn count_skipped(&mut self, name: &Id) -> Result<(), StateError> {
+        self.edit(name)?.counts.skipped += 1;
+        if let Some(grouped) = self.edit_groups(name)? {
+            grouped.count_skipped();
+        }
+        Ok(())
+    }
+
+    /// Counts the move of a deployment that was assigned at a height, in its rollout and its group.
+    fn count(
+        &mut self,
+        name: &Id,
+        assigned_height: u64,
+        from: Option<DeploymentState>,
+        to: DeploymentState,
+    ) -> Result<(), StateError> {
+        error_gate::count_move(&mut self.edit(name)?.counts, from, to);
+        if let Some(grouped) = self.edit_groups(name)? {
+            grouped.count_move(assigned_height, from, to);
+        }
+        Ok(())
     }
 
     /// Moves a deployment. `from` is the state in the notification; after a retry it is not the one
@@ -172,10 +252,8 @@ impl<'a> RolloutUnit<'a> {
         to: DeploymentState,
         info: StepInfo,
     ) -> Result<(), StateError> {
-        let counts = &mut self.edit(&deployment.rollout)?.counts;
-        let before = error_gate::count_of(counts, deployment.state);
-        *before = before.saturating_sub(1);
-        *error_gate::count_of(counts, to) += 1;
+        let (name, height) = (deployment.rollout.clone(), deployment.assigned_height);
+        self.count(&name, height, Some(deployment.state), to)?;
         deployment.state = to;
         self.enter(deployment, device, Some(from), info)?;
         if to.is_end() {
@@ -246,49 +324,71 @@ impl<'a> RolloutUnit<'a> {
         Ok(())
     }
 
-    /// Pauses, finishes or stops the rollout if its counts say so.
+    /// Pauses, finishes or stops the rollout, or opens its next group, if its counts say so.
     pub fn evaluate_gate(&mut self, name: &Id) -> Result<(), StateError> {
-        let Some(status) = error_gate::status_after(self.rollout(name)?) else {
-            return Ok(());
-        };
+        if self.grouped(name)?.is_some() {
+            return groups::evaluate(self, name);
+        }
+        match error_gate::status_after(self.rollout(name)?) {
+            Some(RolloutStatus::PausedByErrors) => {
+                self.pause_by_errors(name, "too many deployments failed".to_owned())
+            }
+            Some(status) => self.end(name, status),
+            None => Ok(()),
+        }
+    }
+
+    /// Pauses a rollout; resuming takes new approvals.
+    pub fn pause_by_errors(&mut self, name: &Id, reason: String) -> Result<(), StateError> {
+        self.set_status(name, RolloutStatus::PausedByErrors)?;
+        let record = self.edit(name)?;
+        record.approvals.clear();
+        record.reason.clone_from(&reason);
+        let rollout = name.clone();
+        self.notify(Notification::city(Fact::RolloutPaused { rollout, reason }));
+        Ok(())
+    }
+
+    /// Finishes or stops a rollout.
+    pub fn end(&mut self, name: &Id, status: RolloutStatus) -> Result<(), StateError> {
         self.set_status(name, status)?;
         let rollout = name.clone();
         let fact = match status {
-            RolloutStatus::PausedByErrors => {
-                let reason = "too many deployments failed".to_owned();
-                let record = self.edit(name)?;
-                record.approvals.clear();
-                record.reason.clone_from(&reason);
-                Fact::RolloutPaused { rollout, reason }
-            }
             RolloutStatus::Stopped => Fact::RolloutStopped { rollout },
             RolloutStatus::Finished => Fact::RolloutFinished { rollout },
-            // The gate leads to no other status.
+            // Counts lead to no other end.
             RolloutStatus::PendingApproval
             | RolloutStatus::Approved
             | RolloutStatus::Running
             | RolloutStatus::Paused
+            | RolloutStatus::PausedByErrors
             | RolloutStatus::Stopping => return Ok(()),
         };
         self.notify(Notification::city(fact));
         Ok(())
     }
 
-    /// Writes the changed rollouts and the index of running ones; returns the notifications.
-    pub fn commit(self) -> Result<Vec<Notification>, StateError> {
-        for name in &self.changed {
-            let rollout = &self.rollouts[name];
-            self.overlay.put(&keys::rollout(name), rollout);
-            let open = keys::open_plan(&rollout.organization, name);
+    /// Writes the changed rollouts and the indexes of those at work; returns the notifications.
+    pub fn commit(mut self) -> Result<Vec<Notification>, StateError> {
+        for name in std::mem::take(&mut self.changed) {
+            self.load_groups(&name)?;
+            let rollout = &self.rollouts[&name];
+            let grouped = self.grouped.get_mut(&name).and_then(Option::as_mut);
+            self.overlay.put(&keys::rollout(&name), rollout);
+            let open = keys::open_plan(&rollout.organization, &name);
             if !is_open(rollout.status) && self.overlay.exists(&open)? {
                 self.overlay.delete(&open);
             }
-            let key = keys::work(name);
+            let late = grouped.as_ref().map_or(0, |grouped| grouped.state.late);
+            let key = keys::work(&name);
             let old = self.overlay.get(&key)?;
-            match error_gate::work(rollout).map(|work| (name.clone(), work)) {
+            match error_gate::work(rollout, late).map(|work| (name.clone(), work)) {
                 Some(new) if old.as_ref() != Some(&new) => self.overlay.put(&key, &new),
                 None if old.is_some() => self.overlay.delete(&key),
                 Some(_) | None => {}
+            }
+            if let Some(grouped) = grouped {
+                grouped.commit(self.overlay, rollout)?;
             }
         }
         Ok(self.notifications)
@@ -345,39 +445,6 @@ impl<'a> RolloutUnit<'a> {
             device_state::put_state(self.overlay, &deployment.device, &state);
         }
         Ok(())
-    }
-}
-
-/// The time in ms that the timer of a state runs; `None` for ends.
-pub fn step_ms(state: DeploymentState, timers: &StepTimers) -> Option<u64> {
-    use DeploymentState::*;
-    match state {
-        Assigned => Some(timers.offer_ms),
-        Offered | WaitingConsent | Postponed | WaitingWindow | Downloading => {
-            Some(timers.download_ms)
-        }
-        Downloaded | Installing | Staged => Some(timers.install_ms),
-        Trial => Some(timers.trial_ms),
-        Confirmed | Reverted | Failed | Rejected | TimedOut | Cancelled | Superseded | Removed
-        | NotNeeded => None,
-    }
-}
-
-/// The deadline of a state that was just entered. One timer covers several states: it continues
-/// from offered to downloading, and from downloaded to staged.
-fn deadline(
-    deployment: &Deployment,
-    from: Option<DeploymentState>,
-    timers: &StepTimers,
-    now_ms: u64,
-) -> Option<u64> {
-    use DeploymentState::*;
-    match (from, deployment.state) {
-        (_, Postponed) => deployment.postponed_until_ms,
-        (Some(Offered), Downloading)
-        | (Some(Downloaded), Installing)
-        | (Some(Installing), Staged) => deployment.deadline_ms,
-        (_, state) => step_ms(state, timers).map(|ms| now_ms.saturating_add(ms)),
     }
 }
 

@@ -136,7 +136,38 @@ fn of_rollouts(keys: &mut Keys) {
         device: to,
     };
     keys.is(k::timer(u64::MAX, &rollout, &device), timer);
-    keys.is(k::work(&rollout), StateKey::RunningRollout { rollout });
+    let (rollout_key, of) = (k::work(&rollout), rollout);
+    keys.is(rollout_key, StateKey::RunningRollout { rollout: of });
+    of_groups(keys);
+}
+
+fn of_groups(keys: &mut Keys) {
+    use rollouts::keys as k;
+    let (name, device) = (id("spring"), id("lamp-1"));
+    let rollout = || id("spring");
+    let named = StateKey::GroupedPlan { rollout: rollout() };
+    keys.is(k::grouped_plan(&name), named);
+    let named = StateKey::RolloutGroups { rollout: rollout() };
+    keys.is(k::groups(&name), named);
+    let late = k::late_device(&name, &device);
+    let rollout_of = rollout();
+    keys.is(
+        late,
+        StateKey::LateDevice {
+            rollout: rollout_of,
+            device,
+        },
+    );
+    let timer = StateKey::RolloutTimer {
+        deadline_ms: u64::MAX,
+        rollout: rollout(),
+    };
+    keys.is(k::rollout_timer(u64::MAX, &name), timer);
+    let named = StateKey::ContinuousRollout { rollout: rollout() };
+    keys.is(k::continuous_one(&name), named);
+    let release = id("lamp-2.0.0");
+    let key = k::revocation_sweep(&release);
+    keys.is(key, StateKey::RevocationSweep { release });
 }
 
 fn of_events_and_config(keys: &mut Keys) {
@@ -210,7 +241,7 @@ fn every_key_is_read_back_as_what_it_was_made_from() {
     tables.dedup();
     tables.sort_unstable();
     tables.dedup();
-    assert_eq!(tables.len(), 37, "a key of each table");
+    assert_eq!(tables.len(), 43, "a key of each table");
     assert!(tables.contains(&(Table::UsedNode as u8)));
     for (key, named) in keys.0 {
         let text = key.escape_ascii();

@@ -1,9 +1,11 @@
 //! The approvals that count at an instant.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use lamplighter_state::StateError;
-use lamplighter_types::{Account, Approval, ApprovalPolicy, Role, Scope};
+use lamplighter_types::limits::APPROVALS_MAX;
+use lamplighter_types::{Account, Approval, ApprovalPolicy, Id, Role, Scope};
 
 use super::{UsersError, account_of_key};
 use crate::{Context, ExecutionError, Reader, governance};
@@ -48,6 +50,104 @@ pub fn live_approvals(
         }
     }
     Ok(counted.len())
+}
+
+/// The rule by which the approvals of one release or plan count at a time.
+pub struct ApprovalRule<'a> {
+    pub role: Role,
+    /// What an approver's role has to cover.
+    pub scopes: Cow<'a, [Scope]>,
+    pub policy: ApprovalPolicy,
+    pub time_ms: u64,
+}
+
+impl ApprovalRule<'_> {
+    /// The rule without its time of expiry: approvals die of what is taken from who gave them, and
+    /// of nothing else.
+    #[must_use]
+    pub fn without_expiry(self) -> Self {
+        let policy = ApprovalPolicy {
+            expires_ms: u64::MAX,
+            ..self.policy
+        };
+        Self { policy, ..self }
+    }
+
+    /// The approvals that count now, and those that are needed, at least one.
+    ///
+    /// # Errors
+    /// The state can't be read.
+    pub fn count(
+        &self,
+        reader: &impl Reader,
+        approvals: &[Approval],
+    ) -> Result<(usize, usize), StateError> {
+        let (role, scopes) = (self.role, &self.scopes[..]);
+        let live = live_approvals(reader, approvals, role, scopes, self.time_ms, &self.policy)?;
+        Ok((live, usize::from(self.policy.approvals.max(1))))
+    }
+
+    /// True if enough approvals count now.
+    ///
+    /// # Errors
+    /// The state can't be read.
+    pub fn is_met(&self, reader: &impl Reader, approvals: &[Approval]) -> Result<bool, StateError> {
+        let (live, wanted) = self.count(reader, approvals)?;
+        Ok(live >= wanted)
+    }
+
+    /// True if the approval of an account counts already, while those of others are missing.
+    ///
+    /// # Errors
+    /// The state can't be read.
+    pub fn waits_for_others(
+        &self,
+        reader: &impl Reader,
+        approvals: &[Approval],
+        account: &Id,
+    ) -> Result<bool, StateError> {
+        let earlier = approvals
+            .iter()
+            .filter(|approval| approval.account == *account);
+        let earlier: Vec<Approval> = earlier.cloned().collect();
+        let (counts, _) = self.count(reader, &earlier)?;
+        Ok(counts > 0 && !self.is_met(reader, approvals)?)
+    }
+
+    /// Adds an approval, which replaces an earlier one of its account; returns false if there is no
+    /// space. If there is none at first, the approvals that do not count leave. An account may have
+    /// to wait until its approval counts (as a newcomer): it then has to approve again.
+    ///
+    /// # Errors
+    /// The state can't be read.
+    pub fn add(
+        &self,
+        reader: &impl Reader,
+        approvals: &mut Vec<Approval>,
+        new: Approval,
+    ) -> Result<bool, StateError> {
+        withdraw_approval(approvals, &new.account);
+        if approvals.len() >= APPROVALS_MAX {
+            let mut live = Vec::with_capacity(approvals.len());
+            for approval in approvals.drain(..) {
+                let (counts, _) = self.count(reader, std::slice::from_ref(&approval))?;
+                live.extend((counts > 0).then_some(approval));
+            }
+            *approvals = live;
+        }
+        let has_space = approvals.len() < APPROVALS_MAX;
+        if has_space {
+            approvals.push(new);
+        }
+        Ok(has_space)
+    }
+}
+
+/// Removes the approval of an account; returns whether there was one.
+pub fn withdraw_approval(approvals: &mut Vec<Approval>, account: &Id) -> bool {
+    let before = approvals.len();
+    approvals.retain(|approval| approval.account != *account);
+    approvals.len() < before
 }
 
 /// Requires that the sender's approval by `role` counts now, for all of each of `scopes`.

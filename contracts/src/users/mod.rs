@@ -44,7 +44,7 @@ pub(crate) mod roles;
 #[cfg(test)]
 mod tests;
 
-pub use approvals::{live_approvals, require_approver};
+pub use approvals::{ApprovalRule, live_approvals, require_approver, withdraw_approval};
 pub use error::UsersError;
 pub use execute::{check, execute};
 pub(crate) use execute::{check_key, check_user};

@@ -131,6 +131,143 @@ fn start_and_resume_count_the_approvals_again() {
     }
 }
 
+/// The ways in which people take the power of an approver.
+fn taken(city: &City, account: &str) -> Vec<(&'static str, &'static str, Action)> {
+    let name = || id(account);
+    let key = city.account(account).keys[0].key;
+    let propose = |changes| {
+        Action::Governance(GovernanceAction::Propose {
+            proposal: id("p"),
+            changes,
+        })
+    };
+    let revoke = GovernanceChange::Revoke {
+        account: name(),
+        role: Role::Approver,
+        scope: Scope::city(),
+    };
+    let disable = GovernanceChange::Disable { account: name() };
+    let users = |action| Action::Users(action);
+    let revoke_key = UsersAction::RevokeKey {
+        account: name(),
+        key,
+    };
+    vec![
+        ("key revoked", "sina", users(revoke_key)),
+        (
+            "disabled",
+            "admin",
+            users(UsersAction::Disable { account: name() }),
+        ),
+        ("disabled by several", "admin", propose(vec![disable])),
+        ("no role", "admin", propose(vec![revoke])),
+    ]
+}
+
+/// A city in which a rollout runs, of a release that anna, ben and carl approved.
+fn running(by: &[&str]) -> City {
+    let mut city = City::with_lamps(2);
+    edit(&mut city, "carl", |a| {
+        a.grants = vec![Grant::founding(Role::Approver, Scope::city())];
+    });
+    city.approve_release("carl", &manifest("r1")).unwrap();
+    let plan = plan("x", "r1", whole_city());
+    city.plan("olga", &plan).unwrap();
+    for account in by {
+        city.approve(account, &plan).unwrap();
+    }
+    city.rollouts("olga", start("x")).unwrap();
+    city.block(1);
+    city
+}
+
+fn paused(facts: &[Fact]) -> usize {
+    let paused = |fact: &&Fact| matches!(fact, Fact::RolloutPaused { .. });
+    facts.iter().filter(paused).count()
+}
+
+#[test]
+fn a_running_rollout_pauses_when_its_approver_loses_the_power() {
+    for at in 0..4 {
+        let mut city = running(&["anna"]);
+        let (name, who, action) = taken(&city, "anna").swap_remove(at);
+        let facts = city.act(who, action).unwrap();
+        assert_eq!(paused(&facts), 1, "{name}: {facts:?}");
+        let rollout = city.rollout("x");
+        assert_eq!(rollout.status, RolloutStatus::Paused, "{name}");
+        assert!(rollout.reason.contains("of the plan"), "{}", rollout.reason);
+        let refused = Err("rollouts.not_approved");
+        assert_eq!(city.rollouts("olga", resume("x")), refused, "{name}");
+        city.approve("ben", &rollout.plan).unwrap();
+        city.rollouts("olga", resume("x")).unwrap();
+    }
+}
+
+#[test]
+fn a_running_rollout_continues_with_the_approvals_that_are_left() {
+    for at in 0..4 {
+        let mut city = running(&["anna"]);
+        let plan = city.rollout("x").plan;
+        city.rollouts("olga", pause("x")).unwrap();
+        city.approve("ben", &plan).unwrap();
+        city.rollouts("olga", resume("x")).unwrap();
+        let (name, who, action) = taken(&city, "anna").swap_remove(at);
+        assert_eq!(paused(&city.act(who, action).unwrap()), 0, "{name}");
+        // Who has nothing to do with it pauses nothing either.
+        let (name, who, action) = taken(&city, "nora").swap_remove(0);
+        assert_eq!(paused(&city.act(who, action).unwrap()), 0, "{name}");
+        assert_eq!(city.rollout("x").status, RolloutStatus::Running, "{name}");
+    }
+}
+
+#[test]
+fn a_running_rollout_pauses_when_its_release_loses_its_approvers() {
+    for at in 0..4 {
+        let mut city = running(&["anna"]);
+        let (name, who, action) = taken(&city, "carl").swap_remove(at);
+        assert_eq!(paused(&city.act(who, action).unwrap()), 0, "{name}");
+        let (_, who, action) = taken(&city, "ben").swap_remove(0);
+        assert_eq!(paused(&city.act(who, action).unwrap()), 1, "{name}");
+        let rollout = city.rollout("x");
+        assert_eq!(rollout.status, RolloutStatus::Paused, "{name}");
+        let of_release = rollout.reason.contains("of the release");
+        assert!(of_release, "{}", rollout.reason);
+        let refused = Err("firmware.not_approved");
+        assert_eq!(city.rollouts("olga", resume("x")), refused, "{name}");
+    }
+}
+
+/// Time and the approver's own will end approvals for what begins, not for what has begun.
+#[test]
+fn a_running_rollout_outlives_the_age_of_its_approvals() {
+    let mut city = running(&["anna"]);
+    let running = |city: &City| {
+        assert_eq!(city.rollout("x").status, RolloutStatus::Running);
+    };
+    let of_plan = RolloutsAction::WithdrawApproval { rollout: id("x") };
+    let mut policies = governance::policies(&city.overlay).unwrap();
+    policies.approvals.rollouts.expires_ms = HOUR_MS / 10;
+    policies.approvals.releases.expires_ms = HOUR_MS / 10;
+    city.overlay.put(&governance::keys::policies(), &policies);
+    city.block(HOUR_MS / 5);
+    running(&city);
+    // Another approver of the release leaves: what is too old still counts.
+    let (_, who, action) = taken(&city, "carl").swap_remove(0);
+    assert_eq!(paused(&city.act(who, action).unwrap()), 0);
+    running(&city);
+    let (new_key, account) = (secret("anna's next"), city.account("anna"));
+    let proof = city.possession(&new_key, "anna");
+    let rotate = UsersAction::RotateKey {
+        new_key: new_key.public(),
+        proof,
+    };
+    city.act("anna", Action::Users(rotate)).unwrap();
+    assert_ne!(city.account("anna").keys, account.keys);
+    running(&city);
+    city.rollouts("anna", of_plan).unwrap();
+    running(&city);
+}
+
 #[test]
 fn a_release_that_lost_its_approvals_is_not_rolled_out() {
     for (name, kill, revive) in DEATHS {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lamplighter_contracts::{
-    BlockContext, Context, ExecutionError, Refusal, devices, execute, firmware, genesis,
-    governance, rollouts, users,
+    BlockContext, Context, ExecutionError, Refusal, devices, execute, firmware, genesis, rollouts,
+    users,
 };
 use lamplighter_state::{Overlay, View};
 use lamplighter_store::{Cf, Durability, Kv, MemoryKv, WriteBatch};
@@ -151,19 +151,12 @@ impl City {
         let context = Context {
             block: self.block_context(),
             transaction: Hash::of(who.as_bytes()),
-            key: sender.keys[0].key,
+            // Who has no key any more signs with the one that it had.
+            key: (sender.keys.first()).map_or(secret(who).public(), |key| key.key),
             sender,
         };
         execute::check(&action).map_err(|refusal| refusal.code)?;
-        let overlay = &mut self.overlay;
-        let done = match &action {
-            Action::Users(action) => users::execute(overlay, &context, action),
-            Action::Devices(action) => devices::execute(overlay, &context, action),
-            Action::Firmware(action) => firmware::execute(overlay, &context, action),
-            Action::Rollouts(action) => rollouts::execute(overlay, &context, action),
-            Action::Governance(action) => governance::execute(overlay, &context, action),
-            other => panic!("not needed here: {other:?}"),
-        };
+        let done = execute::run(&mut self.overlay, &context, &action);
         match done {
             Ok(notifications) => {
                 self.overlay.commit();
@@ -294,6 +287,72 @@ impl City {
         self.rollouts("olga", RolloutsAction::Start { rollout })
             .unwrap();
         self.run_until_idle();
+    }
+
+    pub fn plan_groups(&mut self, who: &str, plan: &GroupedPlan) -> ActResult {
+        self.rollouts(who, RolloutsAction::PlanGroups { plan: plan.clone() })
+    }
+
+    pub fn approve_groups(&mut self, who: &str, plan: &GroupedPlan) -> ActResult {
+        let rollout = plan.base.rollout.clone();
+        let plan = codec::digest(plan);
+        self.rollouts(who, RolloutsAction::Approve { rollout, plan })
+    }
+
+    /// Plans, approves and starts, and makes the blocks that assign the first group.
+    pub fn started_in_groups(&mut self, plan: &GroupedPlan) {
+        let rollout = plan.base.rollout.clone();
+        self.plan_groups("olga", plan).unwrap();
+        self.approve_groups("anna", plan).unwrap();
+        self.rollouts("olga", RolloutsAction::Start { rollout })
+            .unwrap();
+        self.run_until_idle();
+    }
+
+    pub fn groups(&self, name: &str) -> RolloutGroups {
+        rollouts::groups(&self.overlay, &id(name)).unwrap().unwrap()
+    }
+
+    /// The status of each group.
+    pub fn group_statuses(&self, name: &str) -> Vec<GroupStatus> {
+        let groups = self.groups(name).groups;
+        groups.iter().map(|group| group.status).collect()
+    }
+
+    /// The devices of a group: those that were assigned while it was the last open one.
+    pub fn members(&self, name: &str, group: usize) -> Vec<String> {
+        let groups = self.groups(name).groups;
+        let opened = |at: usize| groups.get(at).and_then(|group| group.opened_height);
+        let Some(from) = opened(group) else {
+            return Vec::new();
+        };
+        let until = opened(group + 1).unwrap_or(u64::MAX);
+        let all = rollouts::deployments(&self.overlay, &id(name), None, 10_000).unwrap();
+        let of_group = all.iter().filter(|d| {
+            let at = d.assigned_height;
+            from < at && at <= until
+        });
+        of_group.map(|d| d.device.to_string()).collect()
+    }
+
+    /// Puts a later protocol version into force.
+    pub fn set_protocol(&mut self, version: u32) {
+        let protocol = Protocol {
+            version,
+            next: None,
+        };
+        let key = lamplighter_contracts::governance::keys::protocol();
+        self.overlay.put(&key, &protocol);
+        self.overlay.commit();
+    }
+
+    pub fn account(&self, name: &str) -> Account {
+        users::account(&self.overlay, &id(name)).unwrap().unwrap()
+    }
+
+    /// The proof that an account has a new key.
+    pub fn possession(&self, key: &SecretKey, account: &str) -> Signature {
+        key.prove(KeyPurpose::Account, &self.chain_id, &id(account))
     }
 
     pub fn rollout(&self, name: &str) -> Rollout {
@@ -465,6 +524,44 @@ pub fn plan(rollout: &str, release: &str, selection: Selection) -> RolloutPlan {
             trial_ms: HOUR_MS,
         },
         retries_max: 0,
+    }
+}
+
+/// A gate that wants `percent` of the devices, at least `sample` ends and `hours` of soak.
+pub fn gate(percent: u8, sample: u32, hours: u64) -> GroupGate {
+    GroupGate {
+        success_percent_min: percent,
+        sample_min: sample,
+        soak_ms: hours * HOUR_MS,
+        next_by_hand: false,
+    }
+}
+
+pub fn group(members: GroupMembers, gate: GroupGate) -> Group {
+    Group { members, gate }
+}
+
+pub fn canaries(devices: &[&str]) -> GroupMembers {
+    GroupMembers::Selected {
+        selection: list(devices),
+    }
+}
+
+/// A plan in groups for the whole city, without limits but that of its base.
+pub fn grouped(rollout: &str, groups: Vec<Group>) -> GroupedPlan {
+    GroupedPlan {
+        base: plan(rollout, "r1", whole_city()),
+        groups,
+        limits: PauseLimits {
+            error_count_max: None,
+            silence_percent_max: None,
+        },
+        retry: RetryPolicy {
+            backoff_ms: 0,
+            codes: Vec::new(),
+        },
+        continuous: false,
+        stop_ms: None,
     }
 }
 

@@ -7,7 +7,9 @@ use lamplighter_contracts::{Reader, devices, firmware, governance, users};
 use lamplighter_types::*;
 use proptest::prelude::*;
 
-use crate::city::{City, HOUR_MS, id, list, manifest, plan, secret};
+use crate::city::{
+    City, HOUR_MS, NORTH, canaries, gate, group, grouped, id, lamp, list, manifest, plan, secret,
+};
 
 const LAMPS: [&str; 4] = ["lamp-0", "lamp-1", "lamp-2", "lamp-3"];
 const ROLLOUTS: [&str; 2] = ["x", "y"];
@@ -92,6 +94,14 @@ enum Operation {
     Decommission {
         lamp: usize,
     },
+    OpenGroup {
+        rollout: usize,
+        group: u32,
+    },
+    /// Registers one more device, late for a rollout that is continuous.
+    Register {
+        number: usize,
+    },
 }
 
 const APPROVERS: [&str; 2] = ["anna", "ben"];
@@ -118,6 +128,9 @@ fn set_power(city: &mut City, name: &str, power: Power, has: bool) {
             }
         }
         Power::Key => {
+            if account.keys.is_empty() {
+                account.keys = vec![AccountKey::first(secret(name).public())];
+            }
             let record = KeyRecord {
                 account: id(name),
                 revoked: !has,
@@ -128,6 +141,60 @@ fn set_power(city: &mut City, name: &str, power: Power, has: bool) {
     }
     city.overlay.put(&account_key, &account);
     city.overlay.commit();
+}
+
+/// Takes power from an approver as people do; refused if too few would be left.
+fn take_power(city: &mut City, name: &str, power: Power) -> Vec<Fact> {
+    let account = id(name);
+    let key = city.account(name).keys.first().map(|key| key.key);
+    let (who, action) = match (power, key) {
+        (Power::Key, Some(key)) => {
+            let action = UsersAction::RevokeKey { account, key };
+            ("sina", Action::Users(action))
+        }
+        (Power::Role, _) => {
+            let (role, scope) = (Role::Approver, Scope::city());
+            let revoke = GovernanceChange::Revoke {
+                account,
+                role,
+                scope,
+            };
+            let action = GovernanceAction::Propose {
+                proposal: id("p"),
+                changes: vec![revoke],
+            };
+            ("admin", Action::Governance(action))
+        }
+        _ => ("admin", Action::Users(UsersAction::Disable { account })),
+    };
+    city.act(who, action).unwrap_or_default()
+}
+
+/// A rollout pauses if what an approver lost leaves too few approvals, whatever their age, and in
+/// no other case.
+fn pauses_without_approvals(city: &City, before: &[(Id, RolloutStatus)], name: &str) {
+    let policies = governance::policies(&city.overlay).unwrap().approvals;
+    for (rollout, before) in before {
+        let rollout = city.rollout(rollout.as_str());
+        if *before != RolloutStatus::Running {
+            assert_eq!(rollout.status, *before);
+            continue;
+        }
+        let release = firmware::release(&city.overlay, &rollout.plan.release);
+        let release = release.unwrap().unwrap();
+        let lost = |approvals: &[Approval], policy: ApprovalPolicy| {
+            let approved = approvals.iter().any(|a| a.account.as_str() == name);
+            let left = living(city, approvals, u64::MAX / 2);
+            approved && left < usize::from(policy.approvals)
+        };
+        let lost = lost(&rollout.approvals, policies.rollouts)
+            || lost(&release.approvals, policies.releases);
+        let expected = match lost {
+            true => RolloutStatus::Paused,
+            false => RolloutStatus::Running,
+        };
+        assert_eq!(rollout.status, expected);
+    }
 }
 
 /// The approvals that count for the whole city, written out once more.
@@ -211,6 +278,9 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => (1..3usize).prop_map(|release| Operation::Revoke { release }),
         1 => lamp.clone().prop_map(|lamp| Operation::Suspend { lamp }),
         1 => lamp.prop_map(|lamp| Operation::Decommission { lamp }),
+        2 => (0..ROLLOUTS.len(), 0..4u32)
+            .prop_map(|(rollout, group)| Operation::OpenGroup { rollout, group }),
+        1 => (4..8usize).prop_map(|number| Operation::Register { number }),
     ]
 }
 
@@ -308,8 +378,12 @@ fn apply(city: &mut City, operation: &Operation) -> Vec<Fact> {
             },
         ),
         Operation::Approve { rollout, approver } => {
-            let plan = city.rollout(ROLLOUTS[rollout]).plan;
-            city.approve(APPROVERS[approver], &plan)
+            let plan = city.rollout(ROLLOUTS[rollout]).plan_digest;
+            let rollout = id(ROLLOUTS[rollout]);
+            city.rollouts(
+                APPROVERS[approver],
+                RolloutsAction::Approve { rollout, plan },
+            )
         }
         Operation::WithdrawPlan {
             rollout: at,
@@ -340,8 +414,17 @@ fn apply(city: &mut City, operation: &Operation) -> Vec<Fact> {
             power,
             has,
         } => {
-            set_power(city, APPROVERS[approver], power, has);
-            Ok(Vec::new())
+            let name = APPROVERS[approver];
+            if has {
+                set_power(city, name, power, true);
+                return Vec::new();
+            }
+            let before = ROLLOUTS.map(|name| (id(name), city.rollout(name).status));
+            let facts = take_power(city, name, power);
+            if !facts.is_empty() {
+                pauses_without_approvals(city, &before, name);
+            }
+            Ok(facts)
         }
         Operation::Age { days } => Ok(city.block(days * 24 * HOUR_MS)),
         Operation::Cancel { rollout: at } => city.rollouts(
@@ -361,6 +444,14 @@ fn apply(city: &mut City, operation: &Operation) -> Vec<Fact> {
                 reason,
             };
             city.act("olga", Action::Devices(action))
+        }
+        Operation::OpenGroup { rollout: at, group } => {
+            let rollout = rollout(at);
+            city.rollouts("olga", RolloutsAction::OpenGroup { rollout, group })
+        }
+        Operation::Register { number } => {
+            let devices = vec![lamp(number, NORTH, true)];
+            city.act("olga", Action::Devices(DevicesAction::Register { devices }))
         }
         Operation::Decommission { lamp } => {
             let action = DevicesAction::Decommission {
@@ -454,6 +545,126 @@ fn records_agree(city: &City) {
     }
 }
 
+/// The books of the groups agree with those of their rollout.
+fn groups_agree(city: &City, name: &str) {
+    let reader = &city.overlay;
+    let Some(groups) = rollouts::groups(reader, &id(name)).unwrap() else {
+        return;
+    };
+    let rollout = city.rollout(name);
+    let mut sum = RolloutCounts::default();
+    for (at, record) in groups.groups.iter().enumerate() {
+        let GroupCounts {
+            deployments,
+            timed_out,
+        } = record.counts;
+        let all = rollouts::deployments(reader, &id(name), None, 1000).unwrap();
+        let members = city.members(name, at);
+        let of_group = all
+            .iter()
+            .filter(|d| members.contains(&d.device.to_string()));
+        let of_group: Vec<_> = of_group.cloned().collect();
+        let skipped = deployments.skipped;
+        let recounted = RolloutCounts {
+            skipped,
+            ..recount(&of_group)
+        };
+        assert_eq!(deployments, recounted, "group {at}");
+        let silent = of_group
+            .iter()
+            .filter(|d| d.state == DeploymentState::TimedOut);
+        assert_eq!(timed_out, silent.count() as u64);
+        sum.assigned += deployments.assigned;
+        sum.active += deployments.active;
+        sum.confirmed += deployments.confirmed;
+        sum.failed += deployments.failed;
+        sum.other += deployments.other;
+        sum.skipped += skipped;
+        let opened = at < groups.opened as usize;
+        assert_eq!(record.opened_height.is_some(), opened);
+        assert_eq!(record.status == GroupStatus::Waiting, !opened);
+        let behind = at + 1 < groups.opened as usize;
+        assert!(
+            !behind || record.status == GroupStatus::Passed,
+            "none was skipped"
+        );
+    }
+    assert_eq!(sum, rollout.counts);
+    let late = reader
+        .page(&keys::late_devices(&id(name)), None, 1000)
+        .unwrap();
+    assert_eq!(groups.late, late.len() as u64);
+    let timers = reader.page(&keys::rollout_timers(), None, 1000).unwrap();
+    let timers: Vec<_> = timers
+        .iter()
+        .filter(|(_, of)| of.as_str() == name)
+        .collect();
+    assert!(timers.len() <= 1);
+    assert_eq!(timers.first().map(|(at, _)| *at), groups.due_ms);
+    use RolloutStatus::*;
+    let live = matches!(rollout.status, Running | Paused | PausedByErrors);
+    let continuous = reader.page(&keys::continuous(), None, 1000).unwrap();
+    let plan = rollouts::grouped_plan(reader, &id(name)).unwrap().unwrap();
+    assert_eq!(plan.base, rollout.plan);
+    assert_eq!(codec::digest(&plan), rollout.plan_digest);
+    assert_eq!(continuous.contains(&id(name)), live && plan.continuous);
+}
+
+/// A group that opens follows one that was good enough at that moment.
+fn gates_held(city: &City, facts: &[Fact]) {
+    for fact in facts {
+        let Fact::GroupOpened { rollout, group } = fact else {
+            continue;
+        };
+        let Some(before) = (*group as usize).checked_sub(1) else {
+            continue;
+        };
+        let plan = rollouts::grouped_plan(&city.overlay, rollout)
+            .unwrap()
+            .unwrap();
+        let gate = plan.groups[before].gate;
+        let counts = city.groups(rollout.as_str()).groups[before]
+            .counts
+            .deployments;
+        let ended = counts.confirmed + counts.failed;
+        let all = ended + counts.assigned + counts.active;
+        assert!(ended >= u64::from(gate.sample_min));
+        assert!(counts.confirmed * 100 >= all * u64::from(gate.success_percent_min));
+    }
+}
+
+/// As [`two_planned`], with `x` in groups.
+fn planned_in_groups(continuous: bool) -> City {
+    let mut city = two_planned();
+    let (rollout, reason) = (id("x"), String::new());
+    city.rollouts("olga", RolloutsAction::Cancel { rollout, reason })
+        .unwrap();
+    let mut by_hand = gate(50, 1, 0);
+    by_hand.next_by_hand = true;
+    let second = GroupMembers::Count { count: 1 };
+    let groups = vec![
+        group(canaries(&["lamp-0"]), gate(100, 1, 1)),
+        group(second, by_hand),
+        group(GroupMembers::Rest, gate(50, 1, 0)),
+    ];
+    let mut plan = grouped("x", groups);
+    plan.base.error_percent_max = 60;
+    plan.base.error_sample_min = 2;
+    plan.base.retries_max = 1;
+    plan.limits.silence_percent_max = Some(50);
+    plan.retry.backoff_ms = 5 * 60_000;
+    plan.continuous = continuous;
+    plan.stop_ms = Some(city.time_ms + 60 * HOUR_MS);
+    city.overlay.delete(&keys::rollout(&id("x")));
+    city.overlay.commit();
+    city.plan_groups("olga", &plan).unwrap();
+    city.approve_groups("anna", &plan).unwrap();
+    city.rollouts("olga", RolloutsAction::Start { rollout: id("x") })
+        .unwrap();
+    city.block(1);
+    city
+}
+
 fn two_planned() -> City {
     let mut city = City::with_lamps(LAMPS.len());
     city.released(&manifest("r2"));
@@ -530,6 +741,31 @@ proptest! {
             let rollout = city.rollout(name);
             prop_assert_eq!(rollout.counts.assigned + rollout.counts.active, 0);
         }
+    }
+
+    #[test]
+    fn no_order_of_operations_opens_a_group_too_early(
+        continuous in any::<bool>(),
+        operations in prop::collection::vec(operation(), 1..160)
+    ) {
+        let mut city = planned_in_groups(continuous);
+        for operation in &operations {
+            let facts = apply(&mut city, operation);
+            legal(&facts);
+            approved(&city, &facts);
+            gates_held(&city, &facts);
+            records_agree(&city);
+            groups_agree(&city, "x");
+        }
+        // The stop deadline ends what nothing else has ended.
+        for _ in 0..70 {
+            cancel_paused(&mut city);
+            legal(&city.block(HOUR_MS));
+            groups_agree(&city, "x");
+        }
+        records_agree(&city);
+        let status = city.rollout("x").status;
+        prop_assert!(matches!(status, RolloutStatus::Stopped | RolloutStatus::Finished));
     }
 
     #[test]

@@ -102,6 +102,37 @@ fn layout(table: u8) -> (&'static str, &'static [Part], Show) {
         ),
         (T::OpenRelease, "open_release", &[Text, Text], record::<Id>),
         (T::OpenPlan, "open_plan", &[Text, Text], record::<Id>),
+        (
+            T::GroupedPlan,
+            "grouped_plan",
+            &[Text],
+            record::<GroupedPlan>,
+        ),
+        (
+            T::RolloutGroups,
+            "rollout_groups",
+            &[Text],
+            record::<RolloutGroups>,
+        ),
+        (T::LateDevice, "late_device", &[Text, Text], record::<Id>),
+        (
+            T::RolloutTimer,
+            "rollout_timer",
+            &[Number, Text],
+            record::<(u64, Id)>,
+        ),
+        (
+            T::ContinuousRollout,
+            "continuous_rollout",
+            &[Text],
+            record::<Id>,
+        ),
+        (
+            T::RevocationSweep,
+            "revocation_sweep",
+            &[Text],
+            record::<RevocationSweep>,
+        ),
         (T::Rollout, "rollout", &[Text], record::<Rollout>),
         (
             T::Deployment,

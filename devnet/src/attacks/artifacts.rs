@@ -157,7 +157,8 @@ async fn wait_rollout_end(
     feed.until("the rollout ends", DONE_WITHIN, ended).await
 }
 
-const NEXT: &str = "lamp-firmware-1.2.0";
+/// A release that the lamps run in the end.
+pub(super) const NEXT: &str = "lamp-firmware-1.2.0";
 
 async fn release(devnet: &Devnet, feed: &FeedSubscriber, image: &[u8]) -> Result<(), DevnetError> {
     let vendor = devnet.client("vendor")?;

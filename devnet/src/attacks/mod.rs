@@ -6,6 +6,7 @@ mod events;
 mod hostile_nodes;
 mod lying_node;
 mod nodes;
+mod orders;
 mod pool;
 mod releases;
 mod thieves;
@@ -68,6 +69,7 @@ async fn attempts(
     topics::run(devnet, journal).await?;
     artifacts::store(devnet, journal).await?;
     artifacts::field(devnet, feed, journal).await?;
+    orders::run(devnet, journal).await?;
     thieves::run(devnet, feed, journal).await?;
     journal.heading("nodes");
     nodes::run(devnet, journal).await?;

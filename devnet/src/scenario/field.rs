@@ -121,7 +121,7 @@ pub(super) async fn alarm(
 ) -> Result<Value, DevnetError> {
     let begun = Instant::now();
     let device = lamp(1);
-    let alarm = raise(devnet, feed, &device, r#"{"lamp":"dark"}"#).await?;
+    let alarm = raise(devnet, feed, &device, LAMP_FAILURE, r#"{"lamp":"dark"}"#).await?;
     let ms = begun.elapsed().as_millis() as u64;
     let comment = "a lamp was sent for".to_owned();
     let acknowledged = alarm.clone();
@@ -134,23 +134,23 @@ pub(super) async fn alarm(
     let known = |seen: &crate::FeedState| seen.alarms.get(&alarm) == Some(&true);
     let what = "the acknowledgement reaches a subscriber";
     feed.until(what, EVENT_WITHIN, known).await?;
-    let clear = lamp_failure(&device, AlarmChange::Clear, r#"{"lamp":"lit"}"#);
-    devnet.mesh_of(&device)?.command(&clear).await?;
-    let cleared = |seen: &crate::FeedState| seen.counts.contains_key("alarm_cleared");
-    let what = "the end of the alarm reaches a subscriber";
-    feed.until(what, EVENT_WITHIN, cleared).await?;
+    clear(devnet, feed, &device, LAMP_FAILURE, r#"{"lamp":"lit"}"#).await?;
     let other = lamp(devnet.plan.things.min(2));
-    let open = raise(devnet, feed, &other, r#"{"lamp":"flickers"}"#).await?;
+    let open = raise(devnet, feed, &other, LAMP_FAILURE, r#"{"lamp":"flickers"}"#).await?;
     Ok(
         json!({ "device": device, "sequence": alarm.sequence, "ms_from_lamp_to_subscriber": ms,
         "open": open }),
     )
 }
 
-fn lamp_failure(device: &Id, alarm: AlarmChange, data: &str) -> ThingCommand {
+const LAMP_FAILURE: &str = "lampFailure";
+/// A smaller city has a single lamp, whose alarm of the first kind stays open.
+const CABINET_OPEN: &str = "cabinetDoorOpen";
+
+fn alarm_of(device: &Id, kind: &str, alarm: AlarmChange, data: &str) -> ThingCommand {
     ThingCommand::Raise {
         device: device.clone(),
-        kind: "lampFailure".to_owned(),
+        kind: kind.to_owned(),
         severity: Severity::Major,
         alarm,
         data: data.to_owned(),
@@ -162,9 +162,10 @@ async fn raise(
     devnet: &mut Devnet,
     feed: &FeedSubscriber,
     device: &Id,
+    kind: &str,
     data: &str,
 ) -> Result<AlarmId, DevnetError> {
-    let command = lamp_failure(device, AlarmChange::Raise, data);
+    let command = alarm_of(device, kind, AlarmChange::Raise, data);
     let raised = devnet.mesh_of(device)?.command(&command).await?;
     let sequence = raised.as_u64().ok_or_else(|| {
         DevnetError::Unexpected(format!("{device} gave {raised} as the number of its event"))
@@ -177,6 +178,53 @@ async fn raise(
     let what = "the alarm reaches a subscriber";
     feed.until(what, EVENT_WITHIN, seen).await?;
     Ok(alarm)
+}
+
+/// Lets a lamp clear its alarm of a kind and waits until a subscriber knows it.
+async fn clear(
+    devnet: &mut Devnet,
+    feed: &FeedSubscriber,
+    device: &Id,
+    kind: &str,
+    data: &str,
+) -> Result<(), DevnetError> {
+    let count = |seen: &crate::FeedState| seen.counts.get("alarm_cleared").copied();
+    let before = count(&feed.seen()).unwrap_or_default();
+    let command = alarm_of(device, kind, AlarmChange::Clear, data);
+    devnet.mesh_of(device)?.command(&command).await?;
+    let cleared = |seen: &crate::FeedState| count(seen) > Some(before);
+    let what = "the end of the alarm reaches a subscriber";
+    feed.until(what, EVENT_WITHIN, cleared).await?;
+    Ok(())
+}
+
+/// Lets the last lamp replace its key: the ledger has the new one, and an alarm that it signed.
+pub(super) async fn rotate_key(
+    devnet: &mut Devnet,
+    feed: &FeedSubscriber,
+) -> Result<Value, DevnetError> {
+    let device = lamp(devnet.plan.things);
+    let auditor = devnet.client("auditor")?;
+    let reading = || DevnetError::client("reading a device");
+    let before = auditor.device(&device).await.map_err(reading())?.value;
+    let command = ThingCommand::RotateKey {
+        device: device.clone(),
+    };
+    let asked = devnet.mesh_of(&device)?.command(&command).await?;
+    let replaced = |seen: &crate::FeedState| seen.counts.contains_key("device_key_replaced");
+    let what = "the new key of a lamp reaches a subscriber";
+    feed.until(what, EVENT_WITHIN, replaced).await?;
+    let now = auditor.device(&device).await.map_err(reading())?.value;
+    if json!(now.key) != asked || now.key == before.key {
+        let found = format!(
+            "the ledger has the key {:?} of {device}, not {asked}",
+            now.key
+        );
+        return Err(DevnetError::Unexpected(found));
+    }
+    let alarm = raise(devnet, feed, &device, CABINET_OPEN, r#"{"door":"open"}"#).await?;
+    clear(devnet, feed, &device, CABINET_OPEN, r#"{"door":"shut"}"#).await?;
+    Ok(json!({ "device": device, "key": asked, "signed_with_it": alarm }))
 }
 
 /// The subscriber's counts of notifications.

@@ -14,8 +14,8 @@ use crate::feed::FeedSubscriber;
 use crate::journal::Journal;
 use crate::network::Devnet;
 
-pub use proof::head as same_head;
 pub(crate) use proof::tampered;
+pub use proof::{check as deployment_proof, head as same_head};
 pub use release::StartedRollout;
 pub(crate) use release::{approve_as, begin, manifest_of, plan_for, publish, wait_stored};
 
@@ -77,7 +77,7 @@ pub async fn bring_up(
     Ok(feed)
 }
 
-/// Runs all steps: upload, publication, approvals, rollout, configuration, alarm, proof.
+/// Runs all steps: upload, publication, approvals, rollout, configuration, alarm, key, proof.
 pub async fn run(
     devnet: &mut Devnet,
     feed: &FeedSubscriber,
@@ -91,6 +91,10 @@ pub async fn run(
     let passed = "an alarm was raised, acknowledged and cleared; another one waits for a person";
     let work = field::alarm(devnet, feed);
     journal.step("alarm", passed, work).await?;
+    let passed =
+        "a lamp has replaced its key, and the ledger accepts what it signs with the new one";
+    let work = field::rotate_key(devnet, feed);
+    journal.step("key", passed, work).await?;
     let passed = "a proof of a deployment holds, and does not with one bit changed";
     journal.step("proof", passed, proof::check(devnet)).await?;
     let passed = "all validators have the same certified block";
@@ -141,7 +145,9 @@ pub async fn roll_out(
 /// Plans, approves and starts the rollout.
 pub async fn start(devnet: &Devnet, journal: &mut Journal) -> Result<StartedRollout, DevnetError> {
     let passed = format!("the rollout {ROLLOUT} is planned, approved and started");
-    let work = release::begin(devnet, plan_for(ROLLOUT, RELEASE));
+    let mut plan = plan_for(ROLLOUT, RELEASE);
+    plan.timers.download_ms = devnet.link.rollout_within().as_millis() as u64;
+    let work = release::begin(devnet, plan);
     journal.step("rollout begins", &passed, work).await
 }
 

@@ -17,7 +17,7 @@ const SAME_WITHIN: Duration = Duration::from_secs(30);
 
 /// Fetches the proof of one deployment, and has `lamplighter audit verify` check it with nothing
 /// but the bundle and the genesis file; the same bundle with one byte changed must not hold.
-pub(super) async fn check(devnet: &Devnet) -> Result<Value, DevnetError> {
+pub async fn check(devnet: &Devnet) -> Result<Value, DevnetError> {
     let subject = Subject::Deployment {
         rollout: id(ROLLOUT),
         device: lamp(1),

@@ -21,8 +21,6 @@ use crate::network::{Devnet, submit_action};
 
 /// Time for the validators to fetch an image from each other.
 const STORED_WITHIN: Duration = Duration::from_secs(60);
-/// Time for a rollout on this machine.
-const ROLLOUT_WITHIN: Duration = Duration::from_secs(600);
 const MINUTE_MS: u64 = 60_000;
 
 /// Uploads the image as the vendor.
@@ -207,7 +205,8 @@ pub(super) async fn finish(
     mut progress: Progress,
 ) -> Result<Value, DevnetError> {
     let rollout = &begun.rollout;
-    let ended = feed.until("the rollout ends", ROLLOUT_WITHIN, |seen| {
+    let within = devnet.link.rollout_within();
+    let ended = feed.until("the rollout ends", within, |seen| {
         progress.print(state_counts(&seen.by_state(rollout)));
         seen.rollouts
             .get(rollout)

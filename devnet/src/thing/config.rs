@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use lamplighter_gateway::coap::simulated::SimulatedNetwork;
 use lamplighter_gateway::coap::{self, DatagramSocket};
+use lamplighter_types::proof::TrustedSet;
 use lamplighter_types::{Hash, Id, SecretKey, Version};
 use tokio::net::UdpSocket;
 
 use super::checks::ManifestVerifier;
+use super::secure::{Psk, SecureSocket};
 
 /// The result of a new image's self-test after its first boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub enum SelfTest {
 pub enum Socket {
     /// A UDP socket; with port 0 the system chooses one at the first boot.
     Udp(SocketAddr),
+    /// A UDP socket with DTLS to this gateway.
+    Secure(SocketAddr, SocketAddr, Psk),
     /// A simulated network, for tests.
     Simulated(SimulatedNetwork, SocketAddr),
 }
@@ -42,6 +46,15 @@ impl Socket {
                 let socket = UdpSocket::bind(*addr).await?;
                 *addr = socket.local_addr()?;
                 Ok(Arc::new(socket))
+            }
+            Socket::Secure(addr, gateway, psk) => {
+                let socket = UdpSocket::bind(*addr).await?;
+                *addr = socket.local_addr()?;
+                Ok(Arc::new(SecureSocket::start(
+                    socket,
+                    *gateway,
+                    psk.clone(),
+                )?))
             }
             Socket::Simulated(network, addr) => Ok(network.attach(*addr)),
         }
@@ -80,6 +93,11 @@ pub struct ThingConfig {
     pub verifier: Arc<dyn ManifestVerifier>,
     /// Its content when it leaves the factory.
     pub factory: Factory,
+    /// The validators from which it checks orders, those of the genesis file: then it takes none
+    /// without proof. Without them it checks the vendors' signatures alone.
+    pub ledger: Option<TrustedSet>,
+    /// Greatest age of the proof of an order; `None` if the Thing has no clock.
+    pub order_age_max: Option<Duration>,
     /// Lifetime of its registration, which is updated after half of it.
     pub lifetime: Duration,
     /// The result of a new image's self-test.
@@ -115,11 +133,17 @@ impl ThingConfig {
             gateway,
             verifier,
             factory,
+            ledger: None,
+            // The gateway proves an order again after 5 minutes; it may take as long over the mesh.
+            order_age_max: Some(Duration::from_secs(900)),
             lifetime: Duration::from_secs(60),
             self_test: SelfTest::Passes,
             boot_time: Duration::from_millis(200),
             trial_timeout: Duration::from_secs(120),
-            coap: coap::CoapConfig::default(),
+            coap: coap::CoapConfig {
+                q_block: true,
+                ..coap::CoapConfig::default()
+            },
         }
     }
 }

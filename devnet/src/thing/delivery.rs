@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lamplighter_gateway::coap::{CoapHandle, Code, Request, TransferError, format};
-use lamplighter_gateway::lwm2m::{agent, path};
+use lamplighter_gateway::coap::{CoapHandle, Code, Request, Response, TransferError, format};
+use lamplighter_gateway::lwm2m::{agent, path, proof};
 use lamplighter_system::Backoff;
 use tokio::sync::watch;
 
 use super::ThingError;
-use super::service::{OBJECTS, SharedMachine, Signals, with_machine};
+use super::machine::Machine;
+use super::service::{SharedMachine, Signals, objects, with_machine};
 
 /// Shortest and longest pause after the gateway did not answer.
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -22,6 +23,7 @@ pub(super) struct Uplink {
     pub(super) handle: CoapHandle,
     pub(super) gateway: SocketAddr,
     pub(super) endpoint: String,
+    pub(super) checks_orders: bool,
     pub(super) lifetime: Duration,
     pub(super) machine: SharedMachine,
     pub(super) signals: Arc<Signals>,
@@ -43,6 +45,7 @@ impl Uplink {
                     tokio::select! {
                         () = tokio::time::sleep(self.lifetime / 2) => {}
                         () = self.signals.configured.notified() => {}
+                        () = self.signals.update.notified() => {}
                         () = self.signals.unregistered.notified() => location = None,
                     }
                 }
@@ -65,7 +68,7 @@ impl Uplink {
     ) -> Result<bool, TransferError> {
         if let Some(path) = location.as_deref() {
             let update = Request::new(Code::POST, path);
-            let response = self.handle.request(self.gateway, update).await?;
+            let response = self.request_signed(update).await?;
             if response.code == Code::CHANGED {
                 return Ok(true);
             }
@@ -75,14 +78,38 @@ impl Uplink {
             .with_query(format!("lt={}", self.lifetime.as_secs()))
             .with_query("lwm2m=1.1".to_owned())
             .with_query("b=U".to_owned())
-            .with_payload(format::LINK_FORMAT, OBJECTS.as_bytes().to_vec());
-        let response = self.handle.request(self.gateway, register).await?;
+            .with_payload(
+                format::LINK_FORMAT,
+                objects(self.checks_orders).as_bytes().to_vec(),
+            );
+        let response = self.request_signed(register).await?;
         if response.code != Code::CREATED {
             tracing::info!(thing = self.endpoint, code = %response.code, "registration refused");
             return Ok(false);
         }
         *location = Some(format!("/{}", response.location.join("/")));
         Ok(true)
+    }
+
+    /// Sends a request, and signs it over the gateway's nonce if the gateway asks for that.
+    async fn request_signed(&self, request: Request) -> Result<Response, TransferError> {
+        let first = self.handle.request_to_sign(self.gateway, request.clone());
+        let mut answer = first.await?;
+        let known = |machine: &mut Machine| Ok((machine.config.chain_id, machine.known_keys()));
+        // Without an answer the Thing was switched off meanwhile.
+        let Ok((chain_id, keys)) = with_machine(&self.machine, known).await else {
+            return Ok(answer);
+        };
+        // Once more than there are keys: the first challenge may have been about the address.
+        for key in keys.iter().chain(keys.first()) {
+            let asked = answer.code == Code::UNAUTHORIZED;
+            let (Some(nonce), true) = (answer.echo.clone(), asked) else {
+                break;
+            };
+            let signed = proof::sign(request.clone(), nonce, &chain_id, &self.endpoint, key);
+            answer = self.handle.request_to_sign(self.gateway, signed).await?;
+        }
+        Ok(answer)
     }
 
     /// Sends the reports and events to the gateway, oldest first, each until it is stored.

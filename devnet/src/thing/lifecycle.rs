@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use lamplighter_gateway::coap::{self, CoapEndpoint, DatagramSocket};
-use lamplighter_types::{AlarmChange, Severity};
+use lamplighter_types::{AlarmChange, PublicKey, Severity};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -83,7 +83,7 @@ impl Thing {
         controls.set_self_test(config.self_test);
         let signals = Arc::new(Signals::default());
         let (socket, gateway) = (config.socket.clone(), config.gateway);
-        let endpoint = config.device.to_string();
+        let (endpoint, checks_orders) = (config.device.to_string(), config.ledger.is_some());
         let (lifetime, coap) = (config.lifetime, config.coap.clone());
         let (boot_time, trial_timeout) = (config.boot_time, config.trial_timeout);
         let open = tokio::task::spawn_blocking(|| Machine::open(config));
@@ -97,6 +97,7 @@ impl Thing {
             datagrams: Some(datagrams),
             gateway,
             endpoint,
+            checks_orders,
             lifetime,
             coap,
             boot_time,
@@ -125,6 +126,13 @@ impl Thing {
         let sequence = with_machine(&self.machine, move |machine| machine.raise(&event)).await?;
         self.signals.outbox.notify_one();
         Ok(sequence)
+    }
+
+    /// Makes it ask for another key, with which it signs from then on; returns it.
+    pub async fn rotate_key(&self) -> Result<PublicKey, ThingError> {
+        let key = with_machine(&self.machine, |machine| machine.rotate_key()).await?;
+        self.signals.outbox.notify_one();
+        Ok(key)
     }
 
     /// Its status.
@@ -194,6 +202,7 @@ struct PowerCycle {
     datagrams: Option<Arc<dyn DatagramSocket>>,
     gateway: SocketAddr,
     endpoint: String,
+    checks_orders: bool,
     lifetime: Duration,
     coap: coap::CoapConfig,
     boot_time: Duration,
@@ -274,6 +283,7 @@ impl PowerCycle {
             handle: endpoint.handle(),
             gateway: self.gateway,
             endpoint: self.endpoint.clone(),
+            checks_orders: self.checks_orders,
             lifetime: self.lifetime,
             machine: self.machine.clone(),
             signals: self.signals.clone(),

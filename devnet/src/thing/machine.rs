@@ -1,13 +1,16 @@
 //! The rules and the durable state of a Thing, without network and tasks. Each change that must
 //! survive is on disk before the method returns, so a Thing may be killed between any two calls.
 
+use lamplighter_gateway::coap::qblock::BlockReceiver;
 use lamplighter_gateway::lwm2m::agent::{Offer, ThingReport};
 use lamplighter_gateway::lwm2m::{FirmwareState, UpdateResult};
+use lamplighter_gateway::verify::LedgerPin;
+use lamplighter_node::key;
 use lamplighter_system::unix_ms;
 use lamplighter_types::limits::EVENT_DATA_BYTES_MAX;
 use lamplighter_types::{
     ConfigReport, DeploymentReport, DeploymentState, DeviceEvent, DeviceSigned, Hash, HexBytes,
-    InventoryReport, Version, codec,
+    InventoryReport, KeyPurpose, KeyRotation, PublicKey, SecretKey, Version, codec,
 };
 
 use super::config::ThingConfig;
@@ -65,6 +68,8 @@ pub struct Machine {
     pub(super) state: ThingState,
     /// Flip one bit of the next block, like a bad link or flash.
     pub(super) corrupt_next: bool,
+    /// Blocks of the package that came before others that are missing.
+    pub(super) blocks: BlockReceiver,
 }
 
 impl Machine {
@@ -86,14 +91,26 @@ impl Machine {
                 })
             }
         };
-        let mut machine = Machine {
+        let mut machine = Machine::of(config, disk, state);
+        machine.save()?;
+        Ok(machine)
+    }
+
+    fn of(config: ThingConfig, disk: Disk, mut state: ThingState) -> Machine {
+        // The validators of the factory count once: what was proven since is newer.
+        state.ledger = match &config.ledger {
+            Some(trusted) => state
+                .ledger
+                .or_else(|| Some(LedgerPin::new(trusted.clone()))),
+            None => None,
+        };
+        Machine {
             config,
             disk,
             state,
             corrupt_next: false,
-        };
-        machine.save()?;
-        Ok(machine)
+            blocks: BlockReceiver::default(),
+        }
     }
 
     /// Boots: counts, falls back to the old image if the new one did not confirm itself, and never
@@ -152,7 +169,7 @@ impl Machine {
         self.state.result = UpdateResult::Success.value();
         self.report_deployment(DeploymentState::Confirmed, 1, Some(digest), &detail)?;
         self.state.floor = self.state.floor.max(image.security_counter);
-        self.state.update = None;
+        self.end_update();
         self.report_inventory()?;
         self.save()?;
         self.disk.remove(update::PACKAGE_FILE)
@@ -175,8 +192,17 @@ impl Machine {
         self.state.result = result;
         let to = DeploymentState::Reverted;
         self.report_deployment(to, u32::from(result), Some(digest), reason)?;
-        self.state.update = None;
+        self.end_update();
         self.disk.remove(update::PACKAGE_FILE)
+    }
+
+    /// Forgets the update, the blocks that it held, and that its orders were ever good.
+    pub(super) fn end_update(&mut self) {
+        self.state.update = None;
+        self.blocks = BlockReceiver::default();
+        if let Some(pin) = &mut self.state.ledger {
+            pin.deployment_ended();
+        }
     }
 
     /// Queues a signed report of the running image.
@@ -191,8 +217,44 @@ impl Machine {
             counter: self.next_counter(),
             signature: None,
         };
-        report.sign(&self.config.chain_id, &self.config.key);
+        report.sign(&self.config.chain_id, &self.key());
         self.queue_report(ThingReport::Inventory(report))
+    }
+
+    /// The key with which it signs.
+    pub(super) fn key(&self) -> SecretKey {
+        let rotated = self.state.key_seed.map(SecretKey::from_seed);
+        rotated.unwrap_or_else(|| self.config.key.clone())
+    }
+
+    /// The keys with which it may be known: the gateway knows the new one only when the ledger has
+    /// it, and the Thing has to be registered to bring it there.
+    pub(super) fn known_keys(&self) -> Vec<SecretKey> {
+        let former = self.state.former_key_seed.map(SecretKey::from_seed);
+        std::iter::once(self.key()).chain(former).collect()
+    }
+
+    /// Queues a report that asks for another key, and signs with that one from then on. Both are on
+    /// the disk in one write. Returns the new key.
+    pub fn rotate_key(&mut self) -> Result<PublicKey, ThingError> {
+        if !self.state.outbox.is_empty() {
+            return Err(ThingError::Unanswered);
+        }
+        let (new, chain_id) = (key::generate()?, self.config.chain_id);
+        let device = self.config.device.clone();
+        let mut rotation = KeyRotation {
+            new_key: new.public(),
+            proof: new.prove(KeyPurpose::Device, &chain_id, &device),
+            device,
+            counter: self.next_counter(),
+            signature: None,
+        };
+        rotation.sign(&chain_id, &self.key());
+        self.state.former_key_seed = Some(self.key().seed());
+        self.state.key_seed = Some(new.seed());
+        self.queue_report(ThingReport::KeyRotation(rotation))?;
+        self.save()?;
+        Ok(new.public())
     }
 
     pub(super) fn report_deployment(
@@ -222,7 +284,7 @@ impl Machine {
             detail: detail.to_owned(),
             signature: None,
         };
-        report.sign(&self.config.chain_id, &self.config.key);
+        report.sign(&self.config.chain_id, &self.key());
         self.queue_report(ThingReport::Deployment(report))
     }
 
@@ -240,7 +302,7 @@ impl Machine {
             counter: self.next_counter(),
             signature: None,
         };
-        report.sign(&self.config.chain_id, &self.config.key);
+        report.sign(&self.config.chain_id, &self.key());
         self.queue_report(ThingReport::Config(report))
     }
 
@@ -270,7 +332,7 @@ impl Machine {
             data: event.data.clone(),
             signature: None,
         };
-        signed.sign(&self.config.chain_id, &self.config.key);
+        signed.sign(&self.config.chain_id, &self.key());
         self.queue_message(true, codec::encode(&signed))?;
         self.save()?;
         Ok(self.state.event_sequence)

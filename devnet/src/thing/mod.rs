@@ -8,10 +8,12 @@ mod checks;
 mod config;
 mod delivery;
 mod disk;
+mod ledger;
 mod lifecycle;
 mod machine;
 mod mesh;
 mod package;
+mod secure;
 mod service;
 mod state;
 #[cfg(test)]
@@ -20,13 +22,16 @@ mod update;
 
 use std::path::PathBuf;
 
+use lamplighter_node::key::KeyError;
 use lamplighter_types::codec::CodecError;
 
 pub use checks::{ManifestVerifier, ReleaseRefusal, SLOT_BYTES_MAX, VendorKeys};
 pub use config::{Factory, SelfTest, Socket, ThingConfig};
+pub use ledger::ORDER_REFUSED;
 pub use lifecycle::{NewEvent, Thing};
 pub use machine::{Boot, Machine, Status};
 pub use mesh::ThingMesh;
+pub use secure::Psk;
 pub use state::Slot;
 
 /// A simulated Thing failed.
@@ -58,6 +63,12 @@ pub enum ThingError {
     /// The limit of reports and events that wait for the gateway is reached.
     #[error("the outbox is full")]
     OutboxFull,
+    /// A key is replaced when everything that it signed was answered.
+    #[error("reports or events wait for an answer")]
+    Unanswered,
+    /// No key could be made.
+    #[error("making a key")]
+    Key(#[from] KeyError),
     /// The body of an event is too long.
     #[error("the data of an event exceed the limit")]
     EventTooLong,

@@ -1,7 +1,9 @@
 //! The reception of a package, block by block, into a file that survives interruptions.
 
-use lamplighter_gateway::coap::{Block, Code, Request, Response};
-use lamplighter_types::DeploymentState;
+use lamplighter_gateway::coap::block::size_bytes;
+use lamplighter_gateway::coap::qblock::{BlockReceipt, encode_missing};
+use lamplighter_gateway::coap::{Block, Code, Request, Response, format};
+use lamplighter_types::{DeploymentState, ReleaseManifest};
 
 use super::ThingError;
 use super::checks::ReleaseRefusal;
@@ -38,7 +40,7 @@ impl Machine {
             more: false,
             szx: 6,
         };
-        let block = request.block1.unwrap_or(whole);
+        let block = request.q_block1.or(request.block1).unwrap_or(whole);
         let echo = |code| {
             let block1 = request.block1.map(|b| Block {
                 szx: b.szx.min(szx),
@@ -54,6 +56,9 @@ impl Machine {
         };
         match self.state.update.as_ref().map(|u| u.phase) {
             Some(UpdatePhase::Downloading) => {}
+            Some(UpdatePhase::Downloaded) if request.q_block1.is_some() => {
+                return Ok(Response::new(Code::CHANGED));
+            }
             Some(UpdatePhase::Downloaded) if block.more => return Ok(echo(Code::CONTINUE)),
             Some(UpdatePhase::Downloaded) => return Ok(echo(Code::CHANGED)),
             _ => return Ok(answer(Code::METHOD_NOT_ALLOWED, "installing")),
@@ -67,12 +72,15 @@ impl Machine {
         }
         let (received, start) = (self.received_bytes(), block.offset_bytes());
         let end = start + request.payload.len() as u64;
-        if start > received {
+        if request.q_block1.is_none() && start > received {
             return Ok(answer(Code::INCOMPLETE, "a block is missing"));
         }
         // More or fewer bytes than signed are an attack or a fault of the gateway.
         if end > manifest.size_bytes || (!block.more && end != manifest.size_bytes) {
             return self.refused(&ReleaseRefusal::Image);
+        }
+        if request.q_block1.is_some() {
+            return self.accept_set_block(request, block, &manifest);
         }
         if end > received {
             self.write_block(start, &request.payload, end)?;
@@ -80,14 +88,70 @@ impl Machine {
         if end < manifest.size_bytes {
             return Ok(echo(Code::CONTINUE));
         }
+        match self.complete(&manifest)? {
+            Some(refusal) => Ok(refusal),
+            None => Ok(echo(Code::CHANGED)),
+        }
+    }
+
+    /// Takes a block of a set (RFC 9177). Blocks behind a missing one wait in memory, so that the
+    /// file has no gaps: a boot loses them, and the gateway sends them again.
+    fn accept_set_block(
+        &mut self,
+        request: &Request,
+        block: Block,
+        manifest: &ReleaseManifest,
+    ) -> Result<Response, ThingError> {
+        let szx = self.config.coap.szx;
+        if block.szx > szx {
+            return Ok(Response {
+                q_block1: Some(Block { szx, ..block }),
+                ..Response::new(Code::TOO_LARGE)
+            });
+        }
+        let size = size_bytes(block.szx) as u64;
+        let next = (self.received_bytes() / size) as u32;
+        let tag = request.request_tag.as_deref().unwrap_or_default();
+        let (mut ready, payload) = (Vec::new(), request.payload.clone());
+        let receipt = self.blocks.accept(tag, block, next, payload, &mut ready);
+        let mut start = u64::from(next) * size;
+        for bytes in &ready {
+            let end = start + bytes.len() as u64;
+            self.write_block(start, bytes, end)?;
+            start = end;
+        }
+        if start == manifest.size_bytes {
+            let refusal = self.complete(manifest)?;
+            return Ok(refusal.unwrap_or_else(|| Response::new(Code::CHANGED)));
+        }
+        let next = next + ready.len() as u32;
+        Ok(match receipt {
+            BlockReceipt::Silence => Response::new(Code::EMPTY),
+            BlockReceipt::Continue => Response {
+                q_block1: Some(Block {
+                    number: next.saturating_sub(1),
+                    more: true,
+                    szx: block.szx,
+                }),
+                ..Response::new(Code::CONTINUE)
+            },
+            BlockReceipt::Missing(numbers) => Response {
+                code: Code::INCOMPLETE,
+                ..Response::content(format::MISSING_BLOCKS, encode_missing(numbers))
+            },
+        })
+    }
+
+    /// Checks the complete package and reports it; the answer if it is refused.
+    fn complete(&mut self, manifest: &ReleaseManifest) -> Result<Option<Response>, ThingError> {
         if self.disk.digest(PACKAGE_FILE)? != (manifest.artifact, manifest.size_bytes) {
-            return self.refused(&ReleaseRefusal::Image);
+            return self.refused(&ReleaseRefusal::Image).map(Some);
         }
         self.phase(UpdatePhase::Downloaded);
         let digest = Some(manifest.artifact);
         self.report_deployment(DeploymentState::Downloaded, 0, digest, "")?;
         self.save()?;
-        Ok(echo(Code::CHANGED))
+        Ok(None)
     }
 
     fn write_block(&mut self, start: u64, payload: &[u8], end: u64) -> Result<(), ThingError> {

@@ -4,16 +4,22 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use lamplighter_gateway::coap::{BodyPolicy, CoapService, Code, Request, Response, format};
-use lamplighter_gateway::lwm2m::{agent, path};
+use lamplighter_gateway::coap::{BodyPolicy, CoapService, Code, Peer, Request, Response, format};
+use lamplighter_gateway::lwm2m::{agent, order, path};
 use lamplighter_types::Hash;
 use tokio::sync::Notify;
 
 use super::ThingError;
 use super::machine::Machine;
 
-/// The objects in link format, as listed at registration.
-pub(super) const OBJECTS: &str = "</3/0>,</5/0>;ver=1.1,</33000/0>";
+/// The objects in link format, as listed at registration. With version 1.1 of object 33000 a Thing
+/// takes orders with a proof alone.
+pub(super) fn objects(checks_orders: bool) -> &'static str {
+    match checks_orders {
+        true => "</3/0>,</5/0>;ver=1.1,</33000/0>;ver=1.1",
+        false => "</3/0>,</5/0>;ver=1.1,</33000/0>",
+    }
+}
 
 /// The machine, shared between the task of the Thing, its resources and its owner. It is removed
 /// when the Thing is killed, so that no call under way touches the directory afterwards.
@@ -45,6 +51,8 @@ pub(super) struct Signals {
     pub(super) configured: Notify,
     /// A configuration was applied: its timeout starts.
     pub(super) on_trial: Notify,
+    /// The gateway asks for an update of the registration.
+    pub(super) update: Notify,
     /// The gateway does not know the Thing: it must register again.
     pub(super) unregistered: Notify,
 }
@@ -58,9 +66,23 @@ pub(super) struct ThingService {
 impl ThingService {
     async fn write(&self, request: Request) -> Result<Response, ThingError> {
         let target = request.path_text();
+        if (request.method, target.as_str()) == (Code::POST, path::UPDATE_TRIGGER) {
+            self.signals.update.notify_one();
+            return Ok(Response::new(Code::CHANGED));
+        }
         let what = target.clone();
         let change = move |machine: &mut Machine| {
-            let verdict = match (request.method, target.as_str()) {
+            let target = (request.method, target.as_str());
+            let needs_proof = matches!(
+                target,
+                (Code::PUT, agent::OFFER | agent::CONFIGURATION) | (Code::POST, path::UPDATE)
+            );
+            if needs_proof && let Some((code, reason)) = machine.refuse_unproven()? {
+                return Ok(Response::error(code, &reason));
+            }
+            let verdict = match target {
+                (Code::PUT, order::ORDER) => machine.accept_order(&request.payload)?,
+                (Code::PUT, order::VALIDATORS) => machine.follow_validators(&request.payload)?,
                 (Code::PUT, path::PACKAGE) => return machine.accept_package(&request),
                 (Code::PUT, agent::OFFER) => machine.accept_offer(&request.payload)?,
                 (Code::PUT, agent::CONFIGURATION) => machine.configure(&request.payload)?,
@@ -73,6 +95,14 @@ impl ThingService {
         let response = with_machine(&self.machine, change).await?;
         match (response.code, what.as_str()) {
             (Code::CHANGED, path::UPDATE) => self.signals.install.notify_one(),
+            (Code::CHANGED, order::ORDER) => {
+                self.signals.install.notify_one();
+                let on_trial = |machine: &mut Machine| Ok(machine.configuration_on_trial());
+                if with_machine(&self.machine, on_trial).await? {
+                    self.signals.configured.notify_one();
+                    self.signals.on_trial.notify_one();
+                }
+            }
             (Code::CHANGED, agent::CONFIGURATION) => {
                 self.signals.configured.notify_one();
                 self.signals.on_trial.notify_one();
@@ -85,9 +115,11 @@ impl ThingService {
 
     async fn read(&self, target: String) -> Result<Response, ThingError> {
         if target == "/.well-known/core" {
+            let checks = |machine: &mut Machine| Ok(machine.checks_orders());
+            let objects = objects(with_machine(&self.machine, checks).await?);
             return Ok(Response::content(
                 format::LINK_FORMAT,
-                OBJECTS.as_bytes().to_vec(),
+                objects.as_bytes().to_vec(),
             ));
         }
         let value = with_machine(&self.machine, move |machine| value_of(machine, &target)).await?;
@@ -100,16 +132,16 @@ impl ThingService {
 
 #[async_trait]
 impl CoapService for ThingService {
-    fn body_policy(&self, peer: SocketAddr, request: &Request) -> BodyPolicy {
+    fn body_policy(&self, peer: Peer, request: &Request) -> BodyPolicy {
         match request.path_text() == path::PACKAGE {
             true => BodyPolicy::SingleBlocks,
-            false if peer == self.gateway => BodyPolicy::Registered,
+            false if peer.address == self.gateway => BodyPolicy::Registered,
             false => BodyPolicy::Stranger,
         }
     }
 
-    async fn handle(&self, peer: SocketAddr, request: Request) -> Response {
-        if request.method != Code::GET && peer != self.gateway {
+    async fn handle(&self, peer: Peer, request: Request) -> Response {
+        if request.method != Code::GET && peer.address != self.gateway {
             return Response::error(Code::UNAUTHORIZED, "only the gateway may");
         }
         let answer = match request.method {
@@ -143,7 +175,11 @@ fn value_of(machine: &Machine, target: &str) -> Result<Option<String>, ThingErro
         agent::SLOT => state.active.name().to_owned(),
         agent::RECEIVED_BYTES => machine.received_bytes().to_string(),
         agent::SECURITY_COUNTER => state.floor.to_string(),
-        agent::PUBLIC_KEY => machine.config.key.public().to_string(),
+        agent::PUBLIC_KEY => machine.key().public().to_string(),
+        order::TRUSTED_HEIGHT => match &state.ledger {
+            Some(pin) => pin.trusted.height.to_string(),
+            None => return Ok(None),
+        },
         agent::HARDWARE_CLASS => machine.config.hardware_class.clone(),
         _ => return Ok(None),
     }))

@@ -1,7 +1,8 @@
 //! The durable state of a Thing.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
+use lamplighter_gateway::verify::LedgerPin;
 use lamplighter_types::{DeploymentState, Hash, HexBytes, Version};
 use serde::{Deserialize, Serialize};
 
@@ -107,6 +108,18 @@ pub(super) struct ThingState {
     pub(super) report_counter: u64,
     /// Number of the last event.
     pub(super) event_sequence: u64,
+    /// The seed of the key that took the place of the factory's.
+    #[serde(default)]
+    pub(super) key_seed: Option<[u8; 32]>,
+    /// The seed of the key before that one.
+    #[serde(default)]
+    pub(super) former_key_seed: Option<[u8; 32]>,
+    /// What it has proven of the ledger, if it checks orders.
+    #[serde(default)]
+    pub(super) ledger: Option<LedgerPin>,
+    /// When the refusal of an order was last reported, by its code, in Unix ms.
+    #[serde(default)]
+    pub(super) refusals: BTreeMap<String, u64>,
     /// Number of the last message in the outbox.
     #[serde(rename = "letter")]
     pub(super) message_number: u64,
@@ -129,6 +142,10 @@ impl ThingState {
             floor: factory.security_counter,
             report_counter: 0,
             event_sequence: 0,
+            key_seed: None,
+            former_key_seed: None,
+            ledger: None,
+            refusals: BTreeMap::new(),
             message_number: 0,
             seen_height: 0,
             result: 0,

@@ -2,7 +2,11 @@
 //! clock.
 
 mod faults;
+mod ledger;
 mod real;
 mod refusals;
+mod registration;
+mod secure;
+mod sets;
 mod testbed;
 mod updates;

@@ -1,6 +1,7 @@
 //! Offers, configuration documents and orders to install, handled by a Thing.
 
 use lamplighter_gateway::coap::Code;
+use lamplighter_gateway::coap::qblock::BlockReceiver;
 use lamplighter_gateway::lwm2m::agent::Offer;
 use lamplighter_gateway::lwm2m::{FirmwareState, UpdateResult};
 use lamplighter_system::unix_ms;
@@ -28,6 +29,10 @@ impl Machine {
         let Ok(offer) = codec::decode::<Offer>(bytes) else {
             return Ok((Code::BAD_REQUEST, "not an offer".to_owned()));
         };
+        self.take_offer(&offer)
+    }
+
+    pub(super) fn take_offer(&mut self, offer: &Offer) -> Result<Reply, ThingError> {
         if offer.device != self.config.device {
             return Ok((Code::FORBIDDEN, "for another device".to_owned()));
         }
@@ -35,24 +40,25 @@ impl Machine {
             let same = held.rollout == offer.rollout && held.release == offer.release;
             match update.phase {
                 UpdatePhase::Downloading | UpdatePhase::Downloaded if same => {
-                    return self.repeat_offer(&offer);
+                    return self.repeat_offer(offer);
                 }
                 UpdatePhase::Downloading | UpdatePhase::Downloaded => {}
                 _ => return Ok((Code::METHOD_NOT_ALLOWED, "installing".to_owned())),
             }
         }
         self.disk.remove(PACKAGE_FILE)?;
+        self.blocks = BlockReceiver::default();
         self.state.seen_height = self.state.seen_height.max(offer.seen_height);
         self.state.result = UpdateResult::Initial.value();
         let reported = offer.state;
         let phase = UpdatePhase::Downloading;
-        let held = HexBytes(bytes.to_vec());
+        let held = HexBytes(codec::encode(offer));
         self.state.update = Some(Update {
             offer: held,
             phase,
             reported,
         });
-        if let Err(refusal) = self.verified_manifest(&offer) {
+        if let Err(refusal) = self.verified_manifest(offer) {
             return self.refuse(&refusal);
         }
         self.save()?;
@@ -99,7 +105,7 @@ impl Machine {
         self.state.result = result;
         let reason = refusal.to_string();
         self.report_deployment(DeploymentState::Rejected, u32::from(result), None, &reason)?;
-        self.state.update = None;
+        self.end_update();
         self.save()?;
         self.disk.remove(PACKAGE_FILE)?;
         Ok((Code::FORBIDDEN, reason))
@@ -162,7 +168,7 @@ impl Machine {
             None => Ok((Code::CHANGED, "nothing under way".to_owned())),
             Some(UpdatePhase::Downloading | UpdatePhase::Downloaded) => {
                 self.state.result = UpdateResult::Cancelled.value();
-                self.state.update = None;
+                self.end_update();
                 self.save()?;
                 self.disk.remove(PACKAGE_FILE)?;
                 Ok((Code::CHANGED, String::new()))

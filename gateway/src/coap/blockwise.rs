@@ -4,7 +4,7 @@
 //! bodies unfinished does not hold up the others.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::block::{Block, SZX_MAX, size_bytes};
 use super::config::CoapConfig;
 use super::message::Code;
+use super::peer::Peer;
 use super::request::{Request, Response};
 
 /// Bodies of registered peers that are assembled at a time: a quarter of the largest mesh. With 64
@@ -28,7 +29,7 @@ const IDLE: Duration = Duration::from_secs(60);
 /// The handling of a request's blocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BodyPolicy {
-    /// The service takes each block by itself.
+    /// The service takes each block by itself, and gives each block of its response by itself.
     SingleBlocks,
     /// Blocks are assembled, in the share of registered peers.
     Registered,
@@ -74,8 +75,8 @@ struct CachedResponse {
 pub(super) struct Blockwise {
     szx: u8,
     body_bytes_max: usize,
-    bodies: HashMap<SocketAddr, PartialBody>,
-    responses: HashMap<SocketAddr, CachedResponse>,
+    bodies: HashMap<Peer, PartialBody>,
+    responses: HashMap<Peer, CachedResponse>,
 }
 
 impl Blockwise {
@@ -93,11 +94,18 @@ impl Blockwise {
     pub(super) fn accept(
         &mut self,
         now: Instant,
-        peer: SocketAddr,
+        peer: Peer,
         request: Request,
         policy: BodyPolicy,
     ) -> Assembled {
         self.drop_idle(now);
+        if policy == BodyPolicy::SingleBlocks {
+            return Assembled::Complete(request);
+        }
+        if request.q_block1.is_some() {
+            // Only a service that takes single blocks takes them in sets.
+            return Assembled::Reply(Response::error(Code::BAD_OPTION, "Q-Block1"));
+        }
         if let Some(block) = request.block2.filter(|b| b.number > 0) {
             return self.next_block(now, peer, &request, block);
         }
@@ -116,7 +124,7 @@ impl Blockwise {
     pub(super) fn cut_response(
         &mut self,
         now: Instant,
-        peer: SocketAddr,
+        peer: Peer,
         request: &Request,
         mut response: Response,
     ) -> Response {
@@ -163,7 +171,7 @@ impl Blockwise {
     fn next_block(
         &mut self,
         now: Instant,
-        peer: SocketAddr,
+        peer: Peer,
         request: &Request,
         block: Block,
     ) -> Assembled {
@@ -191,7 +199,7 @@ impl Blockwise {
     fn add_block(
         &mut self,
         now: Instant,
-        peer: SocketAddr,
+        peer: Peer,
         mut request: Request,
         block: Block,
         known: bool,
@@ -246,7 +254,7 @@ impl Blockwise {
 
     /// Starts an empty body. It replaces the peer's earlier one, or the oldest of the same kind if
     /// there is no room.
-    fn begin_body(&mut self, now: Instant, peer: SocketAddr, key: ResourceKey, known: bool) {
+    fn begin_body(&mut self, now: Instant, peer: Peer, key: ResourceKey, known: bool) {
         self.bodies.remove(&peer);
         let max = if known {
             REGISTERED_BODIES_MAX

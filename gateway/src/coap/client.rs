@@ -1,14 +1,13 @@
 //! Block-wise transfer on the requesting side (RFC 7959): whole bodies in and out, and uploads
 //! that start at any block.
 
-use std::net::SocketAddr;
-
 use thiserror::Error;
 
 use super::block::{BLOCK_NUMBER_MAX, Block, SZX_MAX, size_bytes};
 use super::endpoint::CoapHandle;
+use super::exchange::RequestError;
 use super::message::Code;
-use super::protocol::RequestError;
+use super::peer::Peer;
 use super::request::{Request, Response};
 
 /// A body could not be transferred.
@@ -39,13 +38,43 @@ pub enum TransferError {
     },
 }
 
+/// The party that answers a challenge, a response 4.01 with the option Echo (RFC 9175).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ChallengeAnswer {
+    /// The endpoint repeats the request with the challenge.
+    Repetition,
+    /// The caller gets the response, since it has more to add than the challenge.
+    Caller,
+}
+
 impl CoapHandle {
     /// Sends a request with its whole body and returns the response with its whole body. Bodies
     /// larger than a block travel in blocks. Bodies are bounded by `CoapConfig::body_bytes_max`.
     pub async fn request(
         &self,
-        peer: SocketAddr,
+        peer: impl Into<Peer>,
         request: Request,
+    ) -> Result<Response, TransferError> {
+        self.transfer(peer.into(), request, ChallengeAnswer::Repetition)
+            .await
+    }
+
+    /// The same for a request that is signed when it is challenged: the challenge is returned.
+    /// To repeat the request without a signature first would cost a round trip.
+    pub async fn request_to_sign(
+        &self,
+        peer: impl Into<Peer>,
+        request: Request,
+    ) -> Result<Response, TransferError> {
+        self.transfer(peer.into(), request, ChallengeAnswer::Caller)
+            .await
+    }
+
+    async fn transfer(
+        &self,
+        peer: Peer,
+        request: Request,
+        challenges: ChallengeAnswer,
     ) -> Result<Response, TransferError> {
         let path = request.path_text();
         let bytes_max = self.config().body_bytes_max;
@@ -54,9 +83,9 @@ impl CoapHandle {
         }
         let szx = self.config().szx.min(SZX_MAX);
         let response = if request.payload.len() > size_bytes(szx) {
-            self.send_blocks(peer, &request, szx).await?
+            self.send_blocks(peer, &request, szx, challenges).await?
         } else {
-            self.ask(peer, request.clone()).await?
+            self.ask(peer, request.clone(), challenges).await?
         };
         self.read_rest(peer, &request, response).await
     }
@@ -65,11 +94,25 @@ impl CoapHandle {
     /// The block size that the peer asks for is in the response's `block1`.
     pub async fn send_block(
         &self,
-        peer: SocketAddr,
+        peer: impl Into<Peer>,
         template: &Request,
         block: Block,
         payload: Vec<u8>,
         total_bytes: u64,
+    ) -> Result<Response, TransferError> {
+        let whole = (payload, total_bytes);
+        let challenges = ChallengeAnswer::Repetition;
+        self.ask_block(peer.into(), template, block, whole, challenges)
+            .await
+    }
+
+    async fn ask_block(
+        &self,
+        peer: Peer,
+        template: &Request,
+        block: Block,
+        (payload, total_bytes): (Vec<u8>, u64),
+        challenges: ChallengeAnswer,
     ) -> Result<Response, TransferError> {
         if block.number > BLOCK_NUMBER_MAX {
             let bytes_max = size_bytes(block.szx) << 20;
@@ -89,14 +132,15 @@ impl CoapHandle {
             payload,
             ..template.clone()
         };
-        self.ask(peer, request).await
+        self.ask(peer, request, challenges).await
     }
 
     async fn send_blocks(
         &self,
-        peer: SocketAddr,
+        peer: Peer,
         request: &Request,
         mut szx: u8,
+        challenges: ChallengeAnswer,
     ) -> Result<Response, TransferError> {
         let body = &request.payload;
         let template = Request {
@@ -110,8 +154,9 @@ impl CoapHandle {
             let more = end < body.len();
             let block = Block { number, more, szx };
             let payload = body[sent..end].to_vec();
+            let whole = (payload, body.len() as u64);
             let response = self
-                .send_block(peer, &template, block, payload, body.len() as u64)
+                .ask_block(peer, &template, block, whole, challenges)
                 .await?;
             let answered = response.block1.map_or(szx, |b| b.szx);
             if response.code == Code::TOO_LARGE && answered < szx && number == 0 {
@@ -128,7 +173,7 @@ impl CoapHandle {
 
     async fn read_rest(
         &self,
-        peer: SocketAddr,
+        peer: Peer,
         request: &Request,
         first: Response,
     ) -> Result<Response, TransferError> {
@@ -160,6 +205,7 @@ impl CoapHandle {
                         block2: Some(wanted),
                         ..template.clone()
                     },
+                    ChallengeAnswer::Repetition,
                 )
                 .await?;
             let fits = next
@@ -179,9 +225,24 @@ impl CoapHandle {
         Ok(whole)
     }
 
-    async fn ask(&self, peer: SocketAddr, request: Request) -> Result<Response, TransferError> {
+    /// Sends one request, once more if the peer wants the address to be proven.
+    async fn ask(
+        &self,
+        peer: Peer,
+        mut request: Request,
+        challenges: ChallengeAnswer,
+    ) -> Result<Response, TransferError> {
         let path = request.path_text();
-        let result = self.exchange(peer, request).await;
+        let mut result = self.exchange(peer, request.clone()).await;
+        if let Ok(response) = &mut result
+            && response.code == Code::UNAUTHORIZED
+            && challenges == ChallengeAnswer::Repetition
+            && request.echo.is_none()
+            && let Some(challenge) = response.echo.take()
+        {
+            request.echo = Some(challenge);
+            result = self.exchange(peer, request).await;
+        }
         result.map_err(|source| TransferError::Request { path, source })
     }
 }

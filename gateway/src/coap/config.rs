@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Timers and limits; the default is what the RFC recommends.
 #[derive(Debug, Clone)]
 pub struct CoapConfig {
-    /// ACK_TIMEOUT: first wait for an acknowledgement.
+    /// ACK_TIMEOUT: first wait for an acknowledgement while a peer's round trips are not measured.
     pub ack_timeout: Duration,
     /// ACK_RANDOM_FACTOR: the first wait is stretched by a random factor between 1 and this.
     pub ack_random_factor: f64,
@@ -21,6 +21,11 @@ pub struct CoapConfig {
     pub exchange_lifetime: Duration,
     /// Size exponent of the blocks that this endpoint proposes.
     pub szx: u8,
+    /// True if requests may come in sets of blocks (RFC 9177); otherwise they are answered 4.02.
+    pub q_block: bool,
+    /// True if little is sent to an address before it has proven to be the sender's (RFC 9175): for
+    /// a server that strangers reach.
+    pub limit_unproven: bool,
     /// Largest body that is assembled from blocks in memory, in bytes, in and out.
     pub body_bytes_max: usize,
 }
@@ -36,13 +41,15 @@ impl Default for CoapConfig {
             separate_after: Duration::from_millis(500),
             exchange_lifetime: Duration::from_secs(247),
             szx: 6,
+            q_block: false,
+            limit_unproven: false,
             body_bytes_max: 64 * 1024,
         }
     }
 }
 
-/// Peers whose message ids are remembered: four times the largest mesh behind one gateway.
-pub const PEERS_MAX: usize = 4096;
+/// Peers whose message ids are remembered: all Things of a gateway, and half as many strangers.
+pub const PEERS_MAX: usize = 15_000;
 /// Message ids remembered per peer. With NSTART 1 a duplicate is among the newest few; a window
 /// this short also lets ids come round again on a fast link within EXCHANGE_LIFETIME.
 pub const DUPLICATES_PER_PEER_MAX: usize = 32;

@@ -12,6 +12,8 @@ pub use coap_lite::{CoapOption, MessageType};
 use coap_lite::{MessageClass, Packet};
 use thiserror::Error;
 
+use super::request::{Q_BLOCK1, Q_BLOCK2};
+
 /// Largest datagram taken or sent, in bytes (RFC 7252 section 4.6: fits an IPv6 MTU of 1280).
 pub const DATAGRAM_BYTES_MAX: usize = 1152;
 /// Most options in one message; ours use fewer than 16, foreign clients rarely more.
@@ -61,6 +63,10 @@ impl Code {
     pub const PUT: Code = Code(0x03);
     /// 0.04
     pub const DELETE: Code = Code(0x04);
+    /// 0.05 (RFC 8132)
+    pub const FETCH: Code = Code(0x05);
+    /// 0.07 (RFC 8132)
+    pub const IPATCH: Code = Code(0x07);
     /// 2.01
     pub const CREATED: Code = Code(0x41);
     /// 2.02
@@ -266,7 +272,7 @@ impl Message {
             matches!(
                 CoapOption::from(number),
                 UriHost | UriPort | UriPath | UriQuery | Accept | Block2 | Block1
-            )
+            ) || matches!(number, Q_BLOCK1 | Q_BLOCK2)
         };
         let mut numbers = self.options.iter().map(|(number, _)| *number);
         numbers.find(|number| number % 2 == 1 && !supported(*number))

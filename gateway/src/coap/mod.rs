@@ -1,19 +1,26 @@
 //! CoAP over UDP (RFC 7252) with block-wise transfer (RFC 7959): client and server on one socket.
 //!
 //! [`Protocol`] holds the rules of messages and exchanges without IO; [`CoapEndpoint`] is the task
-//! around it. A [`CoapService`] answers requests, a [`CoapHandle`] sends them. Observation (RFC
-//! 7641) is left out: Things with our agent POST their changes, other Things are polled. Everything
-//! that a peer can make the endpoint keep has a limit in [`config`].
+//! around it. A [`CoapService`] answers requests, a [`CoapHandle`] sends them. Resources of peers
+//! can be observed (RFC 7641), those of this endpoint can't. Everything that a peer can make the
+//! endpoint keep has a limit in [`config`] or beside it.
 
 pub mod block;
 mod blockwise;
+mod burst;
 mod client;
 pub mod config;
+mod echo;
 mod endpoint;
+mod exchange;
 pub mod message;
+mod observation;
+mod peer;
 mod peers;
 mod protocol;
+pub mod qblock;
 pub mod request;
+mod round_trip;
 pub mod simulated;
 mod socket;
 #[cfg(test)]
@@ -24,8 +31,10 @@ pub use blockwise::BodyPolicy;
 pub use client::TransferError;
 pub use config::CoapConfig;
 pub(crate) use endpoint::sleep_until;
-pub use endpoint::{CoapEndpoint, CoapHandle, CoapService};
+pub use endpoint::{CoapEndpoint, CoapHandle, CoapService, RequestSet};
+pub use exchange::{Exchange, Output, RequestError, RequestId};
 pub use message::{Code, Message};
-pub use protocol::{Exchange, Output, Protocol, RequestError, RequestId};
+pub use peer::Peer;
+pub use protocol::Protocol;
 pub use request::{Request, Response, format};
 pub use socket::DatagramSocket;

@@ -2,13 +2,13 @@
 //! find duplicates.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use rand::RngCore;
 use tokio::time::Instant;
 
 use super::config::{DUPLICATES_PER_PEER_MAX, PEERS_MAX};
+use super::peer::Peer;
 
 /// The result of recording a message id.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,12 +24,13 @@ pub(super) enum Reception {
 #[derive(Debug)]
 struct ReceivedMessage {
     id: u16,
+    content: u64,
     at: Instant,
     reply: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
-struct Peer {
+struct PeerRecord {
     next_id: u16,
     outstanding: usize,
     received: VecDeque<ReceivedMessage>,
@@ -40,7 +41,7 @@ struct Peer {
 #[derive(Debug)]
 pub(super) struct Peers {
     lifetime: Duration,
-    peers: HashMap<SocketAddr, Peer>,
+    peers: HashMap<Peer, PeerRecord>,
 }
 
 impl Peers {
@@ -51,12 +52,14 @@ impl Peers {
         }
     }
 
-    /// Records a message id and returns whether it is new.
+    /// Records a message id and returns whether it is new. A duplicate has the same content too
+    /// (section 4.2): a Thing that booted counts from the beginning, and another one may have its
+    /// address now.
     pub(super) fn record(
         &mut self,
         now: Instant,
-        peer: SocketAddr,
-        id: u16,
+        peer: Peer,
+        (id, content): (u16, u64),
         random: &mut impl RngCore,
     ) -> Reception {
         if !self.peers.contains_key(&peer) && !self.make_room() {
@@ -71,7 +74,11 @@ impl Peers {
         {
             peer.received.pop_front();
         }
-        if let Some(message) = peer.received.iter().find(|m| m.id == id) {
+        if let Some(message) = peer
+            .received
+            .iter()
+            .find(|m| (m.id, m.content) == (id, content))
+        {
             return Reception::Duplicate(message.reply.clone());
         }
         if peer.received.len() >= DUPLICATES_PER_PEER_MAX {
@@ -79,30 +86,26 @@ impl Peers {
         }
         peer.received.push_back(ReceivedMessage {
             id,
+            content,
             at: now,
             reply: None,
         });
         Reception::New
     }
 
-    /// Keeps the reply to a message, for duplicates of it.
-    pub(super) fn set_reply(&mut self, peer: SocketAddr, id: u16, reply: Vec<u8>) {
+    /// Keeps the reply to the newest message with this id, for duplicates of it.
+    pub(super) fn set_reply(&mut self, peer: Peer, id: u16, reply: Vec<u8>) {
         let message = self
             .peers
             .get_mut(&peer)
-            .and_then(|p| p.received.iter_mut().find(|m| m.id == id));
+            .and_then(|p| p.received.iter_mut().rev().find(|m| m.id == id));
         if let Some(message) = message {
             message.reply = Some(reply);
         }
     }
 
     /// The next message id towards a peer: consecutive from a random start (section 4.4).
-    pub(super) fn next_id(
-        &mut self,
-        now: Instant,
-        peer: SocketAddr,
-        random: &mut impl RngCore,
-    ) -> u16 {
+    pub(super) fn next_id(&mut self, now: Instant, peer: Peer, random: &mut impl RngCore) -> u16 {
         if !self.peers.contains_key(&peer) && !self.make_room() {
             return random.next_u32() as u16;
         }
@@ -112,18 +115,18 @@ impl Peers {
     }
 
     /// Outgoing requests that the peer has not answered.
-    pub(super) fn outstanding(&self, peer: SocketAddr) -> usize {
+    pub(super) fn outstanding(&self, peer: Peer) -> usize {
         self.peers.get(&peer).map_or(0, |p| p.outstanding)
     }
 
-    pub(super) fn add_outstanding(&mut self, peer: SocketAddr, change: isize) {
+    pub(super) fn add_outstanding(&mut self, peer: Peer, change: isize) {
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.outstanding = peer.outstanding.saturating_add_signed(change);
         }
     }
 
-    fn entry(&mut self, now: Instant, peer: SocketAddr, random: &mut impl RngCore) -> &mut Peer {
-        let peer = self.peers.entry(peer).or_insert_with(|| Peer {
+    fn entry(&mut self, now: Instant, peer: Peer, random: &mut impl RngCore) -> &mut PeerRecord {
+        let peer = self.peers.entry(peer).or_insert_with(|| PeerRecord {
             next_id: random.next_u32() as u16,
             outstanding: 0,
             received: VecDeque::new(),

@@ -2,101 +2,23 @@
 //! and requests go in, [`Output`]s come out. The endpoint around it owns the socket.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::net::SocketAddr;
 
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore};
-use thiserror::Error;
 use tokio::time::Instant;
 
+use super::burst::{self, Bursts, EndedBurst};
 use super::config::{CoapConfig, REQUESTS_MAX, SEPARATE_MAX};
+use super::exchange::{
+    Confirmable, Exchange, IncomingRequest, Output, PendingRequest, RequestError, RequestId, Timer,
+    content, encode_or_error, parse_response,
+};
 use super::message::{Code, Message, MessageType, Token, confirmable_id};
+use super::observation::Observations;
+use super::peer::Peer;
 use super::peers::{Peers, Reception};
 use super::request::{Request, Response};
-
-/// Identifies an outgoing request towards its caller.
-pub type RequestId = u64;
-
-/// An incoming request that waits for its response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Exchange {
-    /// The peer that sent it.
-    pub peer: SocketAddr,
-    /// The message id of the request.
-    pub id: u16,
-}
-
-/// An outgoing request got no response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum RequestError {
-    /// The request was sent as often as allowed and never acknowledged.
-    #[error("no acknowledgement after {attempts} transmissions")]
-    NoAcknowledgement {
-        /// The number of transmissions.
-        attempts: u32,
-    },
-    /// The request was acknowledged, but the response did not come in time.
-    #[error("no response within the time limit")]
-    NoResponse,
-    /// The peer refused the message.
-    #[error("the peer answered with a reset")]
-    Reset,
-    /// The response has a malformed or unknown critical option.
-    #[error("the response cannot be understood")]
-    BadResponse,
-    /// The request does not fit into a datagram.
-    #[error("the request does not fit into a datagram")]
-    TooLong,
-    /// The limit of waiting requests is reached.
-    #[error("too many requests are waiting")]
-    Busy,
-    /// The endpoint was closed.
-    #[error("the endpoint is closed")]
-    Closed,
-}
-
-/// An instruction to the endpoint.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Send a datagram.
-    Send(SocketAddr, Vec<u8>),
-    /// Handle a request, then call [`Protocol::respond`].
-    Request(Exchange, Box<Request>),
-    /// An outgoing request has ended.
-    Done(RequestId, Result<Box<Response>, RequestError>),
-}
-
-#[derive(Debug)]
-struct Confirmable {
-    bytes: Vec<u8>,
-    attempts: u32,
-    timeout: std::time::Duration,
-    deadline: Instant,
-    /// Token of the request that it carries; none for a separate response.
-    request: Option<Token>,
-}
-
-#[derive(Debug)]
-struct PendingRequest {
-    request_id: RequestId,
-    id: u16,
-    deadline: Option<Instant>,
-}
-
-#[derive(Debug)]
-struct IncomingRequest {
-    token: Token,
-    confirmable: bool,
-    acknowledged: bool,
-    deadline: Option<Instant>,
-}
-
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Clone, Copy)]
-enum Timer {
-    Retransmit(SocketAddr, u16),
-    Response(SocketAddr, Token),
-    Acknowledge(Exchange),
-}
+use super::round_trip::{RoundTrips, longer};
 
 /// State of one endpoint.
 #[derive(Debug)]
@@ -104,11 +26,14 @@ pub struct Protocol {
     config: CoapConfig,
     random: StdRng,
     peers: Peers,
-    confirmables: HashMap<(SocketAddr, u16), Confirmable>,
-    pending: HashMap<(SocketAddr, Token), PendingRequest>,
-    waiting: HashMap<SocketAddr, VecDeque<(RequestId, Request)>>,
+    confirmables: HashMap<(Peer, u16), Confirmable>,
+    round_trips: RoundTrips<Peer>,
+    observations: Observations<Peer>,
+    pending: HashMap<(Peer, Token), PendingRequest>,
+    waiting: HashMap<Peer, VecDeque<(RequestId, Request)>>,
     waiting_count: usize,
     incoming: HashMap<Exchange, IncomingRequest>,
+    bursts: Bursts,
     timers: BTreeSet<(Instant, Timer)>,
     outputs: Vec<Output>,
 }
@@ -121,10 +46,13 @@ impl Protocol {
             config,
             random,
             confirmables: HashMap::new(),
+            round_trips: RoundTrips::new(),
+            observations: Observations::new(),
             pending: HashMap::new(),
             waiting: HashMap::new(),
             waiting_count: 0,
             incoming: HashMap::new(),
+            bursts: Bursts::default(),
             timers: BTreeSet::new(),
             outputs: Vec::new(),
         }
@@ -137,17 +65,12 @@ impl Protocol {
 
     /// The instant at which [`Protocol::tick`] must be called next.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.timers.first().map(|(at, _)| *at)
+        let timer = self.timers.first().map(|(at, _)| *at);
+        timer.into_iter().chain(self.bursts.next_deadline()).min()
     }
 
     /// Sends a request as a confirmable message, at once or after earlier ones to the same peer.
-    pub fn request(
-        &mut self,
-        now: Instant,
-        peer: SocketAddr,
-        request_id: RequestId,
-        request: Request,
-    ) {
+    pub fn request(&mut self, now: Instant, peer: Peer, request_id: RequestId, request: Request) {
         if self.waiting_count + self.pending.len() >= REQUESTS_MAX {
             return self.fail(request_id, RequestError::Busy);
         }
@@ -159,8 +82,50 @@ impl Protocol {
         self.start_waiting(now, peer);
     }
 
-    /// Drops a request whose caller stopped waiting.
-    pub fn cancel(&mut self, now: Instant, peer: SocketAddr, request_id: RequestId) {
+    /// Begins a set of requests that are answered together, after `silent` sets without an answer.
+    pub fn begin_set(&mut self, now: Instant, peer: Peer, request_id: RequestId, silent: u32) {
+        if self.bursts.len() >= REQUESTS_MAX {
+            return self.fail(request_id, RequestError::Busy);
+        }
+        let deadline = now + self.config.response_timeout;
+        let replaced = self.bursts.begin(peer, request_id, silent, deadline);
+        self.end_set(replaced, Err(RequestError::Busy));
+    }
+
+    /// Sends a request of a set as a non-confirmable message.
+    pub fn send_part(
+        &mut self,
+        now: Instant,
+        (peer, request_id): (Peer, RequestId),
+        part: &Request,
+        is_last: bool,
+    ) {
+        let id = self.peers.next_id(now, peer, &mut self.random);
+        let token = burst::new_token(&mut self.random);
+        let wait = match is_last {
+            true => self.round_trips.wait(peer, self.config.ack_timeout),
+            false => self.config.response_timeout,
+        };
+        let message = part.to_message(MessageType::NonConfirmable, id, token);
+        let Ok(bytes) = message.encode() else {
+            self.bursts.cancel(peer, request_id);
+            return self.fail(request_id, RequestError::TooLong);
+        };
+        let (set, part) = ((peer, request_id), (id, token));
+        // It may have been answered meanwhile.
+        if self.bursts.add(now, set, part, (wait, is_last)) {
+            self.outputs.push(Output::Send(peer, bytes));
+        }
+    }
+
+    fn end_set(&mut self, ended: Option<EndedBurst>, result: Result<Box<Response>, RequestError>) {
+        self.outputs
+            .extend(ended.map(|burst| Output::Done(burst.request_id, result)));
+    }
+
+    /// Drops a request or set whose caller stopped waiting.
+    pub fn cancel(&mut self, now: Instant, peer: Peer, request_id: RequestId) {
+        self.bursts.cancel(peer, request_id);
         if let Some(queue) = self.waiting.get_mut(&peer) {
             let before = queue.len();
             queue.retain(|(t, _)| *t != request_id);
@@ -174,7 +139,7 @@ impl Protocol {
     }
 
     /// Processes one datagram.
-    pub fn receive(&mut self, now: Instant, peer: SocketAddr, bytes: &[u8]) {
+    pub fn receive(&mut self, now: Instant, peer: Peer, bytes: &[u8]) {
         let message = match Message::decode(bytes) {
             Ok(message) => message,
             Err(error) => {
@@ -188,26 +153,34 @@ impl Protocol {
         match message.message_type {
             MessageType::Acknowledgement => self.on_acknowledgement(now, peer, &message),
             MessageType::Reset => self.on_reset(now, peer, message.id),
-            _ if message.code.is_request() => self.on_request(now, peer, message),
-            _ if message.code.is_response() => self.on_response(now, peer, &message),
+            _ if message.code.is_request() => self.on_request(now, peer, message, bytes),
+            _ if message.code.is_response() => {
+                self.on_response(now, peer, &message, bytes);
+            }
             // A confirmable empty message is a ping; the answer is a reset.
             MessageType::Confirmable => self.send_reset(peer, message.id),
             MessageType::NonConfirmable => {}
         }
     }
 
-    /// Sends the response to a request that came as [`Output::Request`].
+    /// Sends the response to a request that came as [`Output::Request`]; one without a code, none.
     pub fn respond(&mut self, now: Instant, exchange: Exchange, response: &Response) {
         let Some(incoming) = self.incoming.remove(&exchange) else {
             return;
         };
         self.drop_timer(incoming.deadline, Timer::Acknowledge(exchange));
         let Exchange { peer, id } = exchange;
+        let is_none = response.code == Code::EMPTY;
         if incoming.confirmable && !incoming.acknowledged {
-            let reply = response.to_message(MessageType::Acknowledgement, id, incoming.token);
+            let reply = match is_none {
+                true => Message::empty(MessageType::Acknowledgement, id),
+                false => response.to_message(MessageType::Acknowledgement, id, incoming.token),
+            };
             let bytes = encode_or_error(&reply);
             self.peers.set_reply(peer, id, bytes.clone());
-            self.outputs.push(Output::Send(peer, bytes));
+            return self.outputs.push(Output::Send(peer, bytes));
+        }
+        if is_none {
             return;
         }
         let id = self.peers.next_id(now, peer, &mut self.random);
@@ -228,6 +201,9 @@ impl Protocol {
 
     /// Processes the timers that have expired at `now`.
     pub fn tick(&mut self, now: Instant) {
+        while let Some(ended) = self.bursts.expire(now) {
+            self.end_set(Some(ended), Err(RequestError::NoResponse));
+        }
         while let Some(&(at, timer)) = self.timers.first() {
             if at > now {
                 return;
@@ -243,7 +219,7 @@ impl Protocol {
         }
     }
 
-    fn start_waiting(&mut self, now: Instant, peer: SocketAddr) {
+    fn start_waiting(&mut self, now: Instant, peer: Peer) {
         while self.peers.outstanding(peer) < self.config.nstart {
             let Some(queue) = self.waiting.get_mut(&peer) else {
                 return;
@@ -263,6 +239,7 @@ impl Protocol {
                         request_id,
                         id,
                         deadline: None,
+                        observed: request.observe.map(|_| request.path),
                     };
                     self.pending.insert((peer, token), pending);
                     self.send_confirmable(now, peer, id, bytes, Some(token));
@@ -274,7 +251,7 @@ impl Protocol {
 
     /// A random token, so that an attacker off the path cannot answer in the peer's name (section
     /// 5.3.1).
-    fn new_token(&mut self, peer: SocketAddr) -> Token {
+    fn new_token(&mut self, peer: Peer) -> Token {
         loop {
             let token = Token::new(&self.random.next_u64().to_be_bytes()).expect("8 bytes fit");
             if !self.pending.contains_key(&(peer, token)) {
@@ -286,7 +263,7 @@ impl Protocol {
     fn send_confirmable(
         &mut self,
         now: Instant,
-        peer: SocketAddr,
+        peer: Peer,
         id: u16,
         bytes: Vec<u8>,
         request: Option<Token>,
@@ -294,13 +271,15 @@ impl Protocol {
         let stretch = self
             .random
             .random_range(1.0..=self.config.ack_random_factor.max(1.0));
-        let timeout = self.config.ack_timeout.mul_f64(stretch);
+        let wait = self.round_trips.wait(peer, self.config.ack_timeout);
+        let timeout = wait.mul_f64(stretch);
         let deadline = now + timeout;
         self.outputs.push(Output::Send(peer, bytes.clone()));
         self.timers.insert((deadline, Timer::Retransmit(peer, id)));
         let confirmable = Confirmable {
             bytes,
             attempts: 1,
+            sent_at: now,
             timeout,
             deadline,
             request,
@@ -308,7 +287,7 @@ impl Protocol {
         self.confirmables.insert((peer, id), confirmable);
     }
 
-    fn retransmit(&mut self, now: Instant, peer: SocketAddr, id: u16) {
+    fn retransmit(&mut self, now: Instant, peer: Peer, id: u16) {
         let Some(confirmable) = self.confirmables.get_mut(&(peer, id)) else {
             return;
         };
@@ -323,7 +302,7 @@ impl Protocol {
             return;
         }
         confirmable.attempts += 1;
-        confirmable.timeout *= 2;
+        confirmable.timeout = longer(confirmable.timeout);
         confirmable.deadline = now + confirmable.timeout;
         self.timers
             .insert((confirmable.deadline, Timer::Retransmit(peer, id)));
@@ -331,11 +310,13 @@ impl Protocol {
             .push(Output::Send(peer, confirmable.bytes.clone()));
     }
 
-    fn on_acknowledgement(&mut self, now: Instant, peer: SocketAddr, message: &Message) {
+    fn on_acknowledgement(&mut self, now: Instant, peer: Peer, message: &Message) {
         let Some(confirmable) = self.confirmables.get(&(peer, message.id)) else {
             return;
         };
         let request = confirmable.request;
+        let time = now.duration_since(confirmable.sent_at);
+        self.round_trips.measured(peer, confirmable.attempts, time);
         if message.code == Code::EMPTY {
             self.stop_retransmitting(peer, message.id);
             if let Some(token) = request {
@@ -351,7 +332,9 @@ impl Protocol {
         }
     }
 
-    fn on_reset(&mut self, now: Instant, peer: SocketAddr, id: u16) {
+    fn on_reset(&mut self, now: Instant, peer: Peer, id: u16) {
+        let ended = self.bursts.reset(peer, id);
+        self.end_set(ended, Err(RequestError::Reset));
         let request = self.confirmables.get(&(peer, id)).and_then(|c| c.request);
         self.stop_retransmitting(peer, id);
         if let Some(token) = request {
@@ -359,8 +342,9 @@ impl Protocol {
         }
     }
 
-    fn on_request(&mut self, now: Instant, peer: SocketAddr, message: Message) {
-        match self.peers.record(now, peer, message.id, &mut self.random) {
+    fn on_request(&mut self, now: Instant, peer: Peer, message: Message, bytes: &[u8]) {
+        let received = (message.id, content(bytes));
+        match self.peers.record(now, peer, received, &mut self.random) {
             Reception::New => {}
             Reception::Duplicate(Some(reply)) => {
                 return self.outputs.push(Output::Send(peer, reply));
@@ -386,7 +370,7 @@ impl Protocol {
             deadline,
         };
         self.incoming.insert(exchange, incoming);
-        match Request::from_message(&message) {
+        match Request::from_message(&message).and_then(|r| r.without_sets(!self.config.q_block)) {
             Ok(request) => self
                 .outputs
                 .push(Output::Request(exchange, Box::new(request))),
@@ -394,8 +378,10 @@ impl Protocol {
         }
     }
 
-    fn on_response(&mut self, now: Instant, peer: SocketAddr, message: &Message) {
-        let known = self.pending.contains_key(&(peer, message.token));
+    fn on_response(&mut self, now: Instant, peer: Peer, message: &Message, bytes: &[u8]) {
+        let awaited = self.pending.contains_key(&(peer, message.token));
+        let ended = self.bursts.answered(peer, message.token);
+        let known = awaited || ended.is_some() || self.observations.contains(peer, message.token);
         if message.message_type == MessageType::Confirmable {
             let reply = if known {
                 MessageType::Acknowledgement
@@ -404,7 +390,8 @@ impl Protocol {
             };
             let reply = encode_or_error(&Message::empty(reply, message.id));
             // A response that came twice is acknowledged twice, though its request has ended.
-            match self.peers.record(now, peer, message.id, &mut self.random) {
+            let received = (message.id, content(bytes));
+            match self.peers.record(now, peer, received, &mut self.random) {
                 Reception::Duplicate(Some(before)) => self.outputs.push(Output::Send(peer, before)),
                 Reception::Duplicate(None) => {}
                 Reception::New => {
@@ -414,10 +401,25 @@ impl Protocol {
                 Reception::TooManyPeers => self.outputs.push(Output::Send(peer, reply)),
             }
         }
-        if known {
-            let result = parse_response(message);
-            self.finish(now, peer, message.token, result);
+        let result = parse_response(message);
+        if let Some(burst) = &ended {
+            if message.code.is_success() {
+                let time = now.saturating_duration_since(burst.sent_at);
+                self.round_trips.measured(peer, 1, time);
+            }
+            return self.end_set(ended, result);
         }
+        match result {
+            result if awaited => self.finish(now, peer, message.token, result),
+            Ok(response) if known => self.notified(now, peer, message.token, response),
+            _ => {}
+        }
+    }
+
+    fn notified(&mut self, now: Instant, peer: Peer, token: Token, response: Box<Response>) {
+        let path = self.observations.accept(now, peer, token, &response);
+        self.outputs
+            .extend(path.map(|path| Output::Notification(peer, path, response)));
     }
 
     fn send_empty_acknowledgement(&mut self, exchange: Exchange) {
@@ -440,16 +442,37 @@ impl Protocol {
     fn finish(
         &mut self,
         now: Instant,
-        peer: SocketAddr,
+        peer: Peer,
         token: Token,
         result: Result<Box<Response>, RequestError>,
     ) {
+        self.begin_observation(now, peer, token, &result);
         if let Some(request_id) = self.end_request(now, peer, token) {
             self.outputs.push(Output::Done(request_id, result));
         }
     }
 
-    fn end_request(&mut self, now: Instant, peer: SocketAddr, token: Token) -> Option<RequestId> {
+    /// Begins to observe the resource of a request, if the peer agrees; its present state is the
+    /// first notification.
+    fn begin_observation(
+        &mut self,
+        now: Instant,
+        peer: Peer,
+        token: Token,
+        result: &Result<Box<Response>, RequestError>,
+    ) {
+        let pending = self.pending.get(&(peer, token));
+        let path = pending.and_then(|pending| pending.observed.clone());
+        if let (Some(path), Ok(response)) = (path, result)
+            && let Some(sequence) = response.observe.filter(|_| response.code.is_success())
+        {
+            let first = Output::Notification(peer, path.clone(), response.clone());
+            self.observations.begin(now, peer, token, path, sequence);
+            self.outputs.push(first);
+        }
+    }
+
+    fn end_request(&mut self, now: Instant, peer: Peer, token: Token) -> Option<RequestId> {
         let pending = self.pending.remove(&(peer, token))?;
         self.drop_timer(pending.deadline, Timer::Response(peer, token));
         self.stop_retransmitting(peer, pending.id);
@@ -458,7 +481,7 @@ impl Protocol {
         Some(pending.request_id)
     }
 
-    fn stop_retransmitting(&mut self, peer: SocketAddr, id: u16) {
+    fn stop_retransmitting(&mut self, peer: Peer, id: u16) {
         if let Some(confirmable) = self.confirmables.remove(&(peer, id)) {
             self.drop_timer(Some(confirmable.deadline), Timer::Retransmit(peer, id));
         }
@@ -470,30 +493,8 @@ impl Protocol {
         }
     }
 
-    fn send_reset(&mut self, peer: SocketAddr, id: u16) {
+    fn send_reset(&mut self, peer: Peer, id: u16) {
         let bytes = encode_or_error(&Message::empty(MessageType::Reset, id));
         self.outputs.push(Output::Send(peer, bytes));
     }
-}
-
-fn parse_response(message: &Message) -> Result<Box<Response>, RequestError> {
-    Response::from_message(message)
-        .map(Box::new)
-        .ok_or(RequestError::BadResponse)
-}
-
-/// Encodes a message. A response that does not fit is a fault of its handler: the client gets 5.00.
-fn encode_or_error(message: &Message) -> Vec<u8> {
-    message.encode().unwrap_or_else(|_| {
-        let code = Code::INTERNAL_ERROR;
-        let short = Message {
-            code,
-            options: Vec::new(),
-            payload: Vec::new(),
-            ..message.clone()
-        };
-        short
-            .encode()
-            .expect("a header and a token fit into a datagram")
-    })
 }

@@ -1,5 +1,7 @@
 //! Requests and responses, independent of the messages that carry them.
 
+use std::ops::RangeInclusive;
+
 use super::block::Block;
 use super::message::{CoapOption, Code, Message, MessageType, Token, decode_uint, encode_uint};
 
@@ -9,6 +11,19 @@ pub const PATH_SEGMENTS_MAX: usize = 8;
 pub const QUERIES_MAX: usize = 12;
 /// Longest path segment or argument, in bytes (RFC 7252 section 5.10).
 pub const TEXT_BYTES_MAX: usize = 255;
+
+/// Number of the Echo option (RFC 9175 section 2.2.1).
+const ECHO: u16 = 252;
+/// Longest value of it.
+const ECHO_BYTES_MAX: usize = 40;
+/// Number of the Q-Block1 option (RFC 9177 section 4.1).
+pub(super) const Q_BLOCK1: u16 = 19;
+/// Number of the Q-Block2 option.
+pub(super) const Q_BLOCK2: u16 = 31;
+/// Number of the Request-Tag option (RFC 9175 section 3.2.1).
+const REQUEST_TAG: u16 = 292;
+/// Longest value of it.
+const REQUEST_TAG_BYTES_MAX: usize = 8;
 
 /// Media types by number (IANA CoAP Content-Formats).
 pub mod format {
@@ -26,6 +41,8 @@ pub mod format {
     pub const SENML_CBOR: u16 = 112;
     /// The number of `application/vnd.oma.lwm2m+tlv` before it was registered; some still use it.
     pub const LWM2M_TLV_OLD: u16 = 1542;
+    /// `application/missing-blocks+cbor-seq` (RFC 9177)
+    pub const MISSING_BLOCKS: u16 = 272;
     /// `application/vnd.oma.lwm2m+tlv`
     pub const LWM2M_TLV: u16 = 11542;
     /// `application/vnd.oma.lwm2m+json`
@@ -45,12 +62,22 @@ pub struct Request {
     pub content_format: Option<u16>,
     /// Media type that the client wants.
     pub accept: Option<u16>,
+    /// 0: notifications of changes are wanted.
+    pub observe: Option<u32>,
     /// The block of the request that the payload is.
     pub block1: Option<Block>,
     /// The block of the response that is wanted.
     pub block2: Option<Block>,
+    /// The same, of a body whose blocks travel in sets (RFC 9177).
+    pub q_block1: Option<Block>,
+    /// A block of the response that is wanted in that way, to find out whether the peer knows it.
+    pub q_block2: Option<Block>,
+    /// Tells the blocks of one body from those of another one.
+    pub request_tag: Option<Vec<u8>>,
     /// Size of the whole request in bytes, a hint.
     pub size1: Option<u32>,
+    /// The value of a challenge that is repeated (RFC 9175).
+    pub echo: Option<Vec<u8>>,
     /// Body, or one block of it.
     pub payload: Vec<u8>,
 }
@@ -65,9 +92,14 @@ impl Request {
             query: Vec::new(),
             content_format: None,
             accept: None,
+            observe: None,
             block1: None,
             block2: None,
+            q_block1: None,
+            q_block2: None,
+            request_tag: None,
             size1: None,
+            echo: None,
             payload: Vec::new(),
         }
     }
@@ -119,8 +151,8 @@ impl Request {
     }
 
     /// Reads a request; the error is the response to send.
-    pub fn from_message(message: &Message) -> Result<Request, Response> {
-        let bad = |reason: &str| Response::error(Code::BAD_REQUEST, reason);
+    pub fn from_message(message: &Message) -> Result<Request, Box<Response>> {
+        let bad = |reason: &str| Box::new(Response::error(Code::BAD_REQUEST, reason));
         let proxy = |(n, _): &(u16, Vec<u8>)| {
             matches!(
                 CoapOption::from(*n),
@@ -128,19 +160,19 @@ impl Request {
             )
         };
         if message.options.iter().any(proxy) {
-            return Err(Response::new(Code::NO_PROXY));
+            return Err(Box::new(Response::new(Code::NO_PROXY)));
         }
         if let Some(number) = message.unsupported_critical() {
-            return Err(Response::error(
-                Code::BAD_OPTION,
-                &format!("option {number}"),
-            ));
+            let reason = format!("option {number}");
+            return Err(Box::new(Response::error(Code::BAD_OPTION, &reason)));
         }
         let path =
             text_options(message, CoapOption::UriPath, PATH_SEGMENTS_MAX).ok_or(bad("path"))?;
         let query = text_options(message, CoapOption::UriQuery, QUERIES_MAX).ok_or(bad("query"))?;
         let block1 = block_option(message, CoapOption::Block1).map_err(|()| bad("block1"))?;
         let block2 = block_option(message, CoapOption::Block2).map_err(|()| bad("block2"))?;
+        let q_block1 = block_option(message, Q_BLOCK1.into()).map_err(|()| bad("q-block1"))?;
+        let q_block2 = block_option(message, Q_BLOCK2.into()).map_err(|()| bad("q-block2"))?;
         Ok(Request {
             method: message.code,
             path,
@@ -148,16 +180,31 @@ impl Request {
             content_format: u16_option(message, CoapOption::ContentFormat)
                 .map_err(|()| bad("format"))?,
             accept: u16_option(message, CoapOption::Accept).map_err(|()| bad("accept"))?,
+            observe: message.uint(CoapOption::Observe),
             block1,
             block2,
+            q_block1,
+            q_block2,
+            request_tag: bytes_option(message, REQUEST_TAG, 0..=REQUEST_TAG_BYTES_MAX),
             size1: message.uint(CoapOption::Size1),
+            echo: bytes_option(message, ECHO, 1..=ECHO_BYTES_MAX),
             payload: message.payload.clone(),
         })
+    }
+
+    /// The request itself, unless it is of a set of blocks and those are `refused`: they are
+    /// critical options.
+    pub(super) fn without_sets(self, refused: bool) -> Result<Request, Box<Response>> {
+        match self.q_block1.or(self.q_block2).filter(|_| refused) {
+            Some(_) => Err(Box::new(Response::error(Code::BAD_OPTION, "Q-Block"))),
+            None => Ok(self),
+        }
     }
 
     /// The message that carries it.
     pub fn to_message(&self, message_type: MessageType, id: u16, token: Token) -> Message {
         let mut options = Vec::new();
+        push_uint(&mut options, CoapOption::Observe, self.observe);
         options.extend(
             self.path
                 .iter()
@@ -174,9 +221,14 @@ impl Request {
                 .map(|s| (CoapOption::UriQuery.into(), s.clone().into_bytes())),
         );
         push_uint(&mut options, CoapOption::Accept, self.accept.map(u32::from));
+        options.extend(self.q_block1.map(|b| (Q_BLOCK1, b.encode())));
+        options.extend(self.q_block2.map(|b| (Q_BLOCK2, b.encode())));
         options.extend(self.block2.map(|b| (CoapOption::Block2.into(), b.encode())));
         options.extend(self.block1.map(|b| (CoapOption::Block1.into(), b.encode())));
         push_uint(&mut options, CoapOption::Size1, self.size1);
+        options.extend(self.echo.iter().map(|value| (ECHO, value.clone())));
+        let tag = self.request_tag.iter();
+        options.extend(tag.map(|value| (REQUEST_TAG, value.clone())));
         Message {
             message_type,
             code: self.method,
@@ -197,14 +249,20 @@ pub struct Response {
     pub content_format: Option<u16>,
     /// Segments of the path of a new resource.
     pub location: Vec<String>,
+    /// The sequence number of a notification.
+    pub observe: Option<u32>,
     /// The block of the request that is acknowledged, with the size wanted from now on.
     pub block1: Option<Block>,
+    /// The last block of a body in sets up to which all are there (RFC 9177).
+    pub q_block1: Option<Block>,
     /// The block of the response that the payload is.
     pub block2: Option<Block>,
     /// Size of the whole response in bytes, a hint.
     pub size2: Option<u32>,
     /// Version of the representation, at most 8 bytes.
     pub etag: Option<Vec<u8>>,
+    /// A challenge: the client shall repeat its request with this value (RFC 9175).
+    pub echo: Option<Vec<u8>>,
     /// Body, one block of it, or the reason of an error.
     pub payload: Vec<u8>,
 }
@@ -216,10 +274,13 @@ impl Response {
             code,
             content_format: None,
             location: Vec::new(),
+            observe: None,
             block1: None,
+            q_block1: None,
             block2: None,
             size2: None,
             etag: None,
+            echo: None,
             payload: Vec::new(),
         }
     }
@@ -256,10 +317,13 @@ impl Response {
             code: message.code,
             content_format: u16_option(message, CoapOption::ContentFormat).ok()?,
             location: text_options(message, CoapOption::LocationPath, PATH_SEGMENTS_MAX)?,
+            observe: message.uint(CoapOption::Observe),
             block1: block_option(message, CoapOption::Block1).ok()?,
+            q_block1: block_option(message, Q_BLOCK1.into()).ok()?,
             block2: block_option(message, CoapOption::Block2).ok()?,
             size2: message.uint(CoapOption::Size2),
             etag: message.values(CoapOption::ETag).next().map(<[u8]>::to_vec),
+            echo: bytes_option(message, ECHO, 1..=ECHO_BYTES_MAX),
             payload: message.payload.clone(),
         })
     }
@@ -272,6 +336,7 @@ impl Response {
                 .iter()
                 .map(|tag| (CoapOption::ETag.into(), tag.clone())),
         );
+        push_uint(&mut options, CoapOption::Observe, self.observe);
         let location = self.location.iter().map(|s| s.clone().into_bytes());
         options.extend(location.map(|s| (CoapOption::LocationPath.into(), s)));
         push_uint(
@@ -279,9 +344,11 @@ impl Response {
             CoapOption::ContentFormat,
             self.content_format.map(u32::from),
         );
+        options.extend(self.q_block1.map(|b| (Q_BLOCK1, b.encode())));
         options.extend(self.block2.map(|b| (CoapOption::Block2.into(), b.encode())));
         options.extend(self.block1.map(|b| (CoapOption::Block1.into(), b.encode())));
         push_uint(&mut options, CoapOption::Size2, self.size2);
+        options.extend(self.echo.iter().map(|value| (ECHO, value.clone())));
         Message {
             message_type,
             code: self.code,
@@ -291,6 +358,12 @@ impl Response {
             payload: self.payload.clone(),
         }
     }
+}
+
+/// The value of an elective option: one of another length is none.
+fn bytes_option(message: &Message, number: u16, lengths: RangeInclusive<usize>) -> Option<Vec<u8>> {
+    let value = message.values(CoapOption::from(number)).next()?;
+    lengths.contains(&value.len()).then(|| value.to_vec())
 }
 
 fn push_uint(options: &mut Vec<(u16, Vec<u8>)>, option: CoapOption, value: Option<u32>) {

@@ -12,6 +12,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::mpsc;
 
+use super::peer::Peer;
 use super::socket::DatagramSocket;
 
 /// Datagrams that one socket holds before it drops more, as a kernel's buffer does.
@@ -43,8 +44,13 @@ type Datagram = (SocketAddr, Vec<u8>);
 struct NetworkState {
     random: StdRng,
     faults: Faults,
+    /// The shortest time of a datagram, beside the random delay.
+    latency: Duration,
     sockets: HashMap<SocketAddr, mpsc::Sender<Datagram>>,
     sent: u64,
+    sent_bytes: u64,
+    /// Bytes to addresses without a socket.
+    lost_bytes: HashMap<SocketAddr, u64>,
 }
 
 /// The network; clones are the same network.
@@ -58,8 +64,11 @@ impl SimulatedNetwork {
         let state = NetworkState {
             random,
             faults,
+            latency: Duration::ZERO,
             sockets: HashMap::new(),
             sent: 0,
+            sent_bytes: 0,
+            lost_bytes: HashMap::new(),
         };
         SimulatedNetwork(Arc::new(Mutex::new(state)))
     }
@@ -76,9 +85,29 @@ impl SimulatedNetwork {
         })
     }
 
+    /// Sends a datagram from an address that need not be the sender's.
+    pub fn spoof(&self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        self.send(from, to, bytes);
+    }
+
+    /// Bytes that were sent to an address at which no socket is.
+    pub fn bytes_to(&self, to: SocketAddr) -> u64 {
+        self.lock().lost_bytes.get(&to).copied().unwrap_or_default()
+    }
+
     /// Changes the faults from now on.
     pub fn set_faults(&self, faults: Faults) {
         self.lock().faults = faults;
+    }
+
+    /// Sets the time that every datagram takes at least, so that they do not overtake each other.
+    pub fn set_latency(&self, latency: Duration) {
+        self.lock().latency = latency;
+    }
+
+    /// Bytes of the datagrams that were sent so far.
+    pub fn sent_bytes(&self) -> u64 {
+        self.lock().sent_bytes
     }
 
     /// Datagrams that were sent so far, lost ones included.
@@ -93,16 +122,20 @@ impl SimulatedNetwork {
     fn send(&self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         let mut state = self.lock();
         state.sent += 1;
+        state.sent_bytes += bytes.len() as u64;
+        let latency = state.latency;
         let faults = state.faults;
         let mut copies = usize::from(!state.random.random_bool(faults.drop));
         copies *= 1 + usize::from(state.random.random_bool(faults.duplicate));
         let Some(socket) = state.sockets.get(&to).cloned() else {
+            *state.lost_bytes.entry(to).or_default() += bytes.len() as u64;
             return;
         };
         for _ in 0..copies {
-            let delay = faults
+            let random = faults
                 .delay_max
                 .mul_f64(state.random.random_range(0.0..=1.0));
+            let delay = latency + random;
             let (socket, datagram) = (socket.clone(), (from, bytes.to_vec()));
             if delay.is_zero() {
                 // A full or closed socket loses the datagram: that is what UDP does.
@@ -125,16 +158,16 @@ struct SimulatedSocket {
 
 #[async_trait]
 impl DatagramSocket for SimulatedSocket {
-    async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+    async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, Peer)> {
         let received = self.receiver.lock().await.recv().await;
         let (from, bytes) = received.ok_or(io::ErrorKind::ConnectionAborted)?;
         let count = bytes.len().min(buffer.len());
         buffer[..count].copy_from_slice(&bytes[..count]);
-        Ok((count, from))
+        Ok((count, from.into()))
     }
 
-    async fn send(&self, bytes: &[u8], peer: SocketAddr) -> io::Result<()> {
-        self.network.send(self.addr, peer, bytes);
+    async fn send(&self, bytes: &[u8], peer: Peer) -> io::Result<()> {
+        self.network.send(self.addr, peer.address, bytes);
         Ok(())
     }
 

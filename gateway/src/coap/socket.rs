@@ -6,25 +6,45 @@ use std::net::SocketAddr;
 use async_trait::async_trait;
 use tokio::net::UdpSocket;
 
+use super::peer::Peer;
+use crate::credentials::Protection;
+
 /// A socket for datagrams.
 #[async_trait]
 pub trait DatagramSocket: Send + Sync + 'static {
     /// Waits for one datagram and returns its size and sender. A longer one is cut to the buffer.
-    async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)>;
+    async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, Peer)>;
     /// Sends one datagram.
-    async fn send(&self, bytes: &[u8], peer: SocketAddr) -> io::Result<()>;
+    async fn send(&self, bytes: &[u8], peer: Peer) -> io::Result<()>;
+    /// The device whose key the peer of a session has proven to have; `None` without a session.
+    fn identity(&self, _peer: Peer) -> Option<String> {
+        None
+    }
+    /// The device that may have its keys by a bootstrap in this session, which a key for bootstraps
+    /// alone began; with the protocol of the session.
+    fn bootstrapped(&self, _peer: Peer) -> Option<(String, Protection)> {
+        None
+    }
+    /// True if what comes from the peer shows that its address is the sender's.
+    fn proves_address(&self, peer: Peer) -> bool {
+        // A handshake went to and fro.
+        peer.session.is_some()
+    }
     /// Its own address.
     fn local_addr(&self) -> io::Result<SocketAddr>;
+    /// Ends the tasks that hold the operating system's socket; dropping the last owner frees it.
+    async fn close(&self) {}
 }
 
 #[async_trait]
 impl DatagramSocket for UdpSocket {
-    async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.recv_from(buffer).await
+    async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, Peer)> {
+        let (count, address) = self.recv_from(buffer).await?;
+        Ok((count, address.into()))
     }
 
-    async fn send(&self, bytes: &[u8], peer: SocketAddr) -> io::Result<()> {
-        self.send_to(bytes, peer).await.map(|_| ())
+    async fn send(&self, bytes: &[u8], peer: Peer) -> io::Result<()> {
+        self.send_to(bytes, peer.address).await.map(|_| ())
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

@@ -1,9 +1,11 @@
 //! Tests of the CoAP endpoint: codec, rules of exchange, faulty networks, libcoap.
 
 mod codec;
+mod echo;
 mod interop;
 mod network;
 mod protocol;
+mod qblock;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -42,7 +44,7 @@ impl MemoryService {
 
 #[async_trait]
 impl CoapService for MemoryService {
-    async fn handle(&self, _peer: SocketAddr, request: Request) -> Response {
+    async fn handle(&self, _peer: Peer, request: Request) -> Response {
         self.handled.fetch_add(1, Ordering::Relaxed);
         let path = request.path_text();
         match request.method {
@@ -68,6 +70,10 @@ impl CoapService for MemoryService {
 
 fn addr(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+fn peer(port: u16) -> Peer {
+    addr(port).into()
 }
 
 /// Bytes without a pattern that a lost block could hide in.

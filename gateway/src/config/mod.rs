@@ -7,6 +7,7 @@
 //! | `key` | file with the account's secret key, 64 hexadecimal digits, mode 600 | |
 //! | `data_dir` | directory of the spool, the artifacts and the known devices | |
 //! | `south_listen` | UDP address for CoAP | |
+//! | `south_http_listen` | TCP address at which Things that fetch packages over HTTP do so | none |
 //! | `[[nodes]]` `http` | base address of a node, e.g. `https://10.0.0.1:8080` | |
 //! | `[[nodes]]` `mqtt` | `host:port` of its MQTT listener | |
 //! | `[[nodes]]` `tls` | TLS 1.3 with the account's key in place of a token | false |
@@ -16,12 +17,23 @@
 //! | `spool_bytes_max` | reports and events that wait for the ledger; Things wait when it is full | 64 MiB |
 //! | `cache_bytes_max` | artifacts | 1 GiB |
 //! | `record_age_max_s` | a proven record whose block is older is refused | 300 |
-//! | `rate_bytes_per_s` | limit of all transfers of the mesh together | 12,000 |
+//! | `rate_bytes_per_s` | limit of all transfers of the mesh together, on air, with headers | 12,000 |
 //! | `install_timeout_s` | time that a Thing may take to check or install a package | 3,600 |
 //! | `poll_s` | time between two reads of the state of a Thing without our agent | 5 |
 //! | `szx` | blocks begin with 2^(4 + `szx`) bytes, 0 to 6; a Thing may ask for smaller ones | 6 |
+//! | `plain_coap` | who may register without DTLS: `everybody`, `without_credentials`, `never` | `everybody` |
+//! | `[dtls]` `listen` | UDP address for CoAP over DTLS | no DTLS |
+//! | `[dtls]` `uri` | the URI of this listener that Things get by a bootstrap | its address |
+//! | `[oscore]` `credentials` | the same file as that of `[dtls]`; OSCORE is spoken at `south_listen` | no OSCORE |
+//! | `[oscore]` `uri` | the URI of `south_listen` that Things get by a bootstrap | its address |
+//! | `[dtls]` `credentials` | file with the keys of Things, mode 600 (module [`crate::dtls`]) | |
+//! | `[mesh]` `q_block` | Things are asked whether they take blocks in sets (RFC 9177) | true |
+//! | `[mesh]` `transfers_max` | transfers under way at once | 16 |
+//! | `[mesh]` `battery_min_percent` | a Thing whose battery has less gets no package; 0: it is not asked | 0 |
+//! | `[mesh.parents]` | the router through which a device reaches the gateway, `"device" = "router"`; never both at once get a package | |
 //! | `[endpoints]` | endpoint names of devices that the rules for names do not find, `"name" = "device"` | |
 
+mod mesh;
 #[cfg(test)]
 mod tests;
 
@@ -40,6 +52,8 @@ use serde::{Deserialize, Serialize};
 use crate::coap::block::SZX_MAX;
 use crate::south::SouthConfig;
 
+pub use mesh::MeshLimits;
+
 /// The configuration of a gateway; the module describes the keys.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,6 +63,8 @@ pub struct GatewayConfig {
     pub key: PathBuf,
     pub data_dir: PathBuf,
     pub south_listen: SocketAddr,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub south_http_listen: Option<SocketAddr>,
     #[serde(default = "mqtt_connect_s")]
     pub mqtt_connect_s: u64,
     #[serde(default = "spool_bytes_max")]
@@ -67,9 +83,51 @@ pub struct GatewayConfig {
     pub szx: u8,
     #[serde(default)]
     pub plain_http_beyond_loopback: bool,
+    #[serde(default)]
+    pub plain_coap: PlainCoap,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dtls: Option<DtlsConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oscore: Option<OscoreConfig>,
+    #[serde(default)]
+    pub mesh: MeshLimits,
     pub nodes: Vec<NodeAddress>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub endpoints: BTreeMap<String, Id>,
+}
+
+/// The devices that may register without DTLS and OSCORE.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlainCoap {
+    /// All devices; one that has registered with its key is not displaced.
+    #[default]
+    Everybody,
+    /// The devices without a key in the file of credentials.
+    WithoutCredentials,
+    /// No device: without OSCORE `south_listen` is not listened on.
+    Never,
+}
+
+/// CoAP over DTLS.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DtlsConfig {
+    pub listen: SocketAddr,
+    pub credentials: PathBuf,
+    /// Where Things are told to register, if it is not the address that is listened on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
+}
+
+/// CoAP with OSCORE, at the same address as plain CoAP.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OscoreConfig {
+    pub credentials: PathBuf,
+    /// Where Things are told to register, if it is not the address that is listened on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
 }
 
 /// One node of the ledger.
@@ -143,6 +201,14 @@ pub enum ConfigError {
     Zero(&'static str),
     #[error("szx is at most {SZX_MAX}")]
     BlockSize,
+    #[error("plain_coap: without [dtls] and [oscore] it is `everybody`")]
+    PlainCoap,
+    #[error("[dtls] and [oscore] have one file of credentials")]
+    Credentials,
+    #[error("mesh.battery_min_percent is at most 100")]
+    Battery,
+    #[error("mesh.parents: the way from {0} to the gateway is a circle")]
+    Circle(String),
     #[error("endpoints: {0} is there twice but for the case of its letters")]
     Endpoint(String),
 }
@@ -162,11 +228,21 @@ impl GatewayConfig {
         for file in [&mut config.genesis, &mut config.key, &mut config.data_dir] {
             *file = base.join(&*file);
         }
+        if let Some(dtls) = &mut config.dtls {
+            dtls.credentials = base.join(&dtls.credentials);
+        }
+        if let Some(oscore) = &mut config.oscore {
+            oscore.credentials = base.join(&oscore.credentials);
+        }
         config.check()?;
         Ok(config)
     }
 
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+    /// Checks what the types do not say.
+    ///
+    /// # Errors
+    /// The first value that can't be used.
+    pub fn check(&self) -> Result<(), ConfigError> {
         if self.nodes.is_empty() || self.nodes.iter().any(|node| node.host_port().is_none()) {
             return Err(ConfigError::Nodes);
         }
@@ -184,12 +260,27 @@ impl GatewayConfig {
         if self.szx > SZX_MAX {
             return Err(ConfigError::BlockSize);
         }
+        if self.credentials().is_none() && self.plain_coap != PlainCoap::Everybody {
+            return Err(ConfigError::PlainCoap);
+        }
+        let files = self.dtls.as_ref().zip(self.oscore.as_ref());
+        if files.is_some_and(|(dtls, oscore)| dtls.credentials != oscore.credentials) {
+            return Err(ConfigError::Credentials);
+        }
+        self.mesh.check()?;
         let mut names = BTreeSet::new();
         let is_duplicate = |name: &&String| !names.insert(name.to_ascii_lowercase());
         match self.endpoints.keys().find(is_duplicate) {
             Some(name) => Err(ConfigError::Endpoint(name.clone())),
             None => Ok(()),
         }
+    }
+
+    /// The file with the keys of Things, if there is one.
+    pub(crate) fn credentials(&self) -> Option<&Path> {
+        let dtls = self.dtls.as_ref().map(|dtls| &dtls.credentials);
+        let oscore = self.oscore.as_ref().map(|oscore| &oscore.credentials);
+        Some(dtls.or(oscore)?)
     }
 
     /// Reads and checks the genesis file.
@@ -232,11 +323,14 @@ impl GatewayConfig {
     pub(crate) fn south(&self) -> SouthConfig {
         let mut south = SouthConfig {
             rate_bytes_per_s: self.rate_bytes_per_s,
+            http_listen: self.south_http_listen,
             ..SouthConfig::default()
         };
         south.session.install_timeout = Duration::from_secs(self.install_timeout_s);
+        south.session.order_age_max = Duration::from_secs(self.record_age_max_s);
         south.session.poll = Duration::from_secs(self.poll_s);
         (south.session.szx, south.coap.szx) = (self.szx, self.szx);
+        self.mesh.apply(&mut south);
         south
     }
 }

@@ -33,3 +33,56 @@ fn endpoint_names_have_one_device_each() {
     let no_id = "---[endpoints]\n\"a\" = \"Lamp 1\"\n";
     assert!(matches!(read(no_id), Err(ConfigError::Malformed { .. })));
 }
+
+#[test]
+fn plain_coap_is_restricted_only_beside_dtls() {
+    let dtls = "\n---[dtls]\nlisten = \"[::]:5684\"\ncredentials = \"things.toml\"\n";
+    for plain in ["everybody", "without_credentials", "never"] {
+        let config = read(&format!("plain_coap = \"{plain}\"{dtls}")).unwrap();
+        let dtls = config.dtls.unwrap();
+        assert!(dtls.credentials.is_absolute(), "beside the configuration");
+        let alone = read(&format!("plain_coap = \"{plain}\""));
+        assert_eq!(alone.is_ok(), plain == "everybody");
+    }
+    assert_eq!(read("").unwrap().plain_coap, super::PlainCoap::Everybody);
+}
+
+#[test]
+fn the_limits_of_a_mesh_are_those_of_its_transfers() {
+    let south = read("").unwrap().south();
+    assert!(south.session.q_block && south.session.battery_min_percent == 0);
+    assert_eq!(south.pacing.transfers_max, 16);
+    let mesh = "---[mesh]\nq_block = false\ntransfers_max = 2\nbattery_min_percent = 30\n";
+    let parents = "[mesh.parents]\n\"lamp-2\" = \"lamp-1\"\n\"lamp-3\" = \"lamp-2\"\n";
+    let south = read(&[mesh, parents].concat()).unwrap().south();
+    assert!(!south.session.q_block);
+    assert_eq!(south.session.battery_min_percent, 30);
+    assert_eq!(south.pacing.transfers_max, 2);
+    assert_eq!(south.pacing.parents["lamp-3"], "lamp-2");
+    let circle = "\"lamp-1\" = \"lamp-3\"\n";
+    let refused = read(&[mesh, parents, circle].concat());
+    assert!(matches!(refused, Err(ConfigError::Circle(_))));
+    let read = |text: &str| read(&format!("---[mesh]\n{text}\n"));
+    assert!(matches!(
+        read("transfers_max = 0"),
+        Err(ConfigError::Zero(_))
+    ));
+    assert!(matches!(
+        read("battery_min_percent = 101"),
+        Err(ConfigError::Battery)
+    ));
+}
+
+#[test]
+fn oscore_has_the_keys_of_dtls() {
+    let oscore = "\n---[oscore]\ncredentials = \"things.toml\"\n";
+    let config = read(&format!("plain_coap = \"never\"{oscore}")).unwrap();
+    let credentials = config.oscore.as_ref().unwrap().credentials.clone();
+    assert!(credentials.is_absolute(), "beside the configuration");
+    assert_eq!(config.credentials(), Some(&*credentials));
+    let dtls =
+        |file: &str| format!("{oscore}[dtls]\nlisten = \"[::]:5684\"\ncredentials = \"{file}\"\n");
+    assert!(read(&dtls("things.toml")).is_ok());
+    let refused = read(&dtls("others.toml"));
+    assert!(matches!(refused, Err(ConfigError::Credentials)));
+}

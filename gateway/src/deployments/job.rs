@@ -5,8 +5,10 @@ use std::time::Duration;
 use lamplighter_system::Backoff;
 use lamplighter_types::{DeploymentState, codec};
 
+use super::pause::ProofPause;
 use super::planner::Effect;
 use crate::lwm2m::agent::Offer;
+use crate::lwm2m::order::OrderAction;
 use crate::south::{SouthCommand, Transfer};
 use crate::verify::Assignment;
 
@@ -35,6 +37,8 @@ pub(super) struct DeploymentJob {
     backoff: Backoff,
     /// Unix time before which no step is made; 0 if there is none.
     retry_at_ms: u64,
+    /// The pause of a Thing that found a proof outdated.
+    pause: ProofPause,
 }
 
 impl DeploymentJob {
@@ -51,11 +55,18 @@ impl DeploymentJob {
             started: false,
             backoff: Backoff::new(RETRY_MIN, RETRY_MAX),
             retry_at_ms: 0,
+            pause: ProofPause::default(),
         }
     }
 
     pub fn assignment(&self) -> &Assignment {
         &self.assignment
+    }
+
+    /// True if the assignment was proven to be in force at most `age_max` ago.
+    pub fn is_fresh(&self, now_ms: u64, age_max: Duration) -> bool {
+        let age_ms = now_ms.saturating_sub(self.assignment.proven_ms);
+        Duration::from_millis(age_ms) <= age_max
     }
 
     pub fn state(&self) -> DeploymentState {
@@ -96,6 +107,7 @@ impl DeploymentJob {
             self.back_off(now_ms);
         } else {
             self.backoff.reset();
+            self.pause = ProofPause::default();
             self.state = to;
         }
         !rejected
@@ -109,6 +121,13 @@ impl DeploymentJob {
     /// Takes note that the south lost the last command.
     pub fn command_lost(&mut self) {
         self.commanded_in = None;
+    }
+
+    /// Takes note that the Thing wants a newer proof.
+    pub fn outdated(&mut self, now_ms: u64) {
+        self.commanded_in = None;
+        self.assignment.proven_ms = 0;
+        self.pause.outdated(now_ms);
     }
 
     /// Takes note of the end of a fetch; true if the artifact is ready.
@@ -137,12 +156,12 @@ impl DeploymentJob {
         if ends {
             self.retry_at_ms = 0;
         }
-        ends
+        self.pause.ends(now_ms) || ends
     }
 
     /// True if the job waits for a receipt or for the end of a pause.
     pub fn is_waiting(&self, now_ms: u64) -> bool {
-        self.queued.is_some() || now_ms < self.retry_at_ms
+        self.queued.is_some() || now_ms < self.retry_at_ms || self.pause.is_paused(now_ms)
     }
 
     pub fn has_artifact(&self) -> bool {
@@ -169,10 +188,15 @@ impl DeploymentJob {
         self.assignment.deployment.rollout.as_str() == deployment
     }
 
+    /// True if the Thing has not got the command that the state asks for since it registered.
+    pub fn lacks_command(&self) -> bool {
+        self.commanded_in != Some(self.state) || self.reregistered
+    }
+
     /// The command for the Thing that the state asks for, once for each registration. The south
     /// ignores a command that it carries out already.
     pub fn next_command(&mut self, seen_height: u64) -> Vec<Effect> {
-        if self.commanded_in == Some(self.state) && !self.reregistered {
+        if !self.lacks_command() {
             return Vec::new();
         }
         let deployment = self.assignment.deployment.rollout.to_string();
@@ -197,7 +221,21 @@ impl DeploymentJob {
         };
         (self.commanded_in, self.reregistered) = (Some(self.state), false);
         self.started = true;
-        vec![Effect::Command(command)]
+        vec![Effect::Command(self.proven(command))]
+    }
+
+    /// The command with its proof, if it is an order.
+    fn proven(&self, command: SouthCommand) -> SouthCommand {
+        let rollout = self.assignment.deployment.rollout.clone();
+        let action = match &command {
+            SouthCommand::Transfer(_) => OrderAction::Offer {
+                rollout,
+                state: self.state,
+            },
+            SouthCommand::Install { .. } => OrderAction::Install { rollout },
+            _ => return command,
+        };
+        command.with_proof(&action, &self.assignment.proof)
     }
 
     fn transfer(&self, seen_height: u64) -> Transfer {

@@ -15,8 +15,10 @@
 //! | postponed | a running transfer is cancelled; a package that is complete stays at the Thing |
 //! | an end | what is not yet installing is cancelled |
 
+mod configuration;
 mod documents;
 mod job;
+mod pause;
 mod planner;
 #[cfg(test)]
 mod tests;

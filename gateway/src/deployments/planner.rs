@@ -1,6 +1,7 @@
 //! The planner of all deployments of a gateway.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use lamplighter_contracts::devices::VOUCHED_JUMP_MAX;
 use lamplighter_types::limits::TEXT_BYTES_MAX;
@@ -12,7 +13,7 @@ use crate::lwm2m::{Stage, UpdateResult};
 use crate::south::{SouthCommand, WorkNotice};
 use crate::spool::OutgoingReport;
 use crate::text::sanitize;
-use crate::verify::{Assignment, DesiredDocument};
+use crate::verify::Assignment;
 
 use DeploymentState::*;
 
@@ -30,24 +31,57 @@ pub enum Effect {
     },
     /// Send a command to the Thing.
     Command(SouthCommand),
+    /// Ask the node to prove the open work again: what is to be done was proven too long ago.
+    ProveAgain,
+    /// Fetch the changes of the validators that a Thing needs, and send them to it.
+    FetchChanges {
+        device: Id,
+        /// Height of the validators that it trusts.
+        trusted: u64,
+    },
 }
 
+/// Greatest age of the proof of an order when it is given: the default of the configuration.
+const RECORD_AGE_MAX: Duration = Duration::from_secs(300);
+
 /// The deployments and pending documents of all devices of a gateway.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct DeploymentPlanner {
     jobs: BTreeMap<Id, DeploymentJob>,
     /// True for each registered Thing that has our agent.
-    agents: BTreeMap<Id, bool>,
-    documents: PendingDocuments,
+    pub(super) agents: BTreeMap<Id, bool>,
+    pub(super) documents: PendingDocuments,
     /// Height of the newest proven state of a device's deployments: older proofs are ignored.
     floors: BTreeMap<Id, u64>,
     /// Counters of the reports that the gateway makes for Things.
     counters: BTreeMap<Id, u64>,
     /// Height of the newest certified header.
     seen_height: u64,
+    /// Greatest age of the proof of an order when it is given.
+    pub(super) record_age_max: Duration,
+}
+
+impl Default for DeploymentPlanner {
+    fn default() -> Self {
+        Self::new(RECORD_AGE_MAX, 0)
+    }
 }
 
 impl DeploymentPlanner {
+    /// A planner without work, which gives no order whose proof is older than `record_age_max`. The
+    /// newest certified header so far is at `seen_height`.
+    pub fn new(record_age_max: Duration, seen_height: u64) -> Self {
+        Self {
+            jobs: BTreeMap::new(),
+            agents: BTreeMap::new(),
+            documents: PendingDocuments::default(),
+            floors: BTreeMap::new(),
+            counters: BTreeMap::new(),
+            seen_height,
+            record_age_max,
+        }
+    }
+
     /// The artifacts that must stay in the cache.
     pub fn artifacts(&self) -> Vec<Hash> {
         let jobs = self.jobs.values();
@@ -169,9 +203,34 @@ impl DeploymentPlanner {
         }
         self.agents.insert(device.clone(), agent);
         self.documents.clear_sent(device);
-        let mut effects = self.configure(device);
+        let mut effects = self.configure(device, now_ms);
         effects.extend(self.next_step(device, now_ms));
         effects
+    }
+
+    /// Continues after the south found that an order waited too long for the Thing, or after the
+    /// Thing found its proof outdated: it is given again once it is proven to be in force still.
+    fn order_expired(
+        &mut self,
+        device: &Id,
+        deployment: &str,
+        is_outdated: bool,
+        now_ms: u64,
+    ) -> Vec<Effect> {
+        if deployment.is_empty() {
+            match is_outdated {
+                true => self.documents.outdated(device, now_ms),
+                false => self.documents.clear_sent(device),
+            }
+            return self.configure(device, now_ms);
+        }
+        let job = self.jobs.get_mut(device);
+        match job.filter(|job| job.is_named(deployment)) {
+            Some(job) if is_outdated => job.outdated(now_ms),
+            Some(job) => job.command_lost(),
+            None => {}
+        }
+        self.next_step(device, now_ms)
     }
 
     /// Takes note that a report of a Thing is in the spool.
@@ -193,8 +252,8 @@ impl DeploymentPlanner {
             OutgoingReport::Deployment(report) => {
                 self.step_resolved(report, rejected, height, now_ms)
             }
-            OutgoingReport::Config(report) if !rejected => {
-                self.documents.reported(report);
+            OutgoingReport::Config(report) => {
+                self.documents.report_resolved(report, rejected);
                 Vec::new()
             }
             _ => Vec::new(),
@@ -226,12 +285,16 @@ impl DeploymentPlanner {
     /// The next step of a device's deployment, if it is the gateway's to make.
     pub fn next_step(&mut self, device: &Id, now_ms: u64) -> Vec<Effect> {
         let vouched = self.vouches_for(device);
-        let seen_height = self.seen_height;
+        let (seen_height, age_max) = (self.seen_height, self.record_age_max);
         let Some(job) = self.jobs.get_mut(device) else {
             return Vec::new();
         };
         if job.is_waiting(now_ms) {
             return Vec::new();
+        }
+        let is_order = matches!(job.state(), Downloading | Downloaded) && job.lacks_command();
+        if is_order && !job.is_fresh(now_ms, age_max) {
+            return vec![Effect::ProveAgain];
         }
         match job.state() {
             Assigned => self.report(device, Offered, 0, "", now_ms),
@@ -252,7 +315,7 @@ impl DeploymentPlanner {
         foreign && !self.jobs.get(device).is_some_and(has_key)
     }
 
-    /// Continues every deployment whose pause has ended.
+    /// Continues every deployment and document whose pause has ended.
     pub fn tick(&mut self, now_ms: u64) -> Vec<Effect> {
         let mut devices = Vec::new();
         for (device, job) in &mut self.jobs {
@@ -260,10 +323,14 @@ impl DeploymentPlanner {
                 devices.push(device.clone());
             }
         }
-        devices
-            .iter()
-            .flat_map(|device| self.next_step(device, now_ms))
-            .collect()
+        let mut effects = Vec::new();
+        for device in &devices {
+            effects.extend(self.next_step(device, now_ms));
+        }
+        for device in self.documents.paused_until(now_ms) {
+            effects.extend(self.configure(&device, now_ms));
+        }
+        effects
     }
 
     /// A report that the gateway makes itself, without the Thing's signature.
@@ -304,7 +371,7 @@ impl DeploymentPlanner {
 
     /// A counter above all that the ledger or this gateway has used. The clock keeps it above them
     /// over restarts too.
-    fn next_counter(&mut self, device: &Id, now_ms: u64) -> u64 {
+    pub(super) fn next_counter(&mut self, device: &Id, now_ms: u64) -> u64 {
         let counter = self.counters.entry(device.clone()).or_default();
         *counter = (*counter + 1).max(now_ms);
         *counter
@@ -313,10 +380,18 @@ impl DeploymentPlanner {
     /// Continues after a notice of the south about the work on a Thing.
     pub fn on_notice(&mut self, device: &Id, notice: &WorkNotice, now_ms: u64) -> Vec<Effect> {
         match notice {
-            WorkNotice::Progress { .. } => {}
+            WorkNotice::Progress { .. } | WorkNotice::Inspected { .. } => {}
             // The Thing's agent itself reports whether it applied the document.
             WorkNotice::Configured { accepted, detail } => {
                 tracing::debug!(%device, accepted, detail, "a configuration was handed over");
+            }
+            WorkNotice::Applied {
+                document,
+                applied,
+                detail,
+            } => {
+                let result = (*document, *applied, detail.as_str());
+                return self.values_applied(device, result, now_ms);
             }
             WorkNotice::Refused { deployment, reason } => {
                 tracing::warn!(%device, deployment, reason, "the south refused");
@@ -327,6 +402,16 @@ impl DeploymentPlanner {
                 self.command_refused(device, deployment, now_ms);
             }
             WorkNotice::Busy { deployment } => self.command_refused(device, deployment, now_ms),
+            WorkNotice::Expired { deployment } => {
+                return self.order_expired(device, deployment, false, now_ms);
+            }
+            WorkNotice::Outdated { deployment } => {
+                return self.order_expired(device, deployment, true, now_ms);
+            }
+            WorkNotice::ChangesNeeded { trusted } => {
+                let (device, trusted) = (device.clone(), *trusted);
+                return vec![Effect::FetchChanges { device, trusted }];
+            }
             WorkNotice::Stage {
                 deployment,
                 stage,
@@ -401,22 +486,5 @@ impl DeploymentPlanner {
         steps
             .flat_map(|step| self.report(device, step, 0, "", now_ms))
             .collect()
-    }
-
-    /// Takes up the proven document of a device.
-    pub fn set_document(&mut self, document: DesiredDocument) -> Vec<Effect> {
-        let device = document.device.clone();
-        self.documents.set(document);
-        self.configure(&device)
-    }
-
-    /// Sends the pending document to a Thing that has our agent. Another one has no resource for
-    /// it.
-    fn configure(&mut self, device: &Id) -> Vec<Effect> {
-        if self.agents.get(device) != Some(&true) {
-            return Vec::new();
-        }
-        let command = self.documents.next_command(device);
-        command.map(Effect::Command).into_iter().collect()
     }
 }

@@ -1,14 +1,20 @@
+mod configuration;
+mod proofs;
+
 use lamplighter_client::TrustAnchor;
 use lamplighter_types::{
-    ConfigReport, DeploymentReport, DeploymentState, Hash, Id, ReportedConfig,
+    ConfigReport, DeploymentReport, DeploymentState, Hash, Id, ReportedConfig, codec,
 };
 
 use super::{DeploymentPlanner, Effect};
+use crate::lwm2m::order::OrderAction;
 use crate::lwm2m::{Stage, UpdateResult};
 use crate::south::{SouthCommand, WorkNotice};
 use crate::spool::OutgoingReport;
 use crate::verify::tests::{NOW_MS, World, id};
-use crate::verify::{Assignment, DesiredDocument, ProvenState, VerifiedDeployment, deployment};
+use crate::verify::{
+    Assignment, DesiredDocument, OrderProof, ProvenState, VerifiedDeployment, deployment,
+};
 
 use DeploymentState::*;
 
@@ -510,6 +516,9 @@ fn document() -> DesiredDocument {
         hash: Hash::of(b"{}"),
         reported: None,
         keyed: true,
+        height: 100,
+        proven_ms: NOW_MS,
+        proof: Default::default(),
     }
 }
 
@@ -531,9 +540,13 @@ fn applied(signed: bool) -> ConfigReport {
 #[test]
 fn a_document_is_sent_once_for_each_registration() {
     let mut planner = DeploymentPlanner::default();
-    assert_eq!(planner.set_document(document()), [], "nobody is there");
+    assert_eq!(
+        planner.set_document(document(), NOW_MS),
+        [],
+        "nobody is there"
+    );
     assert!(is_sent(&planner.thing_registered(&lamp(), true, NOW_MS)));
-    assert_eq!(planner.set_document(document()), []);
+    assert_eq!(planner.set_document(document(), NOW_MS), []);
     assert!(is_sent(&planner.thing_registered(&lamp(), true, NOW_MS)));
     let refused = WorkNotice::Configured {
         accepted: false,
@@ -547,7 +560,7 @@ fn a_document_is_sent_once_for_each_registration() {
         reason: "16 commands wait".to_owned(),
     };
     assert_eq!(planner.on_notice(&lamp(), &refused, NOW_MS), []);
-    assert!(is_sent(&planner.set_document(document())));
+    assert!(is_sent(&planner.set_document(document(), NOW_MS)));
     planner.report_resolved(&OutgoingReport::Config(applied(true)), false, 5, NOW_MS);
     assert_eq!(planner.thing_registered(&lamp(), true, NOW_MS), []);
 }
@@ -556,7 +569,7 @@ fn a_document_is_sent_once_for_each_registration() {
 fn a_thing_without_the_agent_gets_no_document() {
     let mut planner = DeploymentPlanner::default();
     assert_eq!(planner.thing_registered(&lamp(), false, NOW_MS), []);
-    assert_eq!(planner.set_document(document()), []);
+    assert_eq!(planner.set_document(document(), NOW_MS), []);
     let refused = WorkNotice::Configured {
         accepted: false,
         detail: "4.04".to_owned(),
@@ -568,7 +581,7 @@ fn a_thing_without_the_agent_gets_no_document() {
 fn only_a_signed_report_ends_the_document_of_a_device_with_a_key() {
     let mut planner = DeploymentPlanner::default();
     planner.thing_registered(&lamp(), true, NOW_MS);
-    planner.set_document(document());
+    planner.set_document(document(), NOW_MS);
     planner.report_resolved(&OutgoingReport::Config(applied(false)), false, 5, NOW_MS);
     assert!(is_sent(&planner.thing_registered(&lamp(), true, NOW_MS)));
     // As a ledger may have it from before.
@@ -588,11 +601,12 @@ fn only_a_signed_report_ends_the_document_of_a_device_with_a_key() {
         let mut planner = DeploymentPlanner::default();
         planner.thing_registered(&lamp(), true, NOW_MS);
         let reported = Some(reported(attested));
-        let effects = planner.set_document(DesiredDocument {
+        let document = DesiredDocument {
             reported,
             keyed,
             ..document()
-        });
+        };
+        let effects = planner.set_document(document, NOW_MS);
         assert_eq!(is_sent(&effects), !is_reported);
     }
 }
@@ -605,4 +619,100 @@ fn a_removed_device_is_released() {
         [Effect::Command(SouthCommand::Release { .. })]
     ));
     assert!(planner.is_empty());
+}
+
+/// A time at which what was proven at [`NOW_MS`] is not recent any more.
+const LATE_MS: u64 = NOW_MS + 300_000;
+
+#[test]
+fn an_order_is_proven_again_before_a_thing_that_was_away_gets_it() {
+    for state in [Downloading, Downloaded] {
+        let mut planner = DeploymentPlanner::default();
+        planner.assigned(without_key(state, 100), None, NOW_MS);
+        let artifact = without_key(state, 100).manifest.artifact;
+        planner.artifact_fetched(&lamp(), &artifact, true, NOW_MS);
+        let effects = planner.thing_registered(&lamp(), false, LATE_MS);
+        assert_eq!(effects, [Effect::ProveAgain], "{state:?}");
+        // The node proves it again, or proves that it has ended.
+        let mut again = without_key(state, 200);
+        again.proven_ms = LATE_MS;
+        let effects = planner.assigned(again, None, LATE_MS);
+        assert!(matches!(effects[..], [Effect::Command(_)]), "{effects:?}");
+    }
+}
+
+#[test]
+fn an_order_that_expired_in_the_south_is_repeated() {
+    let mut planner = transferring(false);
+    let expired = WorkNotice::Expired {
+        deployment: "r1".to_owned(),
+    };
+    assert!(matches!(
+        planner.on_notice(&lamp(), &expired, NOW_MS)[..],
+        [Effect::Command(SouthCommand::Transfer(_))]
+    ));
+    let effects = planner.on_notice(&lamp(), &expired, LATE_MS);
+    assert_eq!(effects, [Effect::ProveAgain]);
+    // What is only watched needs no proof.
+    let mut planner = DeploymentPlanner::default();
+    planner.assigned(without_key(Installing, 100), None, NOW_MS);
+    assert!(matches!(
+        planner.thing_registered(&lamp(), false, LATE_MS)[..],
+        [Effect::Command(SouthCommand::Watch { .. })]
+    ));
+}
+
+#[test]
+fn a_document_is_proven_again_before_a_thing_that_was_away_gets_it() {
+    let mut planner = DeploymentPlanner::default();
+    planner.set_document(document(), NOW_MS);
+    let late_ms = LATE_MS + 1;
+    let effects = planner.thing_registered(&lamp(), true, late_ms);
+    assert_eq!(effects, [Effect::ProveAgain]);
+    let again = DesiredDocument {
+        proven_ms: late_ms,
+        ..document()
+    };
+    assert!(is_sent(&planner.set_document(again, late_ms)));
+    let expired = WorkNotice::Expired {
+        deployment: String::new(),
+    };
+    assert!(is_sent(&planner.on_notice(&lamp(), &expired, late_ms)));
+}
+
+#[test]
+fn an_order_that_its_thing_finds_outdated_waits_for_a_newer_proof() {
+    let outdated = |deployment: &str| WorkNotice::Outdated {
+        deployment: deployment.to_owned(),
+    };
+    let mut planner = transferring(true);
+    let effects = planner.on_notice(&lamp(), &outdated("r1"), NOW_MS);
+    assert_eq!(effects, [Effect::ProveAgain]);
+    let mut again = assignment(Downloading, 300);
+    again.proof = OrderProof {
+        height: 300,
+        proofs: vec![1, 2],
+    };
+    let effects = planner.assigned(again, None, NOW_MS);
+    let [Effect::Command(SouthCommand::Proven { order, proof })] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    assert!(matches!(**order, SouthCommand::Transfer(_)));
+    let (rollout, state) = (id("r1"), Downloading);
+    let action = codec::encode(&OrderAction::Offer { rollout, state });
+    assert_eq!(
+        (proof.height, &proof.bytes),
+        (300, &[&action[..], &[1, 2]].concat())
+    );
+
+    let mut planner = DeploymentPlanner::default();
+    planner.thing_registered(&lamp(), true, NOW_MS);
+    assert!(is_sent(&planner.set_document(document(), NOW_MS)));
+    let effects = planner.on_notice(&lamp(), &outdated(""), NOW_MS);
+    assert_eq!(effects, [Effect::ProveAgain]);
+    assert!(is_sent(&planner.set_document(document(), NOW_MS)));
+    let needed = WorkNotice::ChangesNeeded { trusted: 7 };
+    let (device, trusted) = (lamp(), 7);
+    let wanted = [Effect::FetchChanges { device, trusted }];
+    assert_eq!(planner.on_notice(&lamp(), &needed, NOW_MS), wanted);
 }

@@ -97,6 +97,46 @@ impl UpdateResult {
     }
 }
 
+/// Resource 9, Firmware Update Delivery Method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// The Thing takes packages that are written to it: 1, 2 (both ways), or it does not say.
+    Push,
+    /// 0: the Thing only fetches packages.
+    Pull,
+}
+
+impl Delivery {
+    /// Reads the response to a GET of the resource.
+    pub fn read(response: &Response) -> Delivery {
+        match value::integer(response, 9) {
+            Some(0) => Delivery::Pull,
+            _ => Delivery::Push,
+        }
+    }
+}
+
+/// A protocol of resource 8, Firmware Update Protocol Support, that this gateway serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PullProtocol {
+    /// 0
+    Coap,
+    /// 2
+    Http,
+}
+
+impl PullProtocol {
+    /// The protocols that the Thing names and this gateway serves, CoAP first. A Thing that names
+    /// none has CoAP.
+    pub fn read(response: &Response) -> Vec<PullProtocol> {
+        let named = value::integers(response, 8);
+        let named = named.filter(|named| !named.is_empty()).unwrap_or(vec![0]);
+        let all = [(0, PullProtocol::Coap), (2, PullProtocol::Http)];
+        let both = all.into_iter().filter(|(value, _)| named.contains(value));
+        both.map(|(_, protocol)| protocol).collect()
+    }
+}
+
 /// The stage of a deployment, read from the Thing's object 5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {

@@ -1,19 +1,22 @@
 //! Registration of Things (LwM2M 1.1 transport, section 6.4.3) without IO: requests and time go
 //! in, registrations come out. The table is bounded and entries end with their lifetime.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use thiserror::Error;
 use tokio::time::Instant;
 
-use super::agent;
-use super::link_format::{self, LinkFormatError, WebLink};
-use crate::coap::{Code, Request};
+use super::link_format::LinkFormatError;
+use super::objects::objects;
+use super::proof::ProofError;
+use super::resource::InstancePath;
+use crate::coap::{Code, Peer, Request};
 
-/// Things that one gateway serves: a mesh has a few hundred.
-pub const REGISTRATIONS_MAX: usize = 1024;
+/// Things that one gateway serves: as many as it knows devices, some of which may be behind
+/// several border routers.
+pub const REGISTRATIONS_MAX: usize = 10_000;
 /// Longest endpoint name: an id, or a URN around one.
 pub const ENDPOINT_BYTES_MAX: usize = 128;
 /// Most segments of the path below which a Thing has its objects: with object, instance and
@@ -21,6 +24,10 @@ pub const ENDPOINT_BYTES_MAX: usize = 128;
 pub const ROOT_SEGMENTS_MAX: usize = 4;
 /// Most bytes of these segments together.
 pub const ROOT_BYTES_MAX: usize = 128;
+/// Objects whose values are observed: the IPSO objects for sensors, actuators and lights.
+pub const OBSERVABLE_OBJECTS: std::ops::RangeInclusive<u16> = 3200..=3350;
+/// Observed instances of one Thing; each notification costs the mesh and the ledger.
+pub const OBSERVABLE_MAX: usize = 8;
 /// Lifetime when the Thing names none (LwM2M 1.1, table 6.2.1-1), in seconds.
 pub const LIFETIME_DEFAULT_S: u64 = 86_400;
 /// Longest lifetime: a Thing that is silent for longer is reported lost.
@@ -58,6 +65,51 @@ pub enum RegistrationError {
     /// The ledger does not assign this Thing to this gateway.
     #[error("not a Thing of this gateway")]
     Foreign,
+    /// The session belongs to another device.
+    #[error("the session's key is that of another device")]
+    OtherDevice,
+    /// The device has a key in this gateway's file and came without a session of it.
+    #[error("this device registers over DTLS or OSCORE, with its key for that")]
+    NoSession,
+    /// The device has a key on the ledger, or is registered with a proof, and gave none.
+    #[error(transparent)]
+    Proof(#[from] ProofError),
+}
+
+/// What shows that a request comes from the device that it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Proof {
+    /// Nothing: the device is unattested. Anybody on the mesh can register in its name.
+    Unattested,
+    /// The signature of its key on the ledger, over the nonce with this number.
+    Signed(u64),
+    /// A session, for which it has proven a key of the gateway's file.
+    Session,
+}
+
+impl Proof {
+    /// True if only the device itself could give it.
+    pub fn attests(self) -> bool {
+        self != Proof::Unattested
+    }
+}
+
+/// The sender of a request: where it is, and what it has proven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sender {
+    /// Where it is.
+    pub peer: Peer,
+    /// What it has proven.
+    pub proof: Proof,
+}
+
+impl From<Peer> for Sender {
+    fn from(peer: Peer) -> Sender {
+        Sender {
+            peer,
+            proof: Proof::Unattested,
+        }
+    }
 }
 
 impl RegistrationError {
@@ -67,7 +119,8 @@ impl RegistrationError {
             RegistrationError::Version => Code::PRECONDITION_FAILED,
             RegistrationError::Full => Code::UNAVAILABLE,
             RegistrationError::Unknown => Code::NOT_FOUND,
-            RegistrationError::Foreign => Code::FORBIDDEN,
+            RegistrationError::Foreign | RegistrationError::OtherDevice => Code::FORBIDDEN,
+            RegistrationError::NoSession | RegistrationError::Proof(_) => Code::UNAUTHORIZED,
             _ => Code::BAD_REQUEST,
         }
     }
@@ -78,8 +131,14 @@ impl RegistrationError {
 pub struct Objects {
     /// True if it has object 33000.
     pub agent: bool,
+    /// True if it takes orders with a proof alone: its object 33000 has version 1.1.
+    pub checks_orders: bool,
     /// True if it has object 5.
     pub updatable: bool,
+    /// Instances of sensors and actuators whose values are observed, such as `/3311/0`.
+    pub observable: Vec<String>,
+    /// Instances of the objects in which it says what it is.
+    pub inventory: Vec<InstancePath>,
     /// Segments of the path below which its objects are; usually empty.
     pub root: Vec<String>,
 }
@@ -89,12 +148,16 @@ pub struct Objects {
 pub struct Registration {
     /// The device's id, whichever spelling of its name the Thing used.
     pub endpoint: String,
-    /// Its address; `None` once another Thing registered from that address.
-    pub peer: Option<SocketAddr>,
+    /// Its address or session; `None` once another Thing registered from there.
+    pub peer: Option<Peer>,
+    /// What the Thing has proven. A request that proves less never changes the registration.
+    pub proof: Proof,
     /// The time that it lasts without an update.
     pub lifetime: Duration,
     /// The objects of the Thing.
     pub objects: Objects,
+    /// True if it listens only for some time after its own messages.
+    pub queue_mode: bool,
     /// The instant at which it ends.
     pub expires: Instant,
 }
@@ -104,7 +167,11 @@ pub struct Registration {
 pub struct Registry {
     by_location: HashMap<String, Registration>,
     by_endpoint: HashMap<String, String>,
-    by_peer: HashMap<SocketAddr, String>,
+    /// The Things that proved who they are, and the others: one of each kind may be at an address.
+    attested: HashMap<Peer, String>,
+    unattested: HashMap<Peer, String>,
+    /// The locations, with those that end next first.
+    by_expiry: BTreeSet<(Instant, String)>,
 }
 
 impl Registry {
@@ -113,13 +180,18 @@ impl Registry {
     pub fn register(
         &mut self,
         now: Instant,
-        peer: SocketAddr,
+        sender: impl Into<Sender>,
         endpoint: String,
         request: &Request,
         location: String,
     ) -> Result<Registration, RegistrationError> {
+        let Sender { peer, proof } = sender.into();
         let lifetime = lifetime(request)?.unwrap_or(Duration::from_secs(LIFETIME_DEFAULT_S));
-        if !matches!(request.argument("lwm2m"), Some("1.0" | "1.1" | "1.2")) {
+        // LwM2M 1.0 lets a Thing leave it out.
+        if !matches!(
+            request.argument("lwm2m"),
+            None | Some("1.0" | "1.1" | "1.2")
+        ) {
             return Err(RegistrationError::Version);
         }
         if !request.argument("b").is_none_or(has_udp) {
@@ -134,8 +206,10 @@ impl Registry {
         let registration = Registration {
             endpoint,
             peer: Some(peer),
+            proof,
             lifetime,
             objects,
+            queue_mode: has_queue_mode(request).unwrap_or(false),
             expires: now + lifetime,
         };
         self.insert(location, peer, registration.clone());
@@ -146,21 +220,26 @@ impl Registry {
     pub fn update(
         &mut self,
         now: Instant,
-        peer: SocketAddr,
+        sender: impl Into<Sender>,
         location: &str,
         request: &Request,
     ) -> Result<Registration, RegistrationError> {
+        let Sender { peer, proof } = sender.into();
         let lifetime = lifetime(request)?;
         let objects = (!request.payload.is_empty())
             .then(|| objects(&request.payload))
             .transpose()?;
+        if !request.argument("b").is_none_or(has_udp) {
+            return Err(RegistrationError::Binding);
+        }
         let mut registration = self
             .remove_location(location)
             .ok_or(RegistrationError::Unknown)?;
-        registration.peer = Some(peer);
+        (registration.peer, registration.proof) = (Some(peer), proof);
         registration.lifetime = lifetime.unwrap_or(registration.lifetime);
         registration.expires = now + registration.lifetime;
         registration.objects = objects.unwrap_or(registration.objects);
+        registration.queue_mode = has_queue_mode(request).unwrap_or(registration.queue_mode);
         self.insert(location.to_owned(), peer, registration.clone());
         Ok(registration)
     }
@@ -183,17 +262,19 @@ impl Registry {
 
     /// Removes the registrations that have expired.
     pub fn expire(&mut self, now: Instant) -> Vec<Registration> {
-        let expired = self.by_location.values().filter(|r| r.expires <= now);
-        let endpoints: Vec<String> = expired.map(|r| r.endpoint.clone()).collect();
-        endpoints
-            .iter()
-            .filter_map(|endpoint| self.remove(endpoint))
-            .collect()
+        let mut expired = Vec::new();
+        while let Some((at, location)) = self.by_expiry.first()
+            && *at <= now
+        {
+            let location = location.clone();
+            expired.extend(self.remove_location(&location));
+        }
+        expired
     }
 
     /// The instant at which the next one expires, unless updated.
     pub fn next_expiry(&self) -> Option<Instant> {
-        self.by_location.values().map(|r| r.expires).min()
+        self.by_expiry.first().map(|(at, _)| *at)
     }
 
     /// The Thing of a location.
@@ -201,9 +282,39 @@ impl Registry {
         self.by_location.get(location)
     }
 
-    /// The Thing at an address.
-    pub fn find_by_peer(&self, peer: SocketAddr) -> Option<&Registration> {
-        self.by_location.get(self.by_peer.get(&peer)?)
+    /// The Thing at an address, or of a session. If two are there, the one that proved nothing:
+    /// only that one is known by its address alone.
+    pub fn find_by_peer(&self, peer: Peer) -> Option<&Registration> {
+        let location = self.unattested.get(&peer);
+        self.by_location
+            .get(location.or_else(|| self.attested.get(&peer))?)
+    }
+
+    /// The other Things that a sender displaces: those at its address that have proven no more.
+    pub fn displaced_by(&self, sender: Sender, endpoint: &str) -> Vec<String> {
+        let attested = self.attested.get(&sender.peer);
+        let attested = attested.filter(|_| sender.proof.attests());
+        let there = self
+            .unattested
+            .get(&sender.peer)
+            .into_iter()
+            .chain(attested);
+        let names = there.filter_map(|location| self.by_location.get(location));
+        let others = names.filter(|other| other.endpoint != endpoint);
+        others.map(|other| other.endpoint.clone()).collect()
+    }
+
+    /// The location of a Thing's registration.
+    pub fn location(&self, endpoint: &str) -> Option<String> {
+        self.by_endpoint.get(endpoint).cloned()
+    }
+
+    /// True if a Thing is registered from this host, whatever its port.
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        let peers = self.attested.keys().chain(self.unattested.keys());
+        let mut addresses = peers.map(|peer| peer.address.ip().to_canonical());
+        addresses.any(|other| other == address)
     }
 
     /// The Thing of a name.
@@ -211,25 +322,68 @@ impl Registry {
         self.by_location.get(self.by_endpoint.get(endpoint)?)
     }
 
-    /// Inserts a registration. If another Thing had this address before, messages for that Thing
-    /// must not go there any more: it loses the address.
-    fn insert(&mut self, location: String, peer: SocketAddr, registration: Registration) {
-        if let Some(before) = self.by_peer.insert(peer, location.clone())
-            && let Some(other) = self.by_location.get_mut(&before)
-        {
-            other.peer = None;
+    /// Inserts a registration. A Thing that had this address before, and has proven no more, loses
+    /// it: messages for it must not go there any more.
+    fn insert(&mut self, location: String, peer: Peer, registration: Registration) {
+        let mut before = vec![self.unattested.remove(&peer)];
+        let places = if registration.proof.attests() {
+            &mut self.attested
+        } else {
+            &mut self.unattested
+        };
+        before.push(places.insert(peer, location.clone()));
+        for before in before.into_iter().flatten() {
+            if let Some(other) = self.by_location.get_mut(&before) {
+                other.peer = None;
+            }
         }
+        self.insert_entry(location, registration);
+    }
+
+    fn insert_entry(&mut self, location: String, registration: Registration) {
         self.by_endpoint
             .insert(registration.endpoint.clone(), location.clone());
+        self.by_expiry
+            .insert((registration.expires, location.clone()));
         self.by_location.insert(location, registration);
+    }
+
+    /// Takes up a registration from before a restart, at no address: whoever is at its former one
+    /// now has to prove that it is this Thing. A Thing that is registered already keeps the newer
+    /// one.
+    pub fn restore(&mut self, location: String, registration: Registration) {
+        let is_known = self.by_endpoint.contains_key(&registration.endpoint)
+            || self.by_location.contains_key(&location);
+        if !is_known && self.by_location.len() < REGISTRATIONS_MAX {
+            let peer = None;
+            self.insert_entry(
+                location,
+                Registration {
+                    peer,
+                    ..registration
+                },
+            );
+        }
+    }
+
+    /// All registrations with their locations, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &Registration)> {
+        self.by_location.iter()
     }
 
     /// Removes a registration with its name, and its address unless another Thing has it now.
     fn remove_location(&mut self, location: &str) -> Option<Registration> {
         let registration = self.by_location.remove(location)?;
         self.by_endpoint.remove(&registration.endpoint);
+        self.by_expiry
+            .remove(&(registration.expires, location.to_owned()));
+        let places = [&mut self.attested, &mut self.unattested];
         if let Some(peer) = registration.peer {
-            self.by_peer.remove(&peer);
+            places.into_iter().for_each(|places| {
+                if places.get(&peer).is_some_and(|there| there == location) {
+                    places.remove(&peer);
+                }
+            });
         }
         Some(registration)
     }
@@ -252,46 +406,28 @@ fn has_udp(binding: &str) -> bool {
     binding.contains('U') && binding.chars().all(|c| "UTSNMHQ".contains(c))
 }
 
+/// True if the Thing asks for queue mode, as in `b=UQ` of LwM2M 1.0 or `b=U&Q` of 1.1; `None` if it
+/// does not name its binding.
+fn has_queue_mode(request: &Request) -> Option<bool> {
+    let bare = |name: &String| name == "Q" || name.starts_with("Q=");
+    if request.query.iter().any(bare) {
+        return Some(true);
+    }
+    Some(request.argument("b")?.contains('Q'))
+}
+
 fn lifetime(request: &Request) -> Result<Option<Duration>, RegistrationError> {
     let Some(text) = request.argument("lt") else {
         return Ok(None);
     };
     let seconds: u64 = text.parse().map_err(|_| RegistrationError::Lifetime)?;
+    // LwM2M 1.1: a lifetime without end.
+    let seconds = if seconds == 0 {
+        LIFETIME_MAX_S
+    } else {
+        seconds
+    };
     Ok(Some(Duration::from_secs(
         seconds.clamp(LIFETIME_MIN_S, LIFETIME_MAX_S),
     )))
-}
-
-/// Reads the list of objects. They are below the root, which is the link with the resource type
-/// `oma.lwm2m` (LwM2M 1.1 core, section 6.2.1.2).
-fn objects(payload: &[u8]) -> Result<Objects, RegistrationError> {
-    let links = link_format::parse(payload).map_err(RegistrationError::Links)?;
-    let is_root = |link: &&WebLink| {
-        let mut types = link.attributes.iter().filter(|(name, _)| name == "rt");
-        types.any(|(_, value)| value.split(' ').any(|word| word == "oma.lwm2m"))
-    };
-    let root = links.iter().find(is_root).map(|link| &link.target);
-    let root = segments(root.map_or("", String::as_str));
-    let bytes: usize = root.iter().map(|segment| segment.len()).sum();
-    if root.len() > ROOT_SEGMENTS_MAX || bytes > ROOT_BYTES_MAX {
-        return Err(RegistrationError::Root);
-    }
-    let has = |object: u16| {
-        let object = object.to_string();
-        let wanted = |link: &WebLink| {
-            let path = segments(&link.target);
-            let below = path.strip_prefix(root.as_slice());
-            below.and_then(<[&str]>::first) == Some(&object.as_str())
-        };
-        links.iter().any(wanted)
-    };
-    Ok(Objects {
-        agent: has(agent::OBJECT),
-        updatable: has(5),
-        root: root.into_iter().map(str::to_owned).collect(),
-    })
-}
-
-fn segments(path: &str) -> Vec<&str> {
-    path.split('/').filter(|part| !part.is_empty()).collect()
 }

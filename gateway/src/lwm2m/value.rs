@@ -1,7 +1,7 @@
 //! Values of single resources, in each format that Things use. The response's Content-Format names
 //! the format (LwM2M 1.1 core, section 7.4).
 
-use super::cbor::{self, Cbor};
+use super::senml::{self, SenmlRecord, SenmlValue};
 use crate::coap::{Code, Response, format};
 
 /// Resources in one TLV document: an object instance has fewer.
@@ -50,6 +50,16 @@ pub fn parse_tlv(mut bytes: &[u8]) -> Option<Vec<TlvEntry<'_>>> {
     Some(entries)
 }
 
+/// A TLV document of one resource with a text of at most 64 KiB.
+pub fn tlv_text(id: u8, text: &str) -> Vec<u8> {
+    let length = text.len() as u16;
+    let head = match u8::try_from(length) {
+        Ok(length) => vec![0xC8, id, length],
+        Err(_) => [&[0xD0, id][..], &length.to_be_bytes()].concat(),
+    };
+    [&head[..], text.as_bytes()].concat()
+}
+
 /// The value of a resource as a document encodes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum ResourceValue {
@@ -68,9 +78,9 @@ fn resource(response: &Response, id: u16) -> Option<ResourceValue> {
     let payload = &response.payload;
     match response.content_format {
         Some(format::LWM2M_TLV | format::LWM2M_TLV_OLD) => in_tlv(payload, id),
-        Some(format::SENML_CBOR) => in_senml_cbor(&cbor::parse(payload)?, id),
-        Some(format::CBOR) => value_from_cbor(&cbor::parse(payload)?),
-        Some(format::SENML_JSON | format::LWM2M_JSON) => in_json(payload, id),
+        Some(format::SENML_CBOR) => in_senml(&senml::from_cbor(payload)?, id),
+        Some(format::CBOR) => from_senml(&senml::value_of(&senml::parse_cbor(payload)?)?),
+        Some(format::SENML_JSON | format::LWM2M_JSON) => in_senml(&senml::from_json(payload)?, id),
         _ => Some(ResourceValue::Text(payload.clone())),
     }
 }
@@ -90,71 +100,17 @@ fn in_tlv(bytes: &[u8], id: u16) -> Option<ResourceValue> {
         .map(|entry| ResourceValue::Binary(entry.value.to_vec()))
 }
 
-/// True if a name such as `/5/0/3` is that of the resource.
-fn is_resource_name(name: &str, id: u16) -> bool {
-    name.rsplit('/').next() == Some(id.to_string().as_str())
+fn in_senml(records: &[SenmlRecord], id: u16) -> Option<ResourceValue> {
+    from_senml(senml::resource(records, id)?)
 }
 
-fn value_from_cbor(value: &Cbor<'_>) -> Option<ResourceValue> {
-    match value {
-        Cbor::Integer(number) => Some(ResourceValue::Integer(*number)),
-        Cbor::Text(text) => Some(ResourceValue::Text(text.as_bytes().to_vec())),
-        Cbor::Bytes(bytes) => Some(ResourceValue::Text(bytes.to_vec())),
-        Cbor::Array(_) | Cbor::Map(_) | Cbor::Simple(_) => None,
-    }
-}
-
-/// SenML in CBOR (RFC 8428): labels -2 base name, 0 name, 2 number, 3 text, 8 bytes.
-fn in_senml_cbor(document: &Cbor<'_>, id: u16) -> Option<ResourceValue> {
-    let Cbor::Array(records) = document else {
-        return None;
-    };
-    let mut base = "";
-    for record in records {
-        let Cbor::Map(fields) = record else {
-            return None;
-        };
-        let field = |label: i64| {
-            let found = fields.iter().find(|(key, _)| *key == Cbor::Integer(label));
-            found.map(|(_, value)| value)
-        };
-        let text = |label: i64| match field(label) {
-            Some(Cbor::Text(text)) => Some(*text),
-            _ => None,
-        };
-        base = text(-2).unwrap_or(base);
-        if is_resource_name(&format!("{base}{}", text(0).unwrap_or_default()), id) {
-            return [2, 3, 8]
-                .into_iter()
-                .find_map(field)
-                .and_then(value_from_cbor);
-        }
-    }
-    None
-}
-
-/// SenML in JSON (RFC 8428), and the JSON of LwM2M 1.0 with its records in `e`.
-fn in_json(payload: &[u8], id: u16) -> Option<ResourceValue> {
-    let document: serde_json::Value = serde_json::from_slice(payload).ok()?;
-    let text = |value: &serde_json::Value, name: &str| {
-        let found = value.get(name).and_then(serde_json::Value::as_str);
-        found.map(str::to_owned)
-    };
-    let mut base = text(&document, "bn").unwrap_or_default();
-    let records = document.get("e").unwrap_or(&document).as_array()?;
-    for record in records {
-        base = text(record, "bn").unwrap_or(base);
-        let name = format!("{base}{}", text(record, "n").unwrap_or_default());
-        if !is_resource_name(&name, id) {
-            continue;
-        }
-        if let Some(number) = record.get("v").and_then(serde_json::Value::as_f64) {
-            return cbor::exact_integer(number).map(ResourceValue::Integer);
-        }
-        let words = text(record, "vs").or_else(|| text(record, "sv"));
-        return words.map(|words| ResourceValue::Text(words.into_bytes()));
-    }
-    None
+fn from_senml(value: &SenmlValue) -> Option<ResourceValue> {
+    Some(match value {
+        SenmlValue::Integer(number) => ResourceValue::Integer(*number),
+        SenmlValue::Text(text) => ResourceValue::Text(text.as_bytes().to_vec()),
+        SenmlValue::Bytes(bytes) => ResourceValue::Text(bytes.clone()),
+        SenmlValue::Float(_) | SenmlValue::Boolean(_) => return None,
+    })
 }
 
 /// An integer resource: decimal text, or 1 to 8 bytes of two's complement.
@@ -162,15 +118,52 @@ pub fn integer(response: &Response, id: u16) -> Option<i64> {
     match resource(response, id)? {
         ResourceValue::Integer(number) => Some(number),
         ResourceValue::Text(text) => trim_padding(std::str::from_utf8(&text).ok()?).parse().ok(),
-        ResourceValue::Binary(bytes) => {
-            if !matches!(bytes.len(), 1 | 2 | 4 | 8) {
-                return None;
-            }
-            let start = if bytes[0] & 0x80 == 0 { 0 } else { -1 };
-            let fold = |sum: i64, byte: &u8| sum << 8 | i64::from(*byte);
-            Some(bytes.iter().fold(start, fold))
-        }
+        ResourceValue::Binary(bytes) => two_complement(&bytes),
     }
+}
+
+fn two_complement(bytes: &[u8]) -> Option<i64> {
+    if !matches!(bytes.len(), 1 | 2 | 4 | 8) {
+        return None;
+    }
+    let start = if bytes[0] & 0x80 == 0 { 0 } else { -1 };
+    let fold = |sum: i64, byte: &u8| sum << 8 | i64::from(*byte);
+    Some(bytes.iter().fold(start, fold))
+}
+
+/// All instances of an integer resource, or its only value.
+pub fn integers(response: &Response, id: u16) -> Option<Vec<i64>> {
+    if response.code != Code::CONTENT {
+        return None;
+    }
+    let payload = &response.payload;
+    match response.content_format {
+        Some(format::LWM2M_TLV | format::LWM2M_TLV_OLD) => integers_in_tlv(payload, id),
+        Some(format::SENML_CBOR) => {
+            let records = senml::from_cbor(payload)?;
+            Some(senml::integers(&records, id))
+        }
+        Some(format::SENML_JSON | format::LWM2M_JSON) => {
+            let records = senml::from_json(payload)?;
+            Some(senml::integers(&records, id))
+        }
+        _ => integer(response, id).map(|number| vec![number]),
+    }
+}
+
+/// The instances in a multiple resource (kind 2), or the value of a single one; either may be
+/// inside an object instance.
+fn integers_in_tlv(bytes: &[u8], id: u16) -> Option<Vec<i64>> {
+    let mut entries = parse_tlv(bytes)?;
+    let instances = entries.iter().filter(|entry| entry.kind == 0);
+    let inside: Option<Vec<_>> = instances.map(|one| parse_tlv(one.value)).collect();
+    entries.extend(inside?.into_iter().flatten());
+    let wanted = entries.iter().find(|e| e.id == id && e.kind >= 2)?;
+    if wanted.kind == 3 {
+        return Some(vec![two_complement(wanted.value)?]);
+    }
+    let values = parse_tlv(wanted.value)?;
+    values.iter().map(|one| two_complement(one.value)).collect()
 }
 
 /// The text without blanks around it, and without the NUL bytes that some devices add.

@@ -177,15 +177,19 @@ impl NodeLink {
             if events.send(NodeEvent::Disconnected).await.is_err() {
                 return;
             }
+            let mut next = (index + 1) % self.nodes.len();
             match end {
                 Ok(SessionEnd::Renewal) => continue,
                 Ok(SessionEnd::Closed) => {}
                 Err(error) => {
+                    if matches!(error, NodeLinkError::NoProgress) {
+                        next = self.next_after(index);
+                    }
                     let error = error_chain(&error);
                     tracing::info!(node = self.nodes[index].mqtt, error, "not connected");
                 }
             }
-            index = (index + 1) % self.nodes.len();
+            index = next;
             if started.elapsed() > STABLE_AFTER.max(timeout) {
                 backoff.reset();
             } else if index > 0 {
@@ -200,6 +204,17 @@ impl NodeLink {
                 () = pause => {}
                 () = stop.cancelled() => return,
             }
+        }
+    }
+
+    /// The node after one that made no progress: the one that has proven most to the client, if
+    /// that is another.
+    fn next_after(&self, index: usize) -> usize {
+        let first = self.client.first_node();
+        if first == index {
+            (index + 1) % self.nodes.len()
+        } else {
+            first
         }
     }
 

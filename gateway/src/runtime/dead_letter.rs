@@ -1,5 +1,9 @@
 //! The dead-letter file: reports that the ledger or this gateway rejected for ever, for a person to
 //! read. One JSON object a line.
+//!
+//! A file that is full is put aside, and a second one begun. When both are full no letter is
+//! written: what was rejected stays in the spool or with its Thing, until a person has taken a file
+//! away. Nothing is ever dropped to make space.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -13,14 +17,15 @@ use super::report_check::RejectReason;
 use crate::spool::OutgoingReport;
 use crate::submission::Rejection;
 
-/// A file of this size is put aside, and the one put aside before is deleted.
+/// Longest file: some 30,000 letters, more than a person reads.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Letters per minute about messages that this gateway itself rejects; beyond, Things wait. Each
 /// letter is synced, and the spool needs the disk.
 const LETTERS_PER_MINUTE: f64 = 60.0;
 /// Bytes of such letters in a minute, on the average: a Thing that sends nonsense needs more than
-/// two days to fill one file, and as long again to push out what the ledger rejected.
+/// two days to fill the first file, and it never gets into the second one, which is for what the
+/// ledger rejected.
 const LETTER_BYTES_PER_MINUTE: f64 = 4.0 * 1024.0;
 /// Bytes of such letters at once: some of the longest, which have 16 KiB in hexadecimal digits.
 const LETTER_BYTES_BURST: f64 = 256.0 * 1024.0;
@@ -53,6 +58,8 @@ pub enum DeadLetterError {
     File(#[from] io::Error),
     #[error("Things handed in more that is refused than is written down in this time")]
     TooMany,
+    #[error("{} and the file before it are full: read them and take them away", path.display())]
+    Full { path: PathBuf },
 }
 
 /// The dead-letter file.
@@ -92,25 +99,35 @@ impl DeadLetterFile {
     /// Adds a report that the ledger rejected, and syncs. Blocks on the disk.
     ///
     /// # Errors
-    /// The disk failed; the report must be kept then.
+    /// The disk failed or both files are full; the report must be kept then.
     pub fn add_report(
         &mut self,
         report: &OutgoingReport,
         Rejection { code, message }: &Rejection,
         time_ms: u64,
-    ) -> io::Result<()> {
-        self.append(json_line(&DeadLetter {
+    ) -> Result<(), DeadLetterError> {
+        let line = json_line(&DeadLetter {
             time_ms,
             code,
             message,
             report,
-        })?)
+        })?;
+        if !self.has_room(&line)? {
+            let before = self.put_aside_path();
+            if before.try_exists()? {
+                return Err(self.full());
+            }
+            self.name_is_durable = false;
+            fs::rename(&self.path, before)?;
+        }
+        Ok(self.append(line)?)
     }
 
     /// Adds a message of a Thing that this gateway rejects, and syncs. Blocks on the disk.
     ///
     /// # Errors
-    /// The disk failed, or there were too many lately; the Thing must keep the message then.
+    /// The disk failed, the first file is full, or there were too many lately; the Thing must keep
+    /// the message then.
     pub fn add_message(
         &mut self,
         endpoint: &str,
@@ -130,15 +147,33 @@ impl DeadLetterFile {
         if in_debt || !self.letters.try_acquire(now) {
             return Err(DeadLetterError::TooMany);
         }
+        if self.put_aside_path().try_exists()? || !self.has_room(&line)? {
+            return Err(self.full());
+        }
         self.letter_bytes.charge(line.len() as f64, now);
         Ok(self.append(line)?)
     }
 
-    fn append(&mut self, mut line: Vec<u8>) -> io::Result<()> {
-        if fs::metadata(&self.path).is_ok_and(|file| file.len() >= FILE_BYTES_MAX) {
-            self.name_is_durable = false;
-            fs::rename(&self.path, self.path.with_extension("before.jsonl"))?;
+    fn put_aside_path(&self) -> PathBuf {
+        self.path.with_extension("before.jsonl")
+    }
+
+    fn full(&self) -> DeadLetterError {
+        DeadLetterError::Full {
+            path: self.path.clone(),
         }
+    }
+
+    /// True if a line fits into the file.
+    fn has_room(&self, line: &[u8]) -> io::Result<bool> {
+        match fs::metadata(&self.path) {
+            Ok(file) => Ok(file.len() + line.len() as u64 <= FILE_BYTES_MAX),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn append(&mut self, mut line: Vec<u8>) -> io::Result<()> {
         let mut options = OpenOptions::new();
         let mut file = options
             .create(true)

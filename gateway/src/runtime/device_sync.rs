@@ -15,6 +15,9 @@ const SYNC_EVERY: Duration = Duration::from_secs(300);
 /// the node has newer proofs.
 const SYNC_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
+/// Shortest time between two announcements whose purpose is that open work is proven again.
+const PROVE_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
 /// Answers that wait to be sent. A node that asks for more than that is asked again later.
 const ANSWERS_MAX: usize = 1_024;
 
@@ -25,6 +28,8 @@ pub(super) struct DeviceSync {
     requests: VecDeque<SyncRequest>,
     /// Time of the next announcement; none while there is no connection.
     next_at: Option<Instant>,
+    /// Time of the last announcement.
+    started_at: Option<Instant>,
 }
 
 impl DeviceSync {
@@ -35,6 +40,7 @@ impl DeviceSync {
             ..SyncRequest::default()
         }]);
         self.next_at = Some(now + SYNC_EVERY);
+        self.started_at = Some(now);
     }
 
     /// Answers a node that asks for a range, unless it asks without end.
@@ -58,6 +64,15 @@ impl DeviceSync {
     pub fn start_soon(&mut self, now: Instant) {
         let soon = now + SYNC_AGAIN_AFTER;
         self.next_at = self.next_at.map(|next_at| next_at.min(soon));
+    }
+
+    /// Announces the devices as soon as the last announcement is not just now: with it the node
+    /// sends all open work again, with new proofs. Without a connection that follows by itself.
+    pub fn prove_again(&mut self, now: Instant) {
+        let at = self
+            .started_at
+            .map_or(now, |at| now.max(at + PROVE_AGAIN_AFTER));
+        self.next_at = self.next_at.map(|next_at| next_at.min(at));
     }
 
     /// True if it is time for the next announcement.

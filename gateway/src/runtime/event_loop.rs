@@ -1,21 +1,28 @@
 //! The event loop: one task that owns the gateway's state and handles one input after the other.
 
+mod inventory;
+mod task_results;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use lamplighter_system::unix_ms;
+use lamplighter_types::Hash;
 use lamplighter_types::wire::ReceiptMessage;
-use lamplighter_types::{Hash, Id};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::GatewayError;
 use super::device_sync::DeviceSync;
+use super::inventory::Inventories;
+use super::newest_head::NewestHead;
 use super::node_progress::{NodeProgress, ProgressStep};
 use super::report_check::ReportCheck;
-use super::storage::{Storage, answer};
-use super::tasks::{BackgroundTasks, TaskResult};
+use super::storage::{PendingReport, Storage, answer, on_disk};
+use super::tasks::BackgroundTasks;
+use super::thing_events::on_thing;
+use super::values::{PendingValues, ValueEvents};
 use super::work::WorkReceiver;
 use crate::deployments::{DeploymentPlanner, Effect};
 use crate::north::{NodeEvent, NodeRequest};
@@ -40,6 +47,11 @@ pub(super) struct EventLoop {
     pub work: WorkReceiver,
     pub device_sync: DeviceSync,
     pub progress: NodeProgress,
+    pub newest_head: NewestHead,
+    pub values: ValueEvents,
+    pub inventories: Inventories,
+    /// The clock of this machine can be right.
+    pub clock_is_set: bool,
     /// The number of the newest connection that the link has to leave.
     pub left: watch::Sender<u64>,
     pub south: South,
@@ -100,6 +112,8 @@ impl EventLoop {
         }
         self.tasks.shutdown().await;
         self.storage.save_devices();
+        on_disk(|| self.newest_head.save(Instant::now()));
+        self.save_inventories(true);
         self.south.close().await;
         Ok(())
     }
@@ -121,8 +135,33 @@ impl EventLoop {
     /// Stores the reports of Things, all with one sync, and answers them; then handles the rest.
     fn on_south_events(&mut self, events: Vec<SouthEvent>) -> Result<(), GatewayError> {
         let (mut effects, mut pending) = (Vec::new(), Vec::new());
+        let now_ms = self.now_ms();
+        let (events, questions) = self.take_inventories(events);
         let storage = &mut self.storage;
         for event in events {
+            if let SouthEvent::Values {
+                endpoint,
+                values,
+                stored,
+            } = event
+            {
+                let Some(device) = storage.speaks_for(&endpoint) else {
+                    let reason = "the device has a key: what it does not sign does not count";
+                    answer(stored, StorageReply::Unavailable(reason.to_owned()));
+                    continue;
+                };
+                let values = PendingValues {
+                    device: device.clone(),
+                    values,
+                    stored,
+                };
+                let (reports, ask) = self.values.accept(values, storage.spool(), now_ms);
+                pending.extend(reports);
+                if ask {
+                    self.tasks.fetch_event_number(device);
+                }
+                continue;
+            }
             let is_event = matches!(event, SouthEvent::Event { .. });
             let (endpoint, bytes, stored) = match event {
                 SouthEvent::Report {
@@ -136,7 +175,7 @@ impl EventLoop {
                     stored,
                 } => (endpoint, bytes, stored),
                 other => {
-                    effects.extend(on_thing(&mut self.planner, other));
+                    effects.extend(on_thing(&mut self.planner, other, now_ms));
                     continue;
                 }
             };
@@ -159,14 +198,21 @@ impl EventLoop {
                 }
             }
         }
+        self.store(pending)?;
+        effects.extend(questions);
+        self.carry_out(effects)
+    }
+
+    /// Stores reports and events with one sync, and answers the Things.
+    fn store(&mut self, pending: Vec<PendingReport>) -> Result<(), GatewayError> {
         let submitter = &self.submitter;
         let is_deferred = |outgoing: &OutgoingReport| submitter.is_deferred(outgoing);
-        for outgoing in storage.store_reports(pending, is_deferred)? {
+        for outgoing in self.storage.store_reports(pending, is_deferred)? {
             if let OutgoingReport::Deployment(report) = &outgoing {
                 self.planner.report_stored(report);
             }
         }
-        self.carry_out(effects)
+        Ok(())
     }
 
     fn on_node_event(&mut self, event: NodeEvent) -> Result<(), GatewayError> {
@@ -188,8 +234,11 @@ impl EventLoop {
                 Ok(())
             }
             NodeEvent::Receipt(payload) => self.on_receipt(&payload),
+            // It can't be told whether work is recent: the node sends it again.
+            NodeEvent::Work(_) if !self.clock_is_set => Ok(()),
             NodeEvent::Work(payload) => {
-                let ranges = self.work.receive(&payload, &mut self.tasks);
+                let now_ms = self.now_ms();
+                let ranges = self.work.receive(&payload, now_ms, &mut self.tasks);
                 let (devices, now) = (self.storage.devices(), Instant::now());
                 for range in ranges {
                     self.device_sync.answer(|| devices.held(&range), now);
@@ -200,11 +249,19 @@ impl EventLoop {
                 let tasks = &mut self.tasks;
                 if let Some(head) = self.work.certified_head(&payload, tasks) {
                     self.planner.observe_height(head.height);
+                    let now_ms = unix_ms();
+                    self.newest_head
+                        .observe(head.height, head.timestamp_ms, now_ms);
                     self.progress.head(head.timestamp_ms, Instant::now());
                 }
                 Ok(())
             }
         }
+    }
+
+    /// The time by which the age of proofs is measured, in Unix ms.
+    fn now_ms(&self) -> u64 {
+        self.newest_head.time_ms(unix_ms())
     }
 
     /// Handles a node's message about a transaction. It is only a hint: a receipt counts when it is
@@ -236,68 +293,15 @@ impl EventLoop {
         self.device_sync.start(digest, Instant::now());
     }
 
-    fn on_task_result(&mut self, result: TaskResult) -> Result<(), GatewayError> {
-        let Self {
-            storage,
-            submitter,
-            work,
-            planner,
-            device_sync,
-            progress,
-            tasks,
-            ..
-        } = self;
-        match result {
-            TaskResult::ArtifactFetched {
-                device,
-                digest,
-                available,
-            } => {
-                let effects = planner.artifact_fetched(&device, &digest, available, unix_ms());
-                self.carry_out(effects)
-            }
-            TaskResult::ReceiptFetched {
-                transaction,
-                proven,
-            } => {
-                if proven.is_some() {
-                    progress.receipt_proven();
-                }
-                let (spool, now) = (storage.spool(), Instant::now());
-                let command = submitter.receipt_fetched(transaction, proven, spool, now);
-                self.submit(command)
-            }
-            TaskResult::SequenceFetched(highest) => {
-                let (spool, now) = (storage.spool(), Instant::now());
-                let command = submitter.sequence_fetched(highest, spool, now);
-                self.submit(command)
-            }
-            TaskResult::WorkVerified(result) => {
-                let effects =
-                    work.verified(*result, planner, submitter, storage, device_sync, tasks);
-                self.carry_out(effects)
-            }
-            TaskResult::Nothing => Ok(()),
-            TaskResult::OthersAhead { newer_than_ms } => {
-                let step = progress.other_is_ahead(newer_than_ms);
-                self.on_progress(step);
-                Ok(())
-            }
-            TaskResult::ValidatorsFollowed { newer } => {
-                tasks.validators_followed();
-                if newer {
-                    // What did not lead on from the old validators is sent again.
-                    self.start_sync();
-                }
-                Ok(())
-            }
-        }
-    }
-
     fn on_tick(&mut self) -> Result<(), GatewayError> {
-        let effects = self.planner.tick(unix_ms());
-        self.carry_out(effects)?;
+        self.check_clock();
+        on_disk(|| self.newest_head.save_if_due(Instant::now()));
         self.storage.save_devices_if_due();
+        self.save_inventories(false);
+        if self.clock_is_set {
+            let effects = self.planner.tick(self.now_ms());
+            self.carry_out(effects)?;
+        }
         if self.device_sync.is_due(Instant::now()) {
             self.start_sync();
         }
@@ -305,16 +309,37 @@ impl EventLoop {
         let has_in_flight = !spool.in_flight().is_empty();
         let commands = self.submitter.tick(spool, Instant::now());
         self.submit(commands)?;
-        self.sign_waiting()?;
+        if self.clock_is_set {
+            self.sign_waiting()?;
+        }
         let step = self.progress.tick(has_in_flight, Instant::now());
         self.on_progress(step);
         Ok(())
+    }
+
+    /// Notices whether the clock is set. Once it is, what the node sent before is asked for again.
+    fn check_clock(&mut self) {
+        let is_set = self.newest_head.is_clock_set(unix_ms(), Instant::now());
+        if is_set && !self.clock_is_set {
+            tracing::info!("the clock is set now");
+            self.device_sync.prove_again(Instant::now());
+        }
+        self.clock_is_set = is_set;
     }
 
     /// Leaves the node that the gateway is connected to, or compares it with the others.
     fn on_progress(&mut self, step: ProgressStep) {
         match step {
             ProgressStep::Stay => {}
+            ProgressStep::SendElsewhere => {
+                // One is enough to know what the others are worth.
+                if let Some(in_flight) = self.storage.spool().in_flight().values().next() {
+                    let (transaction, envelope) = (in_flight.transaction, &in_flight.envelope);
+                    let connection = self.progress.connection();
+                    self.tasks
+                        .send_elsewhere(connection, transaction, envelope.clone());
+                }
+            }
             ProgressStep::AskOthers { newer_than_ms } => {
                 self.tasks.ask_others(newer_than_ms);
             }
@@ -344,11 +369,13 @@ impl EventLoop {
     ) -> Result<(), GatewayError> {
         let mut commands: VecDeque<_> = commands.into_iter().collect();
         let mut effects = Vec::new();
+        let now_ms = self.now_ms();
         let Self {
             storage,
             tasks,
             submitter,
             planner,
+            values,
             ..
         } = self;
         while let Some(command) = commands.pop_front() {
@@ -360,13 +387,19 @@ impl EventLoop {
                     let (spool, now) = (storage.spool(), Instant::now());
                     commands.extend(submitter.stored(&record, stored, spool, now));
                 }
-                SubmitCommand::Resolve { outcome, height } => {
-                    let stored = storage.resolve(&outcome.resolved, outcome.record.clone())?;
+                SubmitCommand::Resolve {
+                    mut outcome,
+                    height,
+                } => {
+                    let stored = storage.resolve(&mut outcome)?;
                     let (spool, now) = (storage.spool(), Instant::now());
                     commands.extend(submitter.outcome_stored(&outcome, stored, spool, now));
                     for report in outcome.resolved.iter().filter(|_| stored) {
                         let (outgoing, rejected) = (&report.outgoing, report.rejection.is_some());
-                        let step = planner.report_resolved(outgoing, rejected, height, unix_ms());
+                        if rejected && outgoing.is_event() {
+                            values.forget_number(outgoing.device());
+                        }
+                        let step = planner.report_resolved(outgoing, rejected, height, now_ms);
                         effects.extend(step);
                     }
                 }
@@ -395,44 +428,16 @@ impl EventLoop {
                     tracing::error!(endpoint, "too many commands wait for the south");
                 }
                 Effect::Command(command) => self.commands.push_back(command),
+                Effect::FetchChanges { device, trusted } => {
+                    self.tasks.fetch_changes(device, trusted);
+                }
+                Effect::ProveAgain => self.device_sync.prove_again(Instant::now()),
             }
         }
-        if !self.storage.add_reports(&reports)? {
-            for report in &reports {
-                // As after a rejection, the planner tries again after a pause.
-                self.planner.report_resolved(report, true, 0, unix_ms());
-            }
+        for report in self.storage.add_reports(&reports)? {
+            // As after a rejection, the planner tries again after a pause.
+            self.planner.report_resolved(report, true, 0, unix_ms());
         }
         Ok(())
-    }
-}
-
-/// Handles an event of the south that needs no answer.
-fn on_thing(planner: &mut DeploymentPlanner, event: SouthEvent) -> Vec<Effect> {
-    match event {
-        SouthEvent::Registered {
-            endpoint,
-            peer,
-            agent,
-            fresh,
-            ..
-        } => {
-            tracing::info!(endpoint, %peer, agent, "a Thing registered");
-            let Ok(device) = Id::new(endpoint) else {
-                return Vec::new();
-            };
-            if fresh {
-                planner.commands_lost(&device);
-            }
-            planner.thing_registered(&device, agent, unix_ms())
-        }
-        SouthEvent::Lost { endpoint } => {
-            tracing::info!(endpoint, "a Thing is gone");
-            Vec::new()
-        }
-        SouthEvent::Work { endpoint, notice } => Id::new(endpoint)
-            .map(|device| planner.on_notice(&device, &notice, unix_ms()))
-            .unwrap_or_default(),
-        SouthEvent::Report { .. } | SouthEvent::Event { .. } => Vec::new(),
     }
 }

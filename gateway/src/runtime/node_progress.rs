@@ -14,6 +14,11 @@ use tokio::time::Instant;
 pub(super) const RECEIPT_TIMEOUT: Duration = Duration::from_secs(8);
 /// Longest such time.
 const RECEIPT_TIMEOUT_MAX: Duration = Duration::from_secs(300);
+/// Shortest such time after which a transaction is also sent to other nodes. It is longer where
+/// receipts usually take long, so that a slow field link does not carry everything twice.
+pub(super) const ELSEWHERE_AFTER: Duration = Duration::from_secs(2);
+/// The time is this many times as long as receipts usually take.
+const USUAL_TIMES: u32 = 2;
 /// Transactions that were refused are signed again within this time; the waiting goes on meanwhile.
 const SIGNED_AGAIN_WITHIN: Duration = Duration::from_secs(5);
 /// Shortest time without a newer certified head after which other nodes are asked for theirs.
@@ -27,6 +32,8 @@ pub(super) const HEAD_LAG_MAX: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProgressStep {
     Stay,
+    /// Send a transaction that is in flight to other nodes too.
+    SendElsewhere,
     /// Ask the other nodes for a head that was made after this Unix time in ms.
     AskOthers {
         newer_than_ms: u64,
@@ -53,6 +60,10 @@ pub(super) struct NodeProgress {
     /// Since when transactions are in flight without a proven receipt.
     waiting_since: Option<Instant>,
     in_flight_at: Option<Instant>,
+    /// A transaction was sent to other nodes since then.
+    is_elsewhere: bool,
+    /// The usual time until a receipt is proven, a moving average.
+    usual: Duration,
     /// Nodes that were left since the last proven receipt.
     left: u32,
     head: Option<Head>,
@@ -69,6 +80,8 @@ impl NodeProgress {
             connected_at: None,
             waiting_since: None,
             in_flight_at: None,
+            is_elsewhere: false,
+            usual: Duration::ZERO,
             left: 0,
             head: None,
             gap: Duration::ZERO,
@@ -91,13 +104,27 @@ impl NodeProgress {
         self.connected_at = None;
         self.waiting_since = None;
         self.in_flight_at = None;
+        self.is_elsewhere = false;
         self.head = None;
         self.asked_at = None;
     }
 
-    pub fn receipt_proven(&mut self) {
-        self.waiting_since = None;
+    pub fn receipt_proven(&mut self, now: Instant) {
+        if let Some(since) = self.waiting_since.take() {
+            self.usual = (self.usual * 3 + now.duration_since(since)) / 4;
+        }
+        self.is_elsewhere = false;
         self.left = 0;
+    }
+
+    /// Other nodes have proven the receipt of a transaction that was sent to them because the node
+    /// of the connection with this number did not.
+    pub fn proven_elsewhere(&mut self, connection: u64) -> ProgressStep {
+        let is_present = self.connected_at.is_some() && connection == self.connections;
+        if is_present && self.is_elsewhere {
+            return self.leave("another node proves receipts that it does not");
+        }
+        ProgressStep::Stay
     }
 
     /// Takes up a certified head of the node that was made at `time_ms`.
@@ -147,6 +174,12 @@ impl NodeProgress {
             .is_some_and(|since| now.duration_since(since) >= timeout)
         {
             return self.leave("it proves no receipts");
+        }
+        let elsewhere_after = (self.usual * USUAL_TIMES).max(ELSEWHERE_AFTER);
+        let waits_long = |since| now.duration_since(since) >= elsewhere_after;
+        if has_in_flight && !self.is_elsewhere && self.waiting_since.is_some_and(waits_long) {
+            self.is_elsewhere = true;
+            return ProgressStep::SendElsewhere;
         }
         self.check_head(connected_at, now)
     }

@@ -1,16 +1,13 @@
 //! The check of reports and events of Things before the gateway stores them.
 
 use lamplighter_contracts::validate::{self, FieldError};
-use lamplighter_types::limits::{EVENT_DATA_BYTES_MAX, NUMBER_MAX, TEXT_BYTES_MAX};
+use lamplighter_types::limits::{EVENT_DATA_BYTES_MAX, ID_BYTES_MAX, NUMBER_MAX, TEXT_BYTES_MAX};
 use lamplighter_types::{DeploymentState, DeviceEvent, DeviceSigned, Hash, Id, KeyPurpose, codec};
 
 use super::device_table::DeviceTable;
 use crate::lwm2m::agent::ThingReport;
 use crate::spool::OutgoingReport;
 use crate::text::sanitize;
-
-/// Longest kind of an event that is stored; the ledger decides which kinds exist.
-const KIND_BYTES_MAX: usize = 64;
 
 /// Why a report or an event is not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -113,9 +110,8 @@ impl ReportCheck<'_> {
     pub fn event(&self, bytes: &[u8]) -> Result<OutgoingReport, RejectReason> {
         let event: DeviceEvent = codec::decode(bytes).map_err(|_| RejectReason::Malformed)?;
         self.check_author(&event.device, &event)?;
-        if event.kind.len() > KIND_BYTES_MAX {
-            return Err(RejectReason::TooLong);
-        }
+        // The ledger decides which kinds exist.
+        check_text("kind", &event.kind, ID_BYTES_MAX)?;
         check_text("data", &event.data, EVENT_DATA_BYTES_MAX)?;
         // The ledger refuses them, and with them all events of the same transaction.
         if event.sequence > NUMBER_MAX || event.time_ms > NUMBER_MAX {

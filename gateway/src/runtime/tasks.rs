@@ -1,16 +1,20 @@
 //! Background tasks: requests to nodes and proofs, which would hold up the event loop.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lamplighter_client::{Client, ClientError, TrustAnchor};
-use lamplighter_system::{Backoff, error_chain, unix_ms};
+use lamplighter_system::{Backoff, error_chain};
+use lamplighter_types::proof::SetPath;
+use lamplighter_types::wire::Wait;
 use lamplighter_types::wire::work::WorkMessage;
-use lamplighter_types::{Hash, Id, PublicKey, Receipt};
+use lamplighter_types::{Hash, Id, PublicKey, Receipt, SignedTransaction};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use crate::artifact::ArtifactCache;
+use crate::lwm2m::order;
 use crate::verify::{ProvenState, VerifyError};
 
 /// The node that is asked for a proof may be some blocks behind the one that announced the receipt:
@@ -35,8 +39,24 @@ pub(super) enum TaskResult {
         transaction: Hash,
         proven: Option<(Receipt, u64)>,
     },
+    /// A receipt that other nodes have proven while the node of a connection was silent about it.
+    ProvenElsewhere {
+        connection: u64,
+        transaction: Hash,
+        proven: (Receipt, u64),
+    },
     /// The highest sequence number of the key on the ledger; `None`: no node answered.
     SequenceFetched(Option<u64>),
+    /// The highest number of a device's events on the ledger; `None`: no node answered.
+    EventNumberFetched {
+        device: Id,
+        highest: Option<u64>,
+    },
+    /// Encoded changes of the validators for a Thing; `None`: no node has shown any.
+    ChangesFetched {
+        device: Id,
+        changes: Option<Vec<u8>>,
+    },
     WorkVerified(Box<Result<(WorkMessage, ProvenState), VerifyError>>),
     /// There is nothing to do.
     Nothing,
@@ -62,6 +82,8 @@ pub(super) struct BackgroundTasks {
     following: bool,
     /// When they were last asked for.
     followed_at: Option<Instant>,
+    /// The devices for whose Things changes of the validators are being fetched.
+    leading: BTreeSet<Id>,
 }
 
 impl BackgroundTasks {
@@ -74,6 +96,7 @@ impl BackgroundTasks {
             node: 0,
             following: false,
             followed_at: None,
+            leading: BTreeSet::new(),
         }
     }
 
@@ -140,6 +163,33 @@ impl BackgroundTasks {
         });
     }
 
+    /// Sends a transaction to the nodes over HTTP, until one of them proves its receipt: the node
+    /// of this connection is silent about it. The same bytes count once, wherever they arrive.
+    pub fn send_elsewhere(
+        &mut self,
+        connection: u64,
+        transaction: Hash,
+        envelope: SignedTransaction,
+    ) {
+        let client = self.client.clone();
+        self.tasks.spawn(async move {
+            let submitted = client.submit_signed(&envelope, Wait::Certified).await;
+            match submitted.map(|submitted| submitted.receipt.zip(submitted.height)) {
+                Ok(Some(proven)) => TaskResult::ProvenElsewhere {
+                    connection,
+                    transaction,
+                    proven,
+                },
+                Ok(None) => TaskResult::Nothing,
+                Err(error) => {
+                    let error = error_chain(&error);
+                    tracing::info!(%transaction, error, "no other node proves it either");
+                    TaskResult::Nothing
+                }
+            }
+        });
+    }
+
     /// Reads the highest sequence number of the key from a node.
     pub fn fetch_sequence(&mut self) {
         let (client, key) = (self.client.clone(), self.key);
@@ -150,6 +200,21 @@ impl BackgroundTasks {
                 tracing::warn!(error, "the key's sequence number is not known");
             }
             TaskResult::SequenceFetched(result.ok().map(|read| read.value.highest_sequence))
+        });
+    }
+
+    /// Reads the number of a device's last event from a node. No proof is needed: with a wrong
+    /// number the ledger refuses the next event.
+    pub fn fetch_event_number(&mut self, device: Id) {
+        let client = self.client.clone();
+        self.tasks.spawn(async move {
+            let result = client.device_events(&device, None).await;
+            if let Err(error) = &result {
+                let error = error_chain(error);
+                tracing::warn!(%device, error, "the device's last event is not known");
+            }
+            let highest = result.ok().map(|read| read.value.cursor.highest);
+            TaskResult::EventNumberFetched { device, highest }
         });
     }
 
@@ -176,20 +241,46 @@ impl BackgroundTasks {
         });
     }
 
+    /// Fetches the changes of the validators since a height, for a Thing, which checks them itself.
+    /// However often the Thing asks, that is done once at a time.
+    pub fn fetch_changes(&mut self, device: Id, trusted: u64) {
+        if !self.leading.insert(device.clone()) {
+            return;
+        }
+        let client = self.client.clone();
+        self.tasks.spawn(async move {
+            let path = format!("/v1/proofs/validators?trusted={trusted}");
+            let result = client.get::<SetPath>(&path).await;
+            if let Err(error) = &result {
+                let error = error_chain(error);
+                tracing::warn!(%device, error, "the changes of the validators can't be had");
+            }
+            let changes = result.ok().map(|read| order::encode_changes(read.value));
+            TaskResult::ChangesFetched { device, changes }
+        });
+    }
+
+    /// Allows the changes to be fetched again for the Thing of a device.
+    pub fn changes_fetched(&mut self, device: &Id) {
+        self.leading.remove(device);
+    }
+
     /// Allows the validators to be asked for again.
     pub fn validators_followed(&mut self) {
         self.following = false;
     }
 
-    /// Verifies the proofs of a message of work.
+    /// Verifies the proofs of a message of work; records older than `age_max` at `now_ms` are
+    /// refused.
     pub fn verify_work(
         &mut self,
         message: WorkMessage,
         anchor: Arc<TrustAnchor>,
+        now_ms: u64,
         age_max: Duration,
     ) {
         self.tasks.spawn_blocking(move || {
-            let state = ProvenState::prove(&message, &anchor, unix_ms(), age_max);
+            let state = ProvenState::prove(&message, &anchor, now_ms, age_max);
             TaskResult::WorkVerified(Box::new(state.map(|state| (message, state))))
         });
     }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lamplighter_client::TrustAnchor;
-use lamplighter_system::{error_chain, unix_ms};
+use lamplighter_system::error_chain;
 use lamplighter_types::proof::{CertifiedHeader, verify_head};
-use lamplighter_types::wire::work::{WorkItem, WorkMessage};
+use lamplighter_types::wire::work::{ProofSet, WorkItem, WorkMessage};
 use lamplighter_types::{DeploymentState, Device, Header, Id, codec};
 use tokio::time::Instant;
 
@@ -17,7 +17,7 @@ use super::tasks::BackgroundTasks;
 use crate::deployments::{DeploymentPlanner, Effect};
 use crate::spool::{OutgoingReport, SpoolState};
 use crate::submission::Submitter;
-use crate::verify::{self, ProvenState, VerifiedDeployment, VerifyError};
+use crate::verify::{self, OrderProof, ProvenState, VerifiedDeployment, VerifyError};
 
 /// Messages of work that are verified at once. While there are so many, nothing is read from the
 /// node, which keeps the others.
@@ -49,7 +49,12 @@ impl WorkReceiver {
 
     /// Starts to verify a message. Returns the ranges that the node asks for: what the gateway
     /// holds is no secret to a node, so that needs no proof.
-    pub fn receive(&mut self, payload: &[u8], tasks: &mut BackgroundTasks) -> Vec<NameRange> {
+    pub fn receive(
+        &mut self,
+        payload: &[u8],
+        now_ms: u64,
+        tasks: &mut BackgroundTasks,
+    ) -> Vec<NameRange> {
         let mut message = match WorkMessage::from_json(payload, &self.account) {
             Ok(message) => message,
             Err(error) => {
@@ -69,7 +74,7 @@ impl WorkReceiver {
         });
         if !message.items.is_empty() {
             self.verifications += 1;
-            tasks.verify_work(message, self.anchor.clone(), self.record_age_max);
+            tasks.verify_work(message, self.anchor.clone(), now_ms, self.record_age_max);
         }
         ranges
     }
@@ -94,6 +99,7 @@ impl WorkReceiver {
     pub fn verified(
         &mut self,
         result: Result<(WorkMessage, ProvenState), VerifyError>,
+        now_ms: u64,
         planner: &mut DeploymentPlanner,
         submitter: &mut Submitter,
         storage: &Storage,
@@ -130,7 +136,8 @@ impl WorkReceiver {
             .flat_map(|device| planner.device_removed(device))
             .collect();
         for item in &message.items {
-            match self.apply_item(&state, item, planner, storage) {
+            let proofs = &message.proofs;
+            match self.apply_item(&state, proofs, item, now_ms, planner, storage) {
                 Ok(step) => effects.extend(step),
                 Err(error) => log_rejected(item, &error),
             }
@@ -141,11 +148,12 @@ impl WorkReceiver {
     fn apply_item(
         &self,
         state: &ProvenState,
+        proofs: &ProofSet,
         item: &WorkItem,
+        now_ms: u64,
         planner: &mut DeploymentPlanner,
         storage: &Storage,
     ) -> Result<Vec<Effect>, VerifyError> {
-        let now_ms = unix_ms();
         match item {
             WorkItem::Device { .. } | WorkItem::Range { .. } => Ok(Vec::new()),
             WorkItem::Deployment { rollout, device } => {
@@ -157,15 +165,22 @@ impl WorkReceiver {
                     VerifiedDeployment::Ended { height, .. } => {
                         Ok(planner.ended(rollout, device, height))
                     }
-                    VerifiedDeployment::Open(assignment) => {
+                    VerifiedDeployment::Open(mut assignment) => {
+                        let (deployment, manifest) = (&assignment.deployment, &assignment.manifest);
+                        assignment.proof =
+                            OrderProof::of_deployment(proofs, deployment, &manifest.vendor);
                         let queued = last_queued(storage.spool(), rollout, device);
                         Ok(planner.assigned(*assignment, queued, now_ms))
                     }
                 }
             }
             WorkItem::Config { device } => {
-                let document = verify::configuration(state, device, &self.account)?;
-                Ok(planner.set_document(document))
+                let mut document = verify::configuration(state, device, &self.account)?;
+                // It is there: the document was merged by it.
+                if let (Some(record), _) = verify::device(state, device, &self.account)? {
+                    document.proof = OrderProof::of_documents(proofs, &record);
+                }
+                Ok(planner.set_document(document, now_ms))
             }
         }
     }

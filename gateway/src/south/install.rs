@@ -10,7 +10,7 @@ use std::time::Duration;
 use lamplighter_types::Version;
 use tokio::time::Instant;
 
-use super::session::{SessionConfig, TaskOutcome, TaskResponse, TaskStep, WorkNotice};
+use super::step::{SessionConfig, TaskOutcome, TaskResponse, TaskStep, WorkNotice};
 use crate::coap::{Code, Request};
 use crate::lwm2m::version::{Comparison, compare};
 use crate::lwm2m::{FirmwareState, Stage, UpdateResult, path, value};
@@ -95,6 +95,16 @@ impl InstallTask {
 
     pub(super) fn deployment(&self) -> &str {
         &self.deployment
+    }
+
+    /// True if its next step is the order to install.
+    pub(super) fn is_about_to_order(&self) -> bool {
+        self.phase == InstallPhase::Execute
+    }
+
+    /// True if the Thing may have begun.
+    pub(super) fn order_was_sent(&self) -> bool {
+        self.order_sent
     }
 
     /// Starts over when the Thing registered again: it may have booted.

@@ -2,33 +2,42 @@
 //! Thing.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::io;
 
-use rand::RngCore;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::OsRng;
+use rand::{RngCore, TryRngCore};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::announcements::Announcements;
+use super::inputs::{self, InputSender};
 use super::registry::SharedRegistry;
 use super::service::RegistrationRequest;
 use super::session::ThingSession;
 use super::worker::{self, WorkerContext, WorkerInput};
 use super::{ServedDevices, SouthCommand, SouthConfig};
 use crate::coap::{Code, Request, Response, sleep_until};
+use crate::lwm2m::proof::{self, Nonces, ProofError};
 use crate::lwm2m::registration::{
-    REGISTRATIONS_MAX, Registration, RegistrationError, endpoint_name,
+    Proof, REGISTRATIONS_MAX, Registration, RegistrationError, Sender, endpoint_name,
 };
 
 /// Things with a worker: those registered, and as many again that have work and are away.
 const WORKERS_MAX: usize = 2 * REGISTRATIONS_MAX;
+/// Time between two looks for workers that have nothing to do. Each takes some kilobytes, and most
+/// Things have work on few days of the year.
+const FREE_EVERY: Duration = Duration::from_secs(10);
 /// Inputs that wait for one worker.
 const INPUTS_MAX: usize = 32;
 
 /// A worker, which ends when this is dropped.
 struct Worker {
-    inputs: mpsc::Sender<WorkerInput>,
+    inputs: InputSender,
     _stop: DropGuard,
 }
 
@@ -37,7 +46,10 @@ pub(super) struct Manager {
     served: Arc<dyn ServedDevices>,
     context: WorkerContext,
     registry: SharedRegistry,
+    nonces: Nonces,
+    start: Instant,
     workers: HashMap<String, Worker>,
+    announcements: Announcements,
     /// The log says already that there are too many Things.
     limit_logged: bool,
     tasks: JoinSet<()>,
@@ -51,37 +63,49 @@ impl Manager {
         context: WorkerContext,
         registry: SharedRegistry,
         stop: CancellationToken,
-    ) -> Manager {
-        Manager {
+    ) -> io::Result<Manager> {
+        let mut secret = [0; 32];
+        OsRng
+            .try_fill_bytes(&mut secret)
+            .map_err(io::Error::other)?;
+        Ok(Manager {
             config,
             served,
             context,
             registry,
+            nonces: Nonces::new(secret),
+            start: Instant::now(),
             workers: HashMap::new(),
+            announcements: Announcements::default(),
             limit_logged: false,
             tasks: JoinSet::new(),
             stop,
-        }
+        })
     }
 
     pub(super) async fn run(
         mut self,
         mut commands: mpsc::Receiver<SouthCommand>,
         mut requests: mpsc::Receiver<RegistrationRequest>,
+        mut sender_names: mpsc::Receiver<String>,
     ) {
         let stop = self.stop.clone();
+        let mut free = tokio::time::interval(FREE_EVERY);
+        free.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let expiry = self.registry.read().next_expiry();
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(command) = commands.recv() => self.command(command).await,
                 Some(request) = requests.recv() => self.answer(request),
+                Some(endpoint) = sender_names.recv() => self.announce_message(&endpoint),
                 Some(ended) = self.tasks.join_next() => {
                     if let Err(error) = ended {
                         tracing::error!(%error, "the worker of a Thing panicked");
                     }
                 }
                 () = sleep_until(expiry) => self.expire(),
+                _ = free.tick() => self.workers.retain(|_, worker| !worker.inputs.is_idle()),
             }
         }
         self.tasks.shutdown().await;
@@ -94,7 +118,16 @@ impl Manager {
         if matches!(command, SouthCommand::Release { .. }) {
             return self.release(&endpoint);
         }
+        let is_running = self
+            .workers
+            .get(&endpoint)
+            .is_some_and(|worker| !worker.inputs.is_closed());
         let worker = self.worker(&endpoint);
+        // A worker that was ended because it had nothing to do knew where its Thing is.
+        let registration = self.registry.read().find_by_endpoint(&endpoint).cloned();
+        if let Some(registration) = registration.filter(|_| !is_running) {
+            let _ = worker.try_send(WorkerInput::Recalled(registration));
+        }
         if worker.send(WorkerInput::Command(command)).await.is_err() {
             self.workers.remove(&endpoint);
         }
@@ -107,73 +140,119 @@ impl Manager {
             tracing::info!(endpoint, "the registration ends, the device was taken away");
         }
         self.workers.remove(endpoint);
+        self.announcements.remove(endpoint);
     }
 
     fn answer(&mut self, request: RegistrationRequest) {
-        let RegistrationRequest {
-            peer,
-            request,
-            response,
-        } = request;
-        let answer = self.registration(peer, &request).unwrap_or_else(|error| {
+        let peer = request.peer;
+        let answer = self.registration(&request).unwrap_or_else(|error| {
             tracing::debug!(%peer, %error, "registration refused");
             if error == RegistrationError::Full {
                 self.log_limit_once();
             }
-            Response::error(error.code(), &error.to_string())
+            let answer = Response::error(error.code(), &error.to_string());
+            let needs_nonce = matches!(error, RegistrationError::Proof(_));
+            Response {
+                echo: needs_nonce.then(|| self.nonces.issue(self.start.elapsed(), peer)),
+                ..answer
+            }
         });
         // The Thing may have stopped waiting.
-        let _ = response.send(answer);
+        let _ = request.response.send(answer);
     }
 
     fn registration(
         &mut self,
-        peer: SocketAddr,
-        request: &Request,
+        request: &RegistrationRequest,
     ) -> Result<Response, RegistrationError> {
-        match (request.method, request.path.get(1)) {
-            (Code::POST, None) => self.register(peer, request),
-            (Code::POST, Some(location)) => self.update(peer, location, request),
-            (Code::DELETE, Some(location)) => {
-                let registration = self.registry.write().deregister(location)?;
-                self.notify_lost(&registration.endpoint);
-                Ok(Response::new(Code::DELETED))
-            }
+        match (request.request.method, request.request.path.get(1)) {
+            (Code::POST, None) => self.register(request),
+            (Code::POST, Some(location)) => self.update(location, request),
+            (Code::DELETE, Some(location)) => self.deregister(location, request),
             _ => Ok(Response::new(Code::METHOD_NOT_ALLOWED)),
         }
     }
 
-    fn register(
-        &mut self,
-        peer: SocketAddr,
-        request: &Request,
-    ) -> Result<Response, RegistrationError> {
-        let name = endpoint_name(request)?;
+    /// Finds out what a request proves about the device that it names. `before` is the device's
+    /// registration, which a request that proves less does not change.
+    fn sender(
+        &self,
+        endpoint: &str,
+        request: &RegistrationRequest,
+        before: Option<&Registration>,
+    ) -> Result<Sender, RegistrationError> {
+        let peer = request.peer;
+        let proven = |proof| Ok(Sender { peer, proof });
+        let before_proof = before.map_or(Proof::Unattested, |before| before.proof);
+        match &request.identity {
+            Some(device) if device == endpoint => return proven(Proof::Session),
+            Some(_) => return Err(RegistrationError::OtherDevice),
+            None if peer.session.is_some() => return Err(RegistrationError::NoSession),
+            None => {}
+        }
+        if !self.served.admits_plain(endpoint) {
+            return Err(RegistrationError::NoSession);
+        }
+        let Some(thing) = self.served.key(endpoint) else {
+            return match before_proof.attests() {
+                true => Err(RegistrationError::NoSession),
+                false => proven(Proof::Unattested),
+            };
+        };
+        let same_peer = before.is_some_and(|before| before.peer == Some(peer));
+        if same_peer && before_proof.attests() && changes_nothing(&request.request) {
+            return proven(before_proof);
+        }
+        let nonce = request.request.echo.as_deref().unwrap_or_default();
+        let number = self.nonces.verify(self.start.elapsed(), peer, nonce);
+        let number = number.ok_or(ProofError::Missing)?;
+        proof::verify(&request.request, &thing.chain_id, endpoint, &thing.key)?;
+        // A request that was overtaken, or is replayed, undoes nothing.
+        match before_proof {
+            Proof::Signed(newest) if number < newest => Err(ProofError::Missing.into()),
+            _ => proven(Proof::Signed(number)),
+        }
+    }
+
+    fn register(&mut self, request: &RegistrationRequest) -> Result<Response, RegistrationError> {
+        let name = endpoint_name(&request.request)?;
         let endpoint = self
             .served
             .resolve(name)
             .ok_or(RegistrationError::Foreign)?;
+        let before = self.registry.read().find_by_endpoint(&endpoint).cloned();
+        let sender = self.sender(&endpoint, request, before.as_ref())?;
+        let known = self.registry.read().location(&endpoint);
+        if let (Some(location), true) = (known, is_repeated(before.as_ref(), sender)) {
+            return Ok(created(location));
+        }
         let location = format!("{:016x}", rand::rng().next_u64());
-        let displaced = self.displaced_by(peer, &endpoint);
+        let displaced = self.registry.read().displaced_by(sender, &endpoint);
         let now = Instant::now();
-        let registration =
-            self.registry
-                .write()
-                .register(now, peer, endpoint, request, location.clone())?;
+        let registration = self.registry.write().register(
+            now,
+            sender,
+            endpoint,
+            &request.request,
+            location.clone(),
+        )?;
         self.end_displaced(displaced);
-        let location = vec!["rd".to_owned(), location];
-        let created = Response {
-            location,
-            ..Response::new(Code::CREATED)
+        let created = created(location);
+        let is_same = |before: Registration| {
+            (before.peer, before.objects) == (registration.peer, registration.objects.clone())
         };
+        let endpoint = &registration.endpoint;
+        if before.is_some_and(is_same) && !self.announcements.try_acquire(endpoint, now.into_std())
+        {
+            return Ok(created);
+        }
         Ok(self.announce(registration, created))
     }
 
     fn update(
         &mut self,
-        peer: SocketAddr,
         location: &str,
-        request: &Request,
+        request: &RegistrationRequest,
     ) -> Result<Response, RegistrationError> {
         let before = self.registry.read().find_by_location(location).cloned();
         let before = before.ok_or(RegistrationError::Unknown)?;
@@ -181,29 +260,57 @@ impl Manager {
             self.release(&before.endpoint);
             return Err(RegistrationError::Unknown);
         }
-        let displaced = self.displaced_by(peer, &before.endpoint);
+        let sender = self.sender(&before.endpoint, request, Some(&before))?;
+        let displaced = self.registry.read().displaced_by(sender, &before.endpoint);
         let now = Instant::now();
-        let registration = self.registry.write().update(now, peer, location, request)?;
+        let registration = self
+            .registry
+            .write()
+            .update(now, sender, location, &request.request)?;
         self.end_displaced(displaced);
         let changed = Response::new(Code::CHANGED);
-        if (before.peer, &before.objects) == (registration.peer, &registration.objects) {
+        let known = |registration: &Registration| {
+            let Registration {
+                peer,
+                objects,
+                queue_mode,
+                ..
+            } = registration;
+            (*peer, objects.clone(), *queue_mode)
+        };
+        if known(&before) == known(&registration) {
+            self.announce_message(&before.endpoint);
             return Ok(changed);
         }
         Ok(self.announce(registration, changed))
     }
 
-    /// The other Thing that is registered at this address.
-    fn displaced_by(&self, peer: SocketAddr, endpoint: &str) -> Option<String> {
-        let registry = self.registry.read();
-        let other = registry.find_by_peer(peer)?;
-        (other.endpoint != endpoint).then(|| other.endpoint.clone())
+    fn deregister(
+        &mut self,
+        location: &str,
+        request: &RegistrationRequest,
+    ) -> Result<Response, RegistrationError> {
+        let before = self.registry.read().find_by_location(location).cloned();
+        let before = before.ok_or(RegistrationError::Unknown)?;
+        self.sender(&before.endpoint, request, Some(&before))?;
+        let registration = self.registry.write().deregister(location)?;
+        self.notify_lost(&registration.endpoint);
+        Ok(Response::new(Code::DELETED))
     }
 
     /// Messages for a Thing must not go to an address where another Thing is now.
-    fn end_displaced(&mut self, other: Option<String>) {
-        if let Some(endpoint) = other {
+    fn end_displaced(&mut self, others: Vec<String>) {
+        for endpoint in others {
             tracing::info!(endpoint, "another Thing registered from its address");
             self.notify_lost(&endpoint);
+        }
+    }
+
+    /// Notifies the worker that its Thing sent a message, and so listens. If its queue is full, it
+    /// has enough to do.
+    fn announce_message(&self, endpoint: &str) {
+        if let Some(worker) = self.workers.get(endpoint) {
+            let _ = worker.inputs.try_send(WorkerInput::Received);
         }
     }
 
@@ -229,13 +336,12 @@ impl Manager {
     /// Thing may be at that address now, and the north side repeats its commands when this one
     /// registers.
     fn notify_lost(&mut self, endpoint: &str) {
-        let overloaded = |worker: &Worker| worker.inputs.try_send(WorkerInput::Lost).is_err();
-        if self.workers.get(endpoint).is_some_and(overloaded) {
+        if self.worker(endpoint).try_send(WorkerInput::Lost).is_err() {
             self.workers.remove(endpoint);
         }
     }
 
-    fn worker(&mut self, endpoint: &str) -> mpsc::Sender<WorkerInput> {
+    fn worker(&mut self, endpoint: &str) -> InputSender {
         let known = self.workers.get(endpoint).map(|worker| &worker.inputs);
         if let Some(inputs) = known.filter(|inputs| !inputs.is_closed()) {
             return inputs.clone();
@@ -243,7 +349,7 @@ impl Manager {
         if self.workers.len() >= WORKERS_MAX {
             self.make_room();
         }
-        let (inputs, receiver) = mpsc::channel(INPUTS_MAX);
+        let (inputs, receiver) = inputs::queue(INPUTS_MAX);
         let session = ThingSession::new(self.config.session.clone());
         let stop = self.stop.child_token();
         let work = worker::run(endpoint.to_owned(), session, self.context.clone(), receiver);
@@ -278,4 +384,25 @@ impl Manager {
             );
         }
     }
+}
+
+fn created(location: String) -> Response {
+    Response {
+        location: vec!["rd".to_owned(), location],
+        ..Response::new(Code::CREATED)
+    }
+}
+
+/// True for an update that only prolongs a registration: forged, it does no harm.
+fn changes_nothing(request: &Request) -> bool {
+    request.method == Code::POST
+        && request.path.len() == 2
+        && request.query.is_empty()
+        && request.payload.is_empty()
+}
+
+/// True if this signed request has made the registration already: its repetition makes no other.
+fn is_repeated(before: Option<&Registration>, sender: Sender) -> bool {
+    let signed = matches!(sender.proof, Proof::Signed(_));
+    signed && before.is_some_and(|b| (b.peer, b.proof) == (Some(sender.peer), sender.proof))
 }

@@ -3,20 +3,40 @@
 //!
 //! In: [`SouthCommand`]s. Out: [`SouthEvent`]s on a bounded channel. A report or event of a Thing
 //! is acknowledged to it only once the reader of the channel answers [`StorageReply::Stored`].
-//! Nothing is kept on disk here: after a restart Things register again, the north side repeats its
-//! commands (which is harmless), and a Thing with our agent reports how many bytes of a package it
-//! holds, so that the transfer resumes there.
+//! Only the registrations are kept on disk here, without belief in the addresses (`recovery`).
+//! After a restart the north side repeats its commands (which is harmless), and a Thing with our
+//! agent reports how many bytes of a package it holds, so that the transfer resumes there.
 
+mod announcements;
+mod apply;
+mod block_set;
+mod bootstrap;
+mod http;
+mod inputs;
+mod inspect;
 mod install;
 mod manager;
+mod orders;
+mod pacing;
+mod packages;
+mod proven;
+mod pull;
 mod rate;
+mod recovery;
+mod registration_file;
 mod registry;
+mod served;
 mod service;
 mod session;
 mod single_request;
+mod step;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod transfer_phase;
+mod value_reads;
+mod value_writes;
+mod wakefulness;
 mod worker;
 
 use std::io;
@@ -27,55 +47,54 @@ use std::time::Duration;
 
 use lamplighter_types::{Hash, Version};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::coap::{self, CoapEndpoint, DatagramSocket};
 use crate::lwm2m::Stage;
+use crate::lwm2m::resource::Resource;
+use crate::lwm2m::senml::SenmlRecord;
+use recovery::{AskContext, Recovery};
 use registry::SharedRegistry;
 
+pub use bootstrap::{BootstrapConfig, ServerAddress};
+pub use orders::WORK_MAX;
+pub use pacing::PacingConfig;
+pub use proven::EncodedOrder;
+pub use pull::PullAddresses;
 pub use rate::TransferRate;
-pub use session::{
-    SessionConfig, SessionInput, SessionStep, StepResult, ThingSession, WORK_MAX, WorkNotice,
-};
+pub use served::{ServedDevices, ThingKey};
+pub use session::ThingSession;
+pub use step::{BlockSet, SessionConfig, SessionInput, SessionStep, StepResult, WorkNotice};
 
 /// Commands that wait for the manager.
 const COMMANDS_MAX: usize = 256;
+/// Names of Things that sent a message and wait for the manager; more are forgotten, since the next
+/// message of the Thing comes too.
+const SENDERS_MAX: usize = 1_024;
 /// Registrations of Things that wait for the manager.
 const REGISTRATION_REQUESTS_MAX: usize = 256;
-
-/// The devices that this gateway serves.
-pub trait ServedDevices: Send + Sync + 'static {
-    /// The Thing that an endpoint name stands for, by its name in commands and events; `None` if it
-    /// is not served here.
-    fn resolve(&self, endpoint_name: &str) -> Option<String>;
-
-    /// True if the Thing with this name in commands and events is still served here.
-    fn serves(&self, endpoint: &str) -> bool;
-}
-
-/// Resolves each accepted name to itself.
-impl<F: Fn(&str) -> bool + Send + Sync + 'static> ServedDevices for F {
-    fn resolve(&self, endpoint_name: &str) -> Option<String> {
-        self(endpoint_name).then(|| endpoint_name.to_owned())
-    }
-
-    fn serves(&self, endpoint: &str) -> bool {
-        self(endpoint)
-    }
-}
 
 /// Timers and rates of the south side.
 #[derive(Debug, Clone)]
 pub struct SouthConfig {
     /// Timers and limits of the endpoint.
     pub coap: coap::CoapConfig,
-    /// The bytes per second that all transfers of the mesh together may send.
+    /// The bytes per second that all transfers of the mesh together may send, with their headers.
     pub rate_bytes_per_s: u32,
+    /// The transfers that may be under way together.
+    pub pacing: PacingConfig,
     /// Directory of the verified artifacts, each in a file named by its digest.
     pub artifacts: PathBuf,
+    /// The address at which Things fetch packages over HTTP, if they may.
+    pub http_listen: Option<SocketAddr>,
+    /// What Things get by a bootstrap; without it there is none.
+    pub bootstrap: Option<BootstrapConfig>,
     /// Timers of the work on one Thing.
     pub session: SessionConfig,
+    /// The file of the registrations; without it they end with the process.
+    pub registrations: Option<PathBuf>,
     /// The time for which a Thing's report may wait to be stored; then the Thing gets 5.03.
     pub stored_timeout: Duration,
 }
@@ -83,11 +102,18 @@ pub struct SouthConfig {
 impl Default for SouthConfig {
     fn default() -> SouthConfig {
         SouthConfig {
-            coap: coap::CoapConfig::default(),
+            coap: coap::CoapConfig {
+                limit_unproven: true,
+                ..coap::CoapConfig::default()
+            },
             // Half of what IEEE 802.15.4 at 250 kbit/s carries on one hop.
             rate_bytes_per_s: 12_000,
+            pacing: PacingConfig::default(),
             artifacts: PathBuf::from("artifacts"),
+            http_listen: None,
+            bootstrap: None,
             session: SessionConfig::default(),
+            registrations: None,
             stored_timeout: Duration::from_secs(20),
         }
     }
@@ -146,6 +172,41 @@ pub enum SouthCommand {
         /// The document.
         document: Vec<u8>,
     },
+    /// Write the values of a configuration to standard resources (Things without our agent only).
+    Apply {
+        /// The Thing.
+        endpoint: String,
+        /// Digest of the configuration document.
+        document: Hash,
+        /// The values, in the order of their paths; at least one.
+        values: Vec<Resource>,
+    },
+    /// Read what the Thing says about itself (Things without our agent only).
+    Inspect {
+        /// The Thing.
+        endpoint: String,
+    },
+    /// Observe the values of an object's instance (Things without our agent only).
+    Observe {
+        /// The Thing.
+        endpoint: String,
+        /// The instance, such as `/3311/0`.
+        path: String,
+    },
+    /// An order, with its proof for a Thing that checks orders itself.
+    Proven {
+        /// The order.
+        order: Box<SouthCommand>,
+        /// The proof.
+        proof: EncodedOrder,
+    },
+    /// Lead a Thing on to newer validators, as it has asked for.
+    Lead {
+        /// The Thing.
+        endpoint: String,
+        /// Encoded changes of the validators; none if no node has shown any.
+        changes: Option<Vec<u8>>,
+    },
     /// End the registration of a Thing that this gateway no longer serves, and all work on it.
     Release {
         /// The Thing.
@@ -162,7 +223,12 @@ impl SouthCommand {
             | SouthCommand::Watch { endpoint, .. }
             | SouthCommand::Cancel { endpoint, .. }
             | SouthCommand::Configure { endpoint, .. }
+            | SouthCommand::Apply { endpoint, .. }
+            | SouthCommand::Inspect { endpoint }
+            | SouthCommand::Observe { endpoint, .. }
+            | SouthCommand::Lead { endpoint, .. }
             | SouthCommand::Release { endpoint } => endpoint,
+            SouthCommand::Proven { order, .. } => order.endpoint(),
         }
     }
 
@@ -173,7 +239,13 @@ impl SouthCommand {
             SouthCommand::Install { deployment, .. }
             | SouthCommand::Watch { deployment, .. }
             | SouthCommand::Cancel { deployment, .. } => Some(deployment),
-            SouthCommand::Configure { .. } | SouthCommand::Release { .. } => None,
+            SouthCommand::Proven { order, .. } => order.deployment(),
+            SouthCommand::Configure { .. }
+            | SouthCommand::Apply { .. }
+            | SouthCommand::Inspect { .. }
+            | SouthCommand::Observe { .. }
+            | SouthCommand::Lead { .. }
+            | SouthCommand::Release { .. } => None,
         }
     }
 }
@@ -206,6 +278,9 @@ pub enum SouthEvent {
         agent: bool,
         /// True if it has object 5.
         updatable: bool,
+        /// True if the Thing proved who it is, by a signature or a session. Otherwise it is
+        /// unattested.
+        attested: bool,
         /// True for the first registration since its worker started: earlier commands may be lost.
         fresh: bool,
     },
@@ -227,6 +302,15 @@ pub enum SouthEvent {
         endpoint: String,
         /// The encoded report.
         bytes: Vec<u8>,
+        /// Takes the answer; if it is dropped, the Thing sends the message again.
+        stored: oneshot::Sender<StorageReply>,
+    },
+    /// Values that a Thing sent by itself (LwM2M Send).
+    Values {
+        /// The Thing.
+        endpoint: String,
+        /// The values with their names.
+        values: Vec<SenmlRecord>,
         /// Takes the answer; if it is dropped, the Thing sends the message again.
         stored: oneshot::Sender<StorageReply>,
     },
@@ -257,6 +341,14 @@ impl SouthEvent {
     }
 }
 
+fn package_server(config: &SouthConfig, rate: Arc<TransferRate>) -> pull::PackageServer {
+    pull::PackageServer {
+        packages: packages::Packages::new(config.artifacts.clone()),
+        rate,
+        szx: config.coap.szx.min(coap::block::SZX_MAX),
+    }
+}
+
 /// The south side is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the south side of the gateway is closed")]
@@ -267,8 +359,10 @@ pub struct SouthClosed;
 pub struct South {
     commands: mpsc::Sender<SouthCommand>,
     endpoint: CoapEndpoint,
-    stop: CancellationToken,
-    manager: tokio::task::JoinHandle<()>,
+    stop: DropGuard,
+    /// The manager; the task that writes the registrations, if they are kept; the listener for
+    /// packages over HTTP, if there is one; and the bootstraps.
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl South {
@@ -281,30 +375,66 @@ impl South {
     ) -> io::Result<South> {
         let (commands, command_receiver) = mpsc::channel(COMMANDS_MAX);
         let (registrations, registration_receiver) = mpsc::channel(REGISTRATION_REQUESTS_MAX);
+        let (sender_names, sender_names_receiver) = mpsc::channel(SENDERS_MAX);
         let registry = SharedRegistry::default();
+        let recovery = match &config.registrations {
+            Some(path) => Some(Recovery::open(path.clone(), &registry, served.as_ref())?),
+            None => None,
+        };
+        let rate = Arc::new(TransferRate::new(config.rate_bytes_per_s, Instant::now()));
+        let packages = package_server(&config, rate.clone());
+        let stop = CancellationToken::new();
+        let (http, listener) = match config.http_listen {
+            None => (None, None),
+            Some(address) => {
+                let (address, task) = http::start(address, &packages, &registry, &stop)?;
+                (Some(address), Some(task))
+            }
+        };
+        let (bootstraps, accepted) =
+            bootstrap::BootstrapServer::new(config.bootstrap.clone(), link.clone(), served.clone());
         let service = service::SouthService {
-            registrations,
+            bootstraps,
+            registrations: registrations.clone(),
+            sender_names,
             events: events.clone(),
             stored_timeout: config.stored_timeout,
             served: served.clone(),
             registry: registry.clone(),
+            packages,
+            link: link.clone(),
         };
         let endpoint = CoapEndpoint::start(link, config.coap.clone(), Arc::new(service))?;
-        let stop = CancellationToken::new();
-        let rate = TransferRate::new(config.rate_bytes_per_s, Instant::now());
         let context = worker::WorkerContext {
             handle: endpoint.handle(),
-            rate: Arc::new(rate),
+            rate,
+            pacing: pacing::Pacing::new(config.pacing.clone()),
+            http,
             artifacts: config.artifacts.clone(),
             events,
         };
-        let manager = manager::Manager::new(config, served, context, registry, stop.clone());
-        let manager = tokio::spawn(manager.run(command_receiver, registration_receiver));
+        let keeper = recovery.map(|recovery| {
+            let ask = AskContext {
+                handle: endpoint.handle(),
+                registry: registry.clone(),
+            };
+            tokio::spawn(recovery.run(ask, stop.clone()))
+        });
+        let stop_bootstraps = stop.clone();
+        let manager = manager::Manager::new(config, served, context, registry, stop.clone())?;
+        let manager = manager.run(
+            command_receiver,
+            registration_receiver,
+            sender_names_receiver,
+        );
+        let bootstraps = bootstrap::run(accepted, endpoint.handle(), stop_bootstraps);
+        let bootstraps = Some(tokio::spawn(bootstraps));
+        let tasks = [Some(tokio::spawn(manager)), keeper, listener, bootstraps];
         Ok(South {
             commands,
             endpoint,
-            stop,
-            manager,
+            stop: stop.drop_guard(),
+            tasks: tasks.into_iter().flatten().collect(),
         })
     }
 
@@ -328,17 +458,14 @@ impl South {
         self.endpoint.handle()
     }
 
-    /// Ends the workers and frees the socket.
-    pub async fn close(mut self) {
-        self.stop.cancel();
-        if let Err(error) = (&mut self.manager).await {
-            tracing::error!(%error, "the south side ended badly");
+    /// Ends the workers and frees the sockets: once it returns, their addresses can be bound again.
+    pub async fn close(self) {
+        drop(self.stop);
+        for task in self.tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "the south side ended badly");
+            }
         }
-    }
-}
-
-impl Drop for South {
-    fn drop(&mut self) {
-        self.stop.cancel();
+        self.endpoint.close().await;
     }
 }

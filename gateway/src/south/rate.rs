@@ -35,9 +35,19 @@ impl TransferRate {
         now + paid.saturating_sub(of_these)
     }
 
-    /// Waits until `bytes` may be sent.
-    pub async fn acquire(&self, bytes: usize) {
-        let at = self.reserve(Instant::now(), bytes);
+    /// Waits until a block may be sent.
+    pub async fn acquire(&self, payload_bytes: usize) {
+        let at = self.reserve(Instant::now(), on_air(payload_bytes));
         tokio::time::sleep_until(at).await;
     }
+}
+
+/// Bytes of a block on an 802.15.4 radio: with the headers of CoAP, UDP and IP (compressed), in
+/// frames of at most 127 bytes with their own.
+pub fn on_air(payload_bytes: usize) -> usize {
+    const MESSAGE_BYTES: usize = 34;
+    const FRAME_BYTES: usize = 23;
+    const FRAME_PAYLOAD_BYTES: usize = 104;
+    let message = payload_bytes + MESSAGE_BYTES;
+    message + message.div_ceil(FRAME_PAYLOAD_BYTES) * FRAME_BYTES
 }

@@ -1,183 +1,37 @@
 //! The work on one Thing without IO: commands, results and time go in; [`SessionStep`]s and
 //! [`WorkNotice`]s come out. There is one request at a time, as RFC 7252 wants it (NSTART 1).
 
-use std::collections::VecDeque;
+mod queueing;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::SouthCommand;
+use super::apply::ApplyTask;
+use super::inspect::InspectTask;
 use super::install::InstallTask;
-use super::single_request::{CancelTask, ConfigureTask};
+use super::orders::OrderQueue;
+use super::proven::{OrderProofs, ProvenAnswer, ProvenStep};
+use super::pull::PullAddresses;
+use super::single_request::{CancelTask, ConfigureTask, ObserveTask};
+use super::step::{
+    SessionConfig, SessionInput, SessionStep, StepResult, TaskOutcome, TaskResponse, TaskStep,
+    WorkNotice,
+};
 use super::transfer::TransferTask;
-use super::{SouthCommand, Transfer};
-use crate::coap::{Block, Code, Request, Response};
+use super::value_reads::CompositeSupport;
+use super::wakefulness::Wakefulness;
+use crate::coap::{Code, Request, Response};
 use crate::lwm2m::Stage;
+use crate::lwm2m::resource::InstancePath;
 use crate::lwm2m::value::ACCEPTS;
 
-/// Commands that wait for one Thing: a few deployments and configurations.
-pub const WORK_MAX: usize = 16;
+/// The time for the answer to an operation that the Thing may not know: some acknowledge it, and
+/// never answer.
+const TRIAL: Duration = Duration::from_secs(10);
 /// First wait after a Thing did not answer; doubled up to [`SessionConfig::retry_max`].
 const RETRY_MIN: Duration = Duration::from_secs(1);
-
-/// Timers of the work on one Thing.
-#[derive(Debug, Clone)]
-pub struct SessionConfig {
-    /// The interval between two reads of state and result while the Thing works.
-    pub poll: Duration,
-    /// Longest wait between attempts to reach a Thing that does not answer.
-    pub retry_max: Duration,
-    /// The time for the Thing to check a package, or to install it and boot.
-    pub install_timeout: Duration,
-    /// Size exponent of the first block; the Thing may ask for smaller ones.
-    pub szx: u8,
-}
-
-impl Default for SessionConfig {
-    fn default() -> SessionConfig {
-        SessionConfig {
-            poll: Duration::from_secs(5),
-            retry_max: Duration::from_secs(300),
-            install_timeout: Duration::from_secs(3600),
-            szx: 6,
-        }
-    }
-}
-
-/// The next step of the work.
-#[derive(Debug, PartialEq, Eq)]
-pub enum SessionStep {
-    /// Wait for an input.
-    Idle,
-    /// Wait until this instant or for an input.
-    Wait(Instant),
-    /// Send this request and return its [`StepResult`].
-    Request(Box<Request>),
-    /// Send this block of the artifact and return its [`StepResult`].
-    Block {
-        /// The transfer that the block belongs to.
-        transfer: Transfer,
-        /// The position, as the block option has it.
-        block: Block,
-    },
-}
-
-/// The result of a step.
-#[derive(Debug)]
-pub enum StepResult {
-    /// The Thing answered, perhaps with an error code.
-    Response(Box<Response>),
-    /// The Thing did not answer.
-    Unreachable(String),
-    /// The artifact could not be read.
-    Unreadable(String),
-}
-
-/// An input of the work on one Thing.
-#[derive(Debug)]
-pub enum SessionInput {
-    /// The Thing registered.
-    Registered {
-        /// True if it has our agent.
-        agent: bool,
-    },
-    /// The Thing cannot be reached for now.
-    Lost,
-    /// A command of the north side.
-    Command(SouthCommand),
-}
-
-/// A notice to the north side about the work on a Thing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WorkNotice {
-    /// The Thing accepted a part of the package.
-    Progress {
-        /// The deployment.
-        deployment: String,
-        /// Acknowledged so far.
-        sent_bytes: u64,
-        /// Size of the package.
-        total_bytes: u64,
-    },
-    /// The stage by the Thing's object 5; without our agent nothing attests it.
-    Stage {
-        /// The deployment.
-        deployment: String,
-        /// The stage.
-        stage: Stage,
-        /// For a person: the Thing's text, or its new version.
-        detail: String,
-    },
-    /// A configuration document was accepted or not. The Thing itself reports whether it applied
-    /// it.
-    Configured {
-        /// True if it was accepted.
-        accepted: bool,
-        /// For a person.
-        detail: String,
-    },
-    /// A command cannot be carried out.
-    Refused {
-        /// The deployment; empty for a configuration.
-        deployment: String,
-        /// The reason.
-        reason: String,
-    },
-    /// The Thing is busy now; the command must be repeated.
-    Busy {
-        /// The deployment; empty for a configuration.
-        deployment: String,
-    },
-}
-
-/// The next step of a task.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum TaskStep {
-    Request(Request),
-    Block(Block),
-    Wait(Instant),
-}
-
-/// A response of the Thing to the last request of a task.
-pub(super) struct TaskResponse<'a> {
-    pub(super) now: Instant,
-    pub(super) agent: bool,
-    pub(super) response: &'a Response,
-    pub(super) config: &'a SessionConfig,
-}
-
-impl TaskResponse<'_> {
-    /// The instant of the next read while the Thing works.
-    pub(super) fn next_poll(&self) -> Instant {
-        self.now + self.config.poll
-    }
-}
-
-/// The result of a response for a task.
-#[derive(Debug, Default)]
-pub(super) struct TaskOutcome {
-    pub(super) done: bool,
-    pub(super) notices: Vec<WorkNotice>,
-}
-
-impl TaskOutcome {
-    pub(super) fn pending() -> TaskOutcome {
-        TaskOutcome::default()
-    }
-
-    pub(super) fn notify(notice: WorkNotice) -> TaskOutcome {
-        TaskOutcome {
-            done: false,
-            notices: vec![notice],
-        }
-    }
-
-    pub(super) fn end(notice: WorkNotice) -> TaskOutcome {
-        TaskOutcome {
-            done: true,
-            notices: vec![notice],
-        }
-    }
-}
 
 #[derive(Debug)]
 pub(super) enum SessionTask {
@@ -185,6 +39,9 @@ pub(super) enum SessionTask {
     Install(InstallTask),
     Cancel(CancelTask),
     Configure(ConfigureTask),
+    Apply(Box<ApplyTask>),
+    Inspect(InspectTask),
+    Observe(ObserveTask),
 }
 
 /// The work on one Thing.
@@ -193,8 +50,21 @@ pub struct ThingSession {
     config: SessionConfig,
     /// True if the Thing has our agent; `None` while it is not registered.
     agent: Option<bool>,
+    wakefulness: Wakefulness,
+    /// The addresses under which the Thing can fetch packages.
+    pull: PullAddresses,
+    /// The instances in which the Thing says what it is.
+    inventory: Vec<InstancePath>,
+    /// The proof of the task's order, for a Thing that checks it.
+    proofs: OrderProofs,
     task: Option<SessionTask>,
-    queue: VecDeque<SouthCommand>,
+    /// The instant from which on the task's order must be proven again if it was interrupted.
+    expires: Instant,
+    /// The Thing was away since its last answer.
+    interrupted: bool,
+    /// The task waits for a newer proof of its order.
+    held: bool,
+    queue: OrderQueue,
     retry_at: Option<Instant>,
     failures: u32,
     /// Index in [`ACCEPTS`] of the format that reads ask for, and the number refused for this read.
@@ -202,43 +72,155 @@ pub struct ThingSession {
     accepts_refused: usize,
     /// True if the step under way is a read.
     reading: bool,
+    /// Whether the Thing knows composite operations, as far as its tasks have found out.
+    composite: CompositeSupport,
+    /// The end of the time for the step under way, if the Thing may not know its operation.
+    trial_ends: Option<Instant>,
+    /// Whether the Thing takes blocks in sets, once it was asked.
+    q_block: Option<bool>,
+    /// The transfer may send.
+    permitted: bool,
 }
 
 impl ThingSession {
     /// A session without work, for a Thing that has not registered yet.
     pub fn new(config: SessionConfig) -> ThingSession {
-        let queue = VecDeque::new();
         ThingSession {
+            wakefulness: Wakefulness::new(config.awake),
             config,
+            pull: PullAddresses::default(),
+            inventory: Vec::new(),
+            proofs: OrderProofs::default(),
             agent: None,
             task: None,
-            queue,
+            expires: Instant::now(),
+            interrupted: false,
+            held: false,
+            queue: OrderQueue::default(),
             retry_at: None,
             failures: 0,
             accept: 0,
             accepts_refused: 0,
             reading: false,
+            composite: CompositeSupport::Untried(0),
+            trial_ends: None,
+            q_block: None,
+            permitted: false,
         }
     }
 
     /// Processes an input. The flag is true if the step under way must be aborted.
-    pub fn input(&mut self, input: SessionInput) -> (bool, Vec<WorkNotice>) {
+    pub fn input(&mut self, now: Instant, input: SessionInput) -> (bool, Vec<WorkNotice>) {
         match input {
-            SessionInput::Registered { agent } => {
+            SessionInput::Registered { agent, queue_mode } => {
                 self.agent = Some(agent);
+                self.wakefulness.registered(now, queue_mode);
                 (self.retry_at, self.failures) = (None, 0);
+                self.interrupted = true;
+                self.proofs.restart();
                 self.restart_task();
                 (true, vec![])
+            }
+            SessionInput::Received => {
+                self.wakefulness.observe_message(now);
+                (self.retry_at, self.failures) = (None, 0);
+                (false, vec![])
             }
             SessionInput::Lost => {
                 self.agent = None;
                 (true, vec![])
             }
             SessionInput::Command(SouthCommand::Cancel { deployment, .. }) => {
-                self.cancel(deployment)
+                self.cancel(now, deployment)
             }
-            SessionInput::Command(command) => (false, self.enqueue(command)),
+            SessionInput::Command(SouthCommand::Lead { changes, .. }) => {
+                if self.proofs.changes_fetched(changes) {
+                    return (false, vec![]);
+                }
+                let reason = "the changes of the validators can't be had".to_owned();
+                (
+                    false,
+                    self.end_task(|deployment| WorkNotice::Refused { deployment, reason }),
+                )
+            }
+            SessionInput::Command(SouthCommand::Proven { order, proof }) => {
+                (false, self.enqueue(now, *order, Some(proof)))
+            }
+            SessionInput::Command(command) => (false, self.enqueue(now, command, None)),
         }
+    }
+
+    /// True if there is something to do, now or once the Thing is back.
+    pub fn has_work(&self) -> bool {
+        self.task.is_some() || !self.queue.is_empty()
+    }
+
+    /// Sets the addresses under which the Thing can fetch packages from now on.
+    pub fn set_pull_addresses(&mut self, pull: PullAddresses) {
+        self.pull = pull;
+    }
+
+    /// Sets the instances in which the Thing says what it is.
+    pub fn set_inventory(&mut self, inventory: Vec<InstancePath>) {
+        self.inventory = inventory;
+    }
+
+    /// Sets whether the Thing takes orders with a proof alone.
+    pub fn set_checks_orders(&mut self, checks_orders: bool) {
+        self.proofs.set_checking(checks_orders);
+    }
+
+    /// The instant at which the Thing stops to listen; a step under way must be aborted then.
+    pub fn sleeps_at(&self) -> Option<Instant> {
+        self.wakefulness.sleeps_at()
+    }
+
+    /// The instant at which the step under way is to be abandoned: the Thing does not know its
+    /// operation.
+    pub fn trial_ends(&self) -> Option<Instant> {
+        self.trial_ends
+    }
+
+    /// Abandons the step under way; the task goes on without its operation.
+    pub fn abandon_trial(&mut self) {
+        self.trial_ends = None;
+        self.unanswered();
+    }
+
+    fn unanswered(&mut self) {
+        match self.task.as_mut() {
+            Some(SessionTask::Install(task)) => task.restart_reading(),
+            Some(SessionTask::Apply(task)) => self.composite = task.unanswered(),
+            Some(SessionTask::Inspect(task)) => self.composite = task.unanswered(),
+            _ => {}
+        }
+    }
+
+    /// Takes note that the last input was no message of the Thing: one in queue mode is not known
+    /// to listen.
+    pub fn presume_asleep(&mut self) {
+        self.wakefulness.silent();
+    }
+
+    /// Takes note that the transfer may send.
+    pub fn permit(&mut self) {
+        self.permitted = true;
+    }
+
+    /// True if the session has a permit that it has no use for, which must be returned: its
+    /// transfer has ended, or the Thing is silent. It forgets the permit.
+    pub fn returns_permit(&mut self, now: Instant) -> bool {
+        let is_silent = self.retry_at.is_some_and(|at| at > now);
+        let is_away = self.agent.is_none() || is_silent || self.wakefulness.is_asleep(now);
+        let in_use = self.is_sending() && !is_away;
+        let returned = self.permitted && !in_use;
+        self.permitted &= in_use;
+        returned
+    }
+
+    /// True if a transfer is at the point of sending, and needs a permit for it.
+    pub fn is_sending(&self) -> bool {
+        matches!(&self.task, Some(SessionTask::Transfer(task)) if task.is_sending())
     }
 
     /// The step to do now.
@@ -246,72 +228,179 @@ impl ThingSession {
         let Some(agent) = self.agent else {
             return SessionStep::Idle;
         };
+        if self.wakefulness.is_asleep(now) {
+            return SessionStep::Idle;
+        }
         if let Some(at) = self.retry_at.filter(|at| *at > now) {
             return SessionStep::Wait(at);
         }
+        if let Some(deployment) = self.take_expired(now) {
+            return SessionStep::Expired { deployment };
+        }
+        if self.held {
+            return SessionStep::Idle;
+        }
         if self.task.is_none() {
-            let Some(command) = self.queue.pop_front() else {
+            let Some(order) = self.queue.pop() else {
                 return SessionStep::Idle;
             };
-            self.task = self.task_for(now, command);
+            self.expires = order.expires;
+            self.proofs.begin(order.proof);
+            self.task = self.task_for(now, order.command);
+        }
+        if self.is_sending() && !self.permitted {
+            // The wait may be long: its order must be in force at its end.
+            self.interrupted = true;
+            let proven_until = self.expires.max(now + self.config.poll);
+            return SessionStep::AwaitPermit(proven_until);
+        }
+        self.trial_ends = None;
+        if let Some(step) = self.proofs.lead_step(now) {
+            return self.proven_step(step);
         }
         let next = match self.task.as_mut() {
-            Some(SessionTask::Transfer(task)) => task.next(now, agent),
+            Some(SessionTask::Transfer(task)) => task.next(now, agent, &self.pull),
             Some(SessionTask::Install(task)) => task.next(now),
             Some(SessionTask::Cancel(task)) => task.next(agent),
             Some(SessionTask::Configure(task)) => task.next(now),
+            Some(SessionTask::Apply(task)) => task.next(now),
+            Some(SessionTask::Inspect(task)) => task.next(),
+            Some(SessionTask::Observe(task)) => task.next(),
             None => return SessionStep::Idle,
         };
         match (next, &self.task) {
-            (TaskStep::Request(mut request), _) => {
-                self.reading = request.method == Code::GET;
-                if self.reading {
-                    request.accept = ACCEPTS[self.accept];
-                }
-                SessionStep::Request(Box::new(request))
-            }
+            (TaskStep::Request(request), _) => self.request_step(now, request),
             (TaskStep::Wait(at), _) => SessionStep::Wait(at),
             (TaskStep::Block(block), Some(SessionTask::Transfer(task))) => {
                 self.reading = false;
                 let transfer = task.transfer().clone();
                 SessionStep::Block { transfer, block }
             }
-            (TaskStep::Block(_), _) => SessionStep::Idle,
+            (TaskStep::Set(set), Some(SessionTask::Transfer(task))) => {
+                self.reading = false;
+                let transfer = task.transfer().clone();
+                SessionStep::Set { transfer, set }
+            }
+            (TaskStep::Block(_) | TaskStep::Set(_), _) => SessionStep::Idle,
         }
+    }
+
+    fn request_step(&mut self, now: Instant, mut request: Request) -> SessionStep {
+        // Observations, discoveries and probes choose their formats by themselves.
+        let chooses =
+            request.observe.is_some() || request.accept.is_some() || request.q_block2.is_some();
+        let reading = request.method == Code::GET && !chooses;
+        if reading {
+            request.accept = ACCEPTS[self.accept];
+        }
+        let is_trial = request.method == Code::FETCH;
+        self.trial_ends = is_trial.then(|| now + TRIAL);
+        let step = self.proofs.replace(request);
+        let step = self.proven_step(step);
+        self.reading = reading;
+        step
+    }
+
+    fn proven_step(&mut self, step: ProvenStep) -> SessionStep {
+        self.reading = false;
+        match step {
+            ProvenStep::Request(request) => SessionStep::Request(Box::new(request)),
+            ProvenStep::Wait(until) => SessionStep::Wait(until),
+            ProvenStep::Outdated => {
+                SessionStep::Ended(self.end_task(|deployment| WorkNotice::Outdated { deployment }))
+            }
+            ProvenStep::Missing => {
+                let reason = "there is no proof for it that a Thing takes".to_owned();
+                let refused = |deployment| WorkNotice::Refused { deployment, reason };
+                SessionStep::Ended(self.end_task(refused))
+            }
+        }
+    }
+
+    /// Ends the task with a notice about its deployment.
+    fn end_task(&mut self, notice: impl FnOnce(String) -> WorkNotice) -> Vec<WorkNotice> {
+        self.held = false;
+        let deployment = match self.task.take() {
+            Some(SessionTask::Transfer(task)) => task.transfer().deployment.clone(),
+            Some(SessionTask::Install(task)) => task.deployment().to_owned(),
+            _ => String::new(),
+        };
+        vec![notice(deployment)]
+    }
+
+    /// Processes the answer to an order with its proof; none if it is one for the task.
+    fn proven_answer(&mut self, now: Instant, response: &Response) -> Option<Vec<WorkNotice>> {
+        Some(match self.proofs.answer(now, response) {
+            ProvenAnswer::Pass => return None,
+            ProvenAnswer::Continue => vec![],
+            ProvenAnswer::Outdated => {
+                self.end_task(|deployment| WorkNotice::Outdated { deployment })
+            }
+            ProvenAnswer::ChangesNeeded(trusted) => vec![WorkNotice::ChangesNeeded { trusted }],
+            ProvenAnswer::Refused(reason) => {
+                self.end_task(|deployment| WorkNotice::Refused { deployment, reason })
+            }
+        })
     }
 
     /// Processes the result of the last step.
     pub fn answer(&mut self, now: Instant, result: StepResult) -> Vec<WorkNotice> {
         let response = match result {
             StepResult::Response(response) => *response,
-            StepResult::Unreadable(reason) => return self.fail_task(reason),
-            StepResult::Unreachable(_) => {
-                if let Some(SessionTask::Install(task)) = self.task.as_mut() {
-                    task.restart_reading();
-                }
+            StepResult::Unreadable(reason) => {
+                return self.end_task(|deployment| WorkNotice::Refused { deployment, reason });
+            }
+            StepResult::Silent | StepResult::Unreachable(_) if self.retries_otherwise(&result) => {
+                return vec![];
+            }
+            StepResult::Silent | StepResult::Unreachable(_) => {
+                self.interrupted = true;
+                self.unanswered();
                 self.failures = self.failures.saturating_add(1);
                 let doubled = RETRY_MIN * 2u32.saturating_pow(self.failures.min(16) - 1);
-                self.retry_at = Some(now + doubled.min(self.config.retry_max));
+                // One that sleeps says itself when it listens again.
+                let is_asleep = self.wakefulness.silent();
+                self.retry_at = (!is_asleep).then(|| now + doubled.min(self.config.retry_max));
                 return self.overdue(now);
             }
         };
         (self.retry_at, self.failures) = (None, 0);
+        self.interrupted = false;
+        self.wakefulness.observe_message(now);
         if self.try_next_format(response.code) {
             return vec![];
+        }
+        if let Some(notices) = self.proven_answer(now, &response) {
+            return notices;
         }
         let reply = TaskResponse {
             now,
             agent: self.agent.unwrap_or(false),
+            http_is_served: self.pull.has_http(),
             response: &response,
             config: &self.config,
         };
         let outcome = match self.task.as_mut() {
-            Some(SessionTask::Transfer(task)) => task.answer(&reply),
+            Some(SessionTask::Transfer(task)) => {
+                let outcome = task.answer(&reply);
+                self.q_block = task.q_block();
+                // It may be postponed for long.
+                self.interrupted |= task.is_postponed();
+                outcome
+            }
             Some(SessionTask::Install(task)) => task.answer(&reply),
-            Some(SessionTask::Cancel(task)) => task.answer(&response),
+            Some(SessionTask::Cancel(task)) => task.answer(reply.agent, &response),
             Some(SessionTask::Configure(task)) => task.answer(&reply),
+            Some(SessionTask::Apply(task)) => task.answer(&reply),
+            Some(SessionTask::Inspect(task)) => task.answer(&response),
+            Some(SessionTask::Observe(task)) => task.answer(response.code),
             None => TaskOutcome::pending(),
         };
+        match &self.task {
+            Some(SessionTask::Apply(task)) => self.composite = task.composite(),
+            Some(SessionTask::Inspect(task)) => self.composite = task.composite(),
+            _ => {}
+        }
         if outcome.done {
             let failed = |notice: &WorkNotice| match notice {
                 WorkNotice::Stage { stage, .. } => *stage != Stage::Downloaded,
@@ -320,8 +409,7 @@ impl ThingSession {
             if let Some(SessionTask::Transfer(task)) = self.task.take()
                 && outcome.notices.iter().any(failed)
             {
-                let deployment = &task.transfer().deployment;
-                self.queue.retain(|command| !installs(command, deployment));
+                self.queue.remove_installation(&task.transfer().deployment);
             }
         }
         outcome.notices
@@ -330,7 +418,7 @@ impl ThingSession {
     fn task_for(&self, now: Instant, command: SouthCommand) -> Option<SessionTask> {
         Some(match command {
             SouthCommand::Transfer(transfer) => {
-                SessionTask::Transfer(TransferTask::new(now, transfer, &self.config))
+                SessionTask::Transfer(TransferTask::new(transfer, &self.config, self.q_block))
             }
             SouthCommand::Install {
                 deployment,
@@ -343,14 +431,36 @@ impl ThingSession {
                 ..
             } => SessionTask::Install(InstallTask::resume(now, deployment, version, &self.config)),
             SouthCommand::Cancel { deployment, .. } => {
-                SessionTask::Cancel(CancelTask { deployment })
+                SessionTask::Cancel(CancelTask::new(deployment))
             }
             SouthCommand::Configure { document, .. } => {
                 SessionTask::Configure(ConfigureTask::new(document))
             }
+            SouthCommand::Apply {
+                document, values, ..
+            } => {
+                let task = ApplyTask::new(document, values, self.composite);
+                SessionTask::Apply(Box::new(task?))
+            }
+            SouthCommand::Inspect { .. } => {
+                SessionTask::Inspect(InspectTask::new(self.inventory.clone(), self.composite))
+            }
+            SouthCommand::Observe { path, .. } => SessionTask::Observe(ObserveTask::new(path)),
             // The manager ends the session instead.
             SouthCommand::Release { .. } => return None,
+            // They were taken apart when they came.
+            SouthCommand::Proven { .. } | SouthCommand::Lead { .. } => return None,
         })
+    }
+
+    /// True if a transfer goes on at once although its last step was not answered.
+    fn retries_otherwise(&mut self, result: &StepResult) -> bool {
+        let Some(SessionTask::Transfer(task)) = self.task.as_mut() else {
+            return false;
+        };
+        let continues = task.not_answered(matches!(result, StepResult::Silent));
+        self.q_block = task.q_block();
+        continues
     }
 
     /// Starts the task over after a registration, from the Thing's own state: it may have booted.
@@ -358,6 +468,7 @@ impl ThingSession {
         match self.task.as_mut() {
             Some(SessionTask::Transfer(task)) => task.restart(),
             Some(SessionTask::Install(task)) => task.restart(),
+            Some(SessionTask::Apply(task)) => task.restart(),
             _ => {}
         }
     }
@@ -375,69 +486,6 @@ impl ThingSession {
         true
     }
 
-    /// Queues a command, unless the same one is under way or queued already.
-    fn enqueue(&mut self, command: SouthCommand) -> Vec<WorkNotice> {
-        let under_way = match (&self.task, &command) {
-            (Some(SessionTask::Transfer(task)), SouthCommand::Transfer(transfer)) => {
-                task.transfer().deployment == transfer.deployment
-            }
-            (
-                Some(SessionTask::Install(task)),
-                SouthCommand::Install { deployment, .. } | SouthCommand::Watch { deployment, .. },
-            ) => task.deployment() == deployment,
-            _ => false,
-        };
-        let waits = self.queue.iter_mut().find(|other| is_same(other, &command));
-        if let Some(waits) = waits.filter(|_| !under_way) {
-            // Its offer names a newer state of the ledger.
-            *waits = command;
-            return vec![];
-        }
-        if under_way {
-            return vec![];
-        }
-        if self.queue.len() >= WORK_MAX {
-            let reason = format!("{WORK_MAX} commands wait for this Thing already");
-            return vec![WorkNotice::Refused {
-                deployment: command.deployment().unwrap_or_default().to_owned(),
-                reason,
-            }];
-        }
-        self.queue.push_back(command);
-        vec![]
-    }
-
-    fn cancel(&mut self, deployment: String) -> (bool, Vec<WorkNotice>) {
-        self.queue
-            .retain(|command| command.deployment() != Some(&deployment));
-        match &self.task {
-            Some(SessionTask::Install(task)) if task.deployment() == deployment => {
-                let reason = "too late: it is being installed".to_owned();
-                (false, vec![WorkNotice::Refused { deployment, reason }])
-            }
-            Some(SessionTask::Transfer(task)) if task.transfer().deployment == deployment => {
-                self.task = Some(SessionTask::Cancel(CancelTask { deployment }));
-                (true, vec![])
-            }
-            _ => {
-                let endpoint = String::new();
-                self.queue.push_front(SouthCommand::Cancel {
-                    endpoint,
-                    deployment,
-                });
-                (false, vec![])
-            }
-        }
-    }
-
-    fn fail_task(&mut self, reason: String) -> Vec<WorkNotice> {
-        let deployment = match self.task.take() {
-            Some(SessionTask::Transfer(task)) => task.transfer().deployment.clone(),
-            _ => String::new(),
-        };
-        vec![WorkNotice::Refused { deployment, reason }]
-    }
-
     /// Ends an installation whose Thing never comes back, so that other work can follow.
     fn overdue(&mut self, now: Instant) -> Vec<WorkNotice> {
         let outcome = match &self.task {
@@ -449,23 +497,4 @@ impl ThingSession {
         }
         outcome.into_iter().collect()
     }
-}
-
-/// True if both commands want the same, though perhaps with offers of different times.
-fn is_same(one: &SouthCommand, other: &SouthCommand) -> bool {
-    match (one, other) {
-        (SouthCommand::Transfer(one), SouthCommand::Transfer(other)) => {
-            one.deployment == other.deployment
-        }
-        _ => one == other,
-    }
-}
-
-/// True if the command installs the package of a deployment: pointless when its transfer failed.
-fn installs(command: &SouthCommand, of: &str) -> bool {
-    let installs = matches!(
-        command,
-        SouthCommand::Install { .. } | SouthCommand::Watch { .. }
-    );
-    installs && command.deployment() == Some(of)
 }

@@ -1,38 +1,26 @@
 //! The transfer of a package to a Thing, block by block, resumed at the point where it stopped.
 
+mod sets;
+
+use std::time::Duration;
+
 use tokio::time::Instant;
 
-use super::Transfer;
-use super::session::{SessionConfig, TaskOutcome, TaskResponse, TaskStep, WorkNotice};
+use super::block_set::{SetTransfer, uncountable};
+use super::step::{SessionConfig, TaskOutcome, TaskResponse, TaskStep, WorkNotice};
+use super::transfer_phase::{PhaseContext, TransferPhase};
+use super::{PullAddresses, Transfer};
 use crate::coap::block::size_bytes;
-use crate::coap::{Block, Code, Request, Response, format};
-use crate::lwm2m::{FirmwareState, Stage, UpdateResult, agent, path, value};
+use crate::coap::{Block, Code, Response};
+use crate::lwm2m::{Delivery, FirmwareState, PullProtocol, Stage, UpdateResult, value};
 
 /// Restarts that a Thing may ask for before the transfer fails: a Thing that loses the blocks it
 /// accepted would otherwise keep the mesh busy for ever.
 const RESTARTS_MAX: u32 = 8;
+/// The slowest fetch that is waited for, beside the time to check a package.
+const FETCH_BYTES_PER_S: u64 = 50;
 /// Notices of progress per package.
 const PROGRESS_STEPS: u64 = 16;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TransferPhase {
-    /// Announce the release to the agent.
-    Offer,
-    /// Ask the agent how many bytes it holds.
-    Received,
-    /// Ask a foreign Thing whether object 5 is idle.
-    Probe,
-    /// Make object 5 idle by an empty write.
-    Reset,
-    /// The same with one NUL byte, for a Thing that takes no empty write.
-    ResetByNul,
-    /// Send the block at the offset.
-    Block,
-    /// Ask for the state, when the package is complete.
-    State,
-    /// Ask for the result.
-    Result(FirmwareState),
-}
 
 #[derive(Debug)]
 pub(super) struct TransferTask {
@@ -40,6 +28,16 @@ pub(super) struct TransferTask {
     phase: Option<TransferPhase>,
     offset: u64,
     szx: u8,
+    /// Percent of its battery that the Thing must have; 0: it is not asked.
+    battery_min_percent: u8,
+    /// Whether the Thing is asked for sets, and its answer, once it is known.
+    asks_for_sets: bool,
+    q_block: Option<bool>,
+    sets: Option<SetTransfer>,
+    /// The way in which a foreign Thing gets the package, once it is known.
+    delivery: Option<Delivery>,
+    /// True if it was seen to fetch the package.
+    has_begun: bool,
     restarts: u32,
     /// True if it registered again in the middle, and may have lost the blocks before.
     resumed: bool,
@@ -49,12 +47,23 @@ pub(super) struct TransferTask {
 }
 
 impl TransferTask {
-    pub(super) fn new(_now: Instant, transfer: Transfer, config: &SessionConfig) -> TransferTask {
+    /// A transfer to a Thing that takes sets of blocks, does not, or was not asked yet.
+    pub(super) fn new(
+        transfer: Transfer,
+        config: &SessionConfig,
+        q_block: Option<bool>,
+    ) -> TransferTask {
         TransferTask {
             transfer,
             phase: None,
             offset: 0,
             szx: config.szx,
+            battery_min_percent: config.battery_min_percent,
+            asks_for_sets: config.q_block,
+            q_block,
+            sets: None,
+            delivery: None,
+            has_begun: false,
             restarts: 0,
             resumed: false,
             poll_at: None,
@@ -67,39 +76,108 @@ impl TransferTask {
         &self.transfer
     }
 
+    /// Whether the Thing takes blocks in sets, once it was asked.
+    pub(super) fn q_block(&self) -> Option<bool> {
+        self.q_block
+    }
+
+    /// Takes note that the last step, perhaps a set, was not answered; true if another one follows.
+    pub(super) fn not_answered(&mut self, is_set: bool) -> bool {
+        match (self.phase, self.sets.as_mut()) {
+            (Some(TransferPhase::SetsProbe), _) => self.q_block = Some(false),
+            (Some(TransferPhase::Set), Some(sets)) if is_set => {
+                if sets.not_answered() {
+                    return true;
+                }
+                if !sets.is_unheard() {
+                    return false;
+                }
+                self.q_block = Some(false);
+            }
+            _ => return false,
+        }
+        (self.sets, self.phase) = (None, Some(TransferPhase::Block));
+        true
+    }
+
     /// Resumes after a registration: the agent is asked for its position; a foreign Thing gets the
-    /// next block, and answers 4.08, or another error, if it has lost the others.
+    /// next block, and answers 4.08 or another error if it has lost the others.
     pub(super) fn restart(&mut self) {
         self.poll_at = None;
         self.resumed = true;
+        if self.sets.take().is_some() {
+            self.offset = 0;
+        }
         self.phase = match self.phase {
             Some(TransferPhase::Block) if self.offset > 0 => Some(TransferPhase::Block),
+            Some(TransferPhase::State | TransferPhase::Result(_)) if self.is_fetched() => {
+                Some(TransferPhase::State)
+            }
             _ => None,
         };
     }
 
-    pub(super) fn next(&mut self, now: Instant, agent: bool) -> TaskStep {
+    /// True if the package is on its way to the Thing, or about to be.
+    pub(super) fn is_sending(&self) -> bool {
+        use TransferPhase::*;
+        match self.phase {
+            Some(Block | Set | Uri(_) | UriInTlv(_)) => true,
+            Some(State | Result(_)) => self.is_fetched(),
+            _ => false,
+        }
+    }
+
+    /// True while its battery is too low.
+    pub(super) fn is_postponed(&self) -> bool {
+        self.phase == Some(TransferPhase::Battery)
+    }
+
+    /// Begins, unless the battery is too low. A Thing without one has no such resource.
+    fn battery_answered(&mut self, reply: &TaskResponse<'_>) -> TaskOutcome {
+        let percent = value::integer(reply.response, 9);
+        if let Some(percent) = percent.filter(|n| *n < i64::from(self.battery_min_percent)) {
+            let endpoint = &self.transfer.endpoint;
+            tracing::info!(endpoint, percent, "the battery is too low for a package");
+            self.poll_at = Some(reply.now + reply.config.battery_poll);
+            return TaskOutcome::pending();
+        }
+        self.enter(self.beginning(reply.agent))
+    }
+
+    /// True if the Thing fetches the package by itself.
+    fn is_fetched(&self) -> bool {
+        self.delivery == Some(Delivery::Pull)
+    }
+
+    pub(super) fn next(
+        &mut self,
+        now: Instant,
+        agent: bool,
+        addresses: &PullAddresses,
+    ) -> TaskStep {
         if let Some(at) = self.poll_at.filter(|at| *at > now) {
             return TaskStep::Wait(at);
         }
-        let first = if agent {
-            TransferPhase::Offer
-        } else {
-            TransferPhase::Probe
+        let first = match self.battery_min_percent {
+            0 => self.beginning(agent),
+            _ => TransferPhase::Battery,
         };
-        let get = |path| TaskStep::Request(Request::get(path));
-        let put = |path, body| {
-            let put = Request::new(Code::PUT, path);
-            TaskStep::Request(put.with_payload(format::OCTETS, body))
-        };
-        match *self.phase.get_or_insert(first) {
-            TransferPhase::Offer => put(agent::OFFER, self.transfer.offer.clone()),
-            TransferPhase::Received => get(agent::RECEIVED_BYTES),
-            TransferPhase::Reset => put(path::PACKAGE, Vec::new()),
-            TransferPhase::ResetByNul => put(path::PACKAGE, vec![0]),
+        let phase = *self.phase.get_or_insert(first);
+        match phase {
             TransferPhase::Block => TaskStep::Block(self.block()),
-            TransferPhase::Probe | TransferPhase::State => get(path::STATE),
-            TransferPhase::Result(_) => get(path::RESULT),
+            TransferPhase::Set => {
+                let new = || SetTransfer::new(&self.transfer, self.offset, self.szx);
+                TaskStep::Set(self.sets.get_or_insert_with(new).next())
+            }
+            phase => {
+                let context = PhaseContext {
+                    transfer: &self.transfer,
+                    is_fetched: self.is_fetched(),
+                    szx: self.szx,
+                    addresses,
+                };
+                TaskStep::Request(phase.request(&context))
+            }
         }
     }
 
@@ -112,6 +190,7 @@ impl TransferTask {
             return TaskOutcome::pending();
         }
         match self.phase {
+            Some(TransferPhase::Battery) => self.battery_answered(reply),
             Some(TransferPhase::Offer) if reply.response.code.is_success() => {
                 self.enter(TransferPhase::Received)
             }
@@ -123,18 +202,31 @@ impl TransferTask {
                     value::integer(reply.response, 6).and_then(|n| u64::try_from(n).ok());
                 self.resume_at(received.unwrap_or(0))
             }
+            Some(TransferPhase::Delivery) => {
+                self.delivery = Some(Delivery::read(reply.response));
+                self.enter(TransferPhase::Probe)
+            }
             Some(TransferPhase::Probe) => match value::integer(reply.response, 3) {
-                Some(0) => self.enter(TransferPhase::Block),
+                Some(0) => self.begin(),
                 _ => self.enter(TransferPhase::Reset),
             },
+            Some(TransferPhase::Protocols) => self.protocols_answered(reply),
+            Some(TransferPhase::Uri(protocol) | TransferPhase::UriInTlv(protocol)) => {
+                self.uri_answered(protocol, reply)
+            }
+            // Its state shows whether it is idle now.
+            Some(TransferPhase::Reset) if self.is_fetched() => self.enter(TransferPhase::Protocols),
             Some(TransferPhase::Reset) if !reply.response.code.is_success() => {
                 self.enter(TransferPhase::ResetByNul)
             }
             // Its answer to the first block shows whether it is idle now.
-            Some(TransferPhase::Reset | TransferPhase::ResetByNul) => {
-                self.enter(TransferPhase::Block)
-            }
+            Some(TransferPhase::Reset | TransferPhase::ResetByNul) => self.begin(),
             Some(TransferPhase::Block) => self.block_answered(reply),
+            Some(TransferPhase::SetsProbe) => {
+                self.q_block = Some(reply.response.code.is_success());
+                self.enter(self.sending())
+            }
+            Some(TransferPhase::Set) => self.set_answered(reply),
             Some(TransferPhase::State) => self.state_answered(reply.response),
             Some(TransferPhase::Result(state)) => self.result_answered(state, reply),
             None => TaskOutcome::pending(),
@@ -146,12 +238,90 @@ impl TransferTask {
         TaskOutcome::pending()
     }
 
+    /// The end of a transfer whose image has more blocks than their number can count.
+    fn uncountable(&self) -> Option<TaskOutcome> {
+        let detail = uncountable(self.transfer.size_bytes, self.szx)?;
+        Some(TaskOutcome::end(WorkNotice::Stage {
+            deployment: self.transfer.deployment.clone(),
+            stage: Stage::Failed(UpdateResult::UnsupportedProtocol),
+            detail,
+        }))
+    }
+
+    /// Begins the transfer itself, to an object 5 that is idle.
+    fn begin(&mut self) -> TaskOutcome {
+        if let Some(end) = self.uncountable().filter(|_| !self.is_fetched()) {
+            return end;
+        }
+        self.enter(if self.is_fetched() {
+            TransferPhase::Protocols
+        } else {
+            self.sending()
+        })
+    }
+
+    /// The first phase of the transfer itself.
+    fn beginning(&self, agent: bool) -> TransferPhase {
+        match self.delivery {
+            _ if agent => TransferPhase::Offer,
+            None => TransferPhase::Delivery,
+            Some(_) => TransferPhase::Probe,
+        }
+    }
+
+    /// The phase in which blocks are sent.
+    fn sending(&self) -> TransferPhase {
+        match self.q_block.filter(|_| self.asks_for_sets) {
+            None if self.asks_for_sets => TransferPhase::SetsProbe,
+            Some(true) => TransferPhase::Set,
+            _ => TransferPhase::Block,
+        }
+    }
+
+    fn protocols_answered(&mut self, reply: &TaskResponse<'_>) -> TaskOutcome {
+        let named = PullProtocol::read(reply.response);
+        let served = |protocol: &&PullProtocol| match protocol {
+            PullProtocol::Coap => true,
+            PullProtocol::Http => reply.http_is_served,
+        };
+        let served = named.iter().find(served).copied();
+        match served {
+            Some(protocol) => self.enter(TransferPhase::Uri(protocol)),
+            None => TaskOutcome::end(WorkNotice::Stage {
+                deployment: self.transfer.deployment.clone(),
+                stage: Stage::Failed(UpdateResult::UnsupportedProtocol),
+                detail: "the Thing fetches packages by no protocol that the gateway serves"
+                    .to_owned(),
+            }),
+        }
+    }
+
+    fn uri_answered(&mut self, protocol: PullProtocol, reply: &TaskResponse<'_>) -> TaskOutcome {
+        let code = reply.response.code;
+        if code.is_success() {
+            // The Thing begins when it likes, and takes as long as its link does.
+            let transfer_time = self.transfer.size_bytes / FETCH_BYTES_PER_S;
+            let time = reply.config.install_timeout + Duration::from_secs(transfer_time);
+            self.deadline = Some(reply.now + time);
+            self.poll_at = Some(reply.next_poll());
+            return self.enter(TransferPhase::State);
+        }
+        let is_text = self.phase == Some(TransferPhase::Uri(protocol));
+        if is_text && matches!(code, Code::UNSUPPORTED_FORMAT | Code::NOT_ACCEPTABLE) {
+            return self.enter(TransferPhase::UriInTlv(protocol));
+        }
+        self.refused(UpdateResult::InvalidUri, reply.response)
+    }
+
     fn resume_at(&mut self, received: u64) -> TaskOutcome {
         if received >= self.transfer.size_bytes {
             return self.enter(TransferPhase::State);
         }
+        if let Some(end) = self.uncountable() {
+            return end;
+        }
         self.offset = received - received % size_bytes(self.szx) as u64;
-        self.enter(TransferPhase::Block)
+        self.enter(self.sending())
     }
 
     fn block(&self) -> Block {
@@ -173,7 +343,7 @@ impl TransferTask {
         match reply.response.code {
             Code::TOO_LARGE if wanted < self.szx => {
                 self.szx = wanted;
-                TaskOutcome::pending()
+                self.uncountable().unwrap_or_default()
             }
             Code::INCOMPLETE => self.start_over(reply.agent, reply.response),
             code if !code.is_success() && self.resumed && !reply.agent && sent.number > 0 => {
@@ -184,6 +354,9 @@ impl TransferTask {
                 let end = sent.offset_bytes() + sent.size_bytes() as u64;
                 self.offset = end.min(self.transfer.size_bytes);
                 self.szx = wanted;
+                if let Some(end) = self.uncountable().filter(|_| sent.more) {
+                    return end;
+                }
                 if !sent.more {
                     self.deadline = Some(reply.now + reply.config.install_timeout);
                     self.phase = Some(TransferPhase::State);
@@ -202,6 +375,7 @@ impl TransferTask {
             return self.refused(UpdateResult::ConnectionLost, response);
         }
         (self.offset, self.reported_bytes) = (0, 0);
+        self.sets = None;
         // A foreign Thing may mistake block 0 for one that it has, unless it was reset.
         self.enter(if agent {
             TransferPhase::Received
@@ -243,7 +417,12 @@ impl TransferTask {
         let deadline = *self
             .deadline
             .get_or_insert(reply.now + reply.config.install_timeout);
-        if stage == Stage::Downloading && reply.now < deadline {
+        // One that fetches its package may not have begun, and show the result of its last update.
+        let has_not_begun =
+            self.is_fetched() && !self.has_begun && matches!(stage, Stage::Idle | Stage::Trial);
+        self.has_begun |= stage == Stage::Downloading;
+        let continues = stage == Stage::Downloading || has_not_begun;
+        if continues && reply.now < deadline {
             self.phase = Some(TransferPhase::State);
             self.poll_at = Some(reply.next_poll());
             return TaskOutcome::pending();

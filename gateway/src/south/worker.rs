@@ -8,13 +8,18 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use lamplighter_types::Hash;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::session::{SessionInput, SessionStep, StepResult, ThingSession, WorkNotice};
+use super::block_set::SetSending;
+use super::inputs::InputReceiver;
+use super::pacing::{Pacing, TransferPermit};
+use super::pull::PullAddresses;
+use super::session::ThingSession;
+use super::step::{BlockSet, SessionInput, SessionStep, StepResult, WorkNotice};
 use super::{SouthCommand, SouthEvent, Transfer, TransferRate};
-use crate::coap::{Block, CoapHandle, Code, Request, TransferError, format, sleep_until};
+use crate::coap::{Block, CoapHandle, Code, Peer, Request, TransferError, format, sleep_until};
+use crate::credentials::Protection;
 use crate::lwm2m::path;
 use crate::lwm2m::registration::{Objects, Registration};
 
@@ -22,6 +27,10 @@ use crate::lwm2m::registration::{Objects, Registration};
 #[derive(Debug)]
 pub(super) enum WorkerInput {
     Registered(Registration),
+    /// What a worker knew that was ended for want of work: no message of the Thing.
+    Recalled(Registration),
+    /// The Thing sent a message.
+    Received,
     Lost,
     Command(SouthCommand),
 }
@@ -31,6 +40,9 @@ pub(super) enum WorkerInput {
 pub(super) struct WorkerContext {
     pub(super) handle: CoapHandle,
     pub(super) rate: Arc<TransferRate>,
+    pub(super) pacing: Arc<Pacing>,
+    /// The address at which Things fetch packages over HTTP.
+    pub(super) http: Option<SocketAddr>,
     pub(super) artifacts: PathBuf,
     pub(super) events: mpsc::Sender<SouthEvent>,
 }
@@ -50,12 +62,35 @@ struct Worker {
     endpoint: String,
     session: ThingSession,
     context: WorkerContext,
-    peer: Option<SocketAddr>,
+    peer: Option<Peer>,
     /// True if it has registered since this worker started.
     registered: bool,
     /// Segments of the path below which the Thing's objects are.
     root: Vec<String>,
-    open: Option<(Hash, Arc<File>)>,
+    permit: Permit,
+}
+
+/// The worker's right to transfer.
+enum Permit {
+    None,
+    Awaited(oneshot::Receiver<TransferPermit>),
+    /// It is returned when it is dropped.
+    Held {
+        _permit: TransferPermit,
+    },
+}
+
+impl Permit {
+    /// Waits for the permit that was asked for.
+    async fn granted(&mut self) {
+        let Permit::Awaited(receiver) = self else {
+            return std::future::pending().await;
+        };
+        match receiver.await {
+            Ok(_permit) => *self = Permit::Held { _permit },
+            Err(_) => *self = Permit::None,
+        }
+    }
 }
 
 /// Runs until the manager drops the other end of `inputs`.
@@ -63,7 +98,7 @@ pub(super) async fn run(
     endpoint: String,
     session: ThingSession,
     context: WorkerContext,
-    mut inputs: mpsc::Receiver<WorkerInput>,
+    mut inputs: InputReceiver,
 ) {
     let mut worker = Worker {
         endpoint,
@@ -72,21 +107,39 @@ pub(super) async fn run(
         peer: None,
         registered: false,
         root: Vec::new(),
-        open: None,
+        permit: Permit::None,
     };
     let mut pending: Option<PendingRequest> = None;
     loop {
-        let mut wait = None;
+        let (mut wait, sleeps_at) = (None, worker.session.sleeps_at());
+        let listens_until = sleeps_at.filter(|at| *at > Instant::now());
+        worker.return_permit();
         if pending.is_none() {
             match worker.session.step(Instant::now()) {
-                SessionStep::Idle => {}
+                // Who sleeps soon must be known until then: its work waits for nothing now.
+                SessionStep::Idle if worker.session.has_work() || listens_until.is_some() => {}
+                SessionStep::Idle => inputs.note_idle(),
                 SessionStep::Wait(at) => wait = Some(at),
-                SessionStep::Request(request) => pending = worker.send_request(*request),
-                SessionStep::Block { transfer, block } => {
-                    pending = worker.send_block(transfer, block)
+                SessionStep::AwaitPermit(at) => {
+                    wait = Some(at);
+                    worker.await_permit();
                 }
+                SessionStep::Expired { deployment } => {
+                    worker
+                        .publish(vec![WorkNotice::Expired { deployment }])
+                        .await;
+                    continue;
+                }
+                SessionStep::Ended(notices) => {
+                    worker.publish(notices).await;
+                    continue;
+                }
+                SessionStep::Request(request) => pending = worker.send_request(*request),
+                SessionStep::Block { transfer, block } => pending = worker.block(transfer, block),
+                SessionStep::Set { transfer, set } => pending = worker.send_set(transfer, set),
             }
         }
+        let trial_ends = worker.session.trial_ends().filter(|_| pending.is_some());
         tokio::select! {
             input = inputs.recv() => match input {
                 None => return,
@@ -94,44 +147,115 @@ pub(super) async fn run(
             },
             answer = finish(&mut pending) => {
                 pending = None;
-                let notices = worker.session.answer(Instant::now(), answer);
-                worker.publish(notices).await;
+                worker.answer(answer).await;
             }
+            () = worker.permit.granted() => worker.session.permit(),
             () = sleep_until(wait), if wait.is_some() => {}
+            () = sleep_until(listens_until), if pending.is_none() && listens_until.is_some() => {}
+            () = sleep_until(trial_ends), if trial_ends.is_some() => {
+                pending = None;
+                worker.session.abandon_trial();
+            }
+            // Nothing is sent again to a Thing that does not listen any more.
+            () = sleep_until(sleeps_at), if pending.is_some() && sleeps_at.is_some() => {
+                pending = None;
+                worker.answer(StepResult::Unreachable("it sleeps".to_owned())).await;
+            }
         }
     }
 }
 
 impl Worker {
+    /// Takes a place in the queue of the mesh's transfers, unless it has one.
+    fn await_permit(&mut self) {
+        if !matches!(self.permit, Permit::Awaited(_)) {
+            let receiver = self.context.pacing.request(&self.endpoint);
+            self.permit = Permit::Awaited(receiver);
+        }
+    }
+
+    /// Returns a permit, or a place in the queue, for which there is no use any more.
+    fn return_permit(&mut self) {
+        let is_waiting = matches!(self.permit, Permit::Awaited(_));
+        if self.session.returns_permit(Instant::now()) || (is_waiting && !self.session.is_sending())
+        {
+            self.permit = Permit::None;
+        }
+    }
+
+    /// Processes the result of a step.
+    async fn answer(&mut self, result: StepResult) {
+        let notices = self.session.answer(Instant::now(), result);
+        self.publish(notices).await;
+    }
+
     /// Processes an input; true if the request under way must be aborted.
     async fn input(&mut self, input: WorkerInput) -> bool {
         let endpoint = self.endpoint.clone();
+        let mut observable = Vec::new();
+        let is_recalled = matches!(input, WorkerInput::Recalled(_));
         let input = match input {
-            WorkerInput::Registered(registration) => {
-                let Registration { peer, objects, .. } = registration;
+            WorkerInput::Registered(registration) | WorkerInput::Recalled(registration) => {
+                let attested = registration.proof.attests();
+                let Registration {
+                    peer,
+                    objects,
+                    queue_mode,
+                    ..
+                } = registration;
                 let Some(peer) = peer else {
                     return self.lost().await;
                 };
                 let Objects {
                     agent,
+                    checks_orders,
                     updatable,
                     root,
+                    observable: listed,
+                    inventory,
                 } = objects;
+                if !agent && !is_recalled {
+                    observable = listed;
+                }
                 (self.peer, self.root) = (Some(peer), root);
+                let coap = self.context.handle.local_addr();
+                let pull = match peer.protection() {
+                    None => PullAddresses::of(peer.address, coap, self.context.http),
+                    // Its key is for any of its ports.
+                    Some(Protection::Oscore) => PullAddresses::of(peer.address, coap, None),
+                    // It would have to fetch without its session.
+                    Some(Protection::Dtls) => PullAddresses::default(),
+                };
+                self.session.set_pull_addresses(pull);
+                self.session.set_inventory(inventory);
+                self.session.set_checks_orders(checks_orders);
                 let event = SouthEvent::Registered {
                     endpoint,
-                    peer,
+                    peer: peer.address,
                     agent,
                     updatable,
+                    attested,
                     fresh: !std::mem::replace(&mut self.registered, true),
                 };
-                self.context.publish(event).await;
-                SessionInput::Registered { agent }
+                if !is_recalled {
+                    self.context.publish(event).await;
+                }
+                SessionInput::Registered { agent, queue_mode }
             }
+            WorkerInput::Received => SessionInput::Received,
             WorkerInput::Lost => return self.lost().await,
             WorkerInput::Command(command) => SessionInput::Command(command),
         };
-        let (interrupt, notices) = self.session.input(input);
+        let (interrupt, mut notices) = self.session.input(Instant::now(), input);
+        if is_recalled {
+            self.session.presume_asleep();
+        }
+        for path in observable {
+            let endpoint = self.endpoint.clone();
+            let observe = SouthCommand::Observe { endpoint, path };
+            let input = SessionInput::Command(observe);
+            notices.extend(self.session.input(Instant::now(), input).1);
+        }
         self.publish(notices).await;
         interrupt
     }
@@ -140,7 +264,7 @@ impl Worker {
         let endpoint = self.endpoint.clone();
         self.peer = None;
         self.context.publish(SouthEvent::Lost { endpoint }).await;
-        let (interrupt, notices) = self.session.input(SessionInput::Lost);
+        let (interrupt, notices) = self.session.input(Instant::now(), SessionInput::Lost);
         self.publish(notices).await;
         interrupt
     }
@@ -162,25 +286,18 @@ impl Worker {
         }))
     }
 
-    fn send_block(&mut self, transfer: Transfer, block: Block) -> Option<PendingRequest> {
+    fn block(&self, transfer: Transfer, block: Block) -> Option<PendingRequest> {
         let (context, peer) = (self.context.clone(), self.peer?);
-        let template = Request::new(Code::PUT, path::PACKAGE).below(&self.root);
-        let file = match self.file(transfer.artifact) {
-            Ok(file) => file,
-            Err(error) => {
-                let reason = format!("opening {}: {error}", transfer.artifact);
-                return Some(Box::pin(async move { StepResult::Unreadable(reason) }));
-            }
-        };
+        let template = package_template(&self.root);
+        let artifact = context.artifacts.join(transfer.artifact.to_string());
         Some(Box::pin(async move {
-            let payload = match read_block(file, transfer.size_bytes, block).await {
+            let payload = match read_block(artifact, transfer.size_bytes, block).await {
                 Ok(payload) => payload,
                 Err(error) => {
                     return StepResult::Unreadable(format!("reading the artifact: {error}"));
                 }
             };
             context.rate.acquire(payload.len()).await;
-            let template = template.with_payload(format::OCTETS, Vec::new());
             let total = transfer.size_bytes;
             step_result(
                 context
@@ -191,26 +308,39 @@ impl Worker {
         }))
     }
 
-    fn file(&mut self, artifact: Hash) -> std::io::Result<Arc<File>> {
-        if let Some((_, file)) = self.open.as_ref().filter(|(open, _)| *open == artifact) {
-            return Ok(file.clone());
-        }
-        let file = Arc::new(File::open(
-            self.context.artifacts.join(artifact.to_string()),
-        )?);
-        self.open = Some((artifact, file.clone()));
-        Ok(file)
+    fn send_set(&self, transfer: Transfer, set: BlockSet) -> Option<PendingRequest> {
+        let sending = SetSending {
+            context: self.context.clone(),
+            peer: self.peer?,
+            template: package_template(&self.root),
+            transfer,
+            set,
+        };
+        Some(Box::pin(sending.run()))
     }
 }
 
-async fn read_block(file: Arc<File>, size_bytes: u64, block: Block) -> std::io::Result<Vec<u8>> {
+fn package_template(root: &[String]) -> Request {
+    let put = Request::new(Code::PUT, path::PACKAGE).below(root);
+    put.with_payload(format::OCTETS, Vec::new())
+}
+
+/// Reads a block. The file is open for this long only: thousands of Things get packages at once,
+/// and one that was evicted or fetched again is not kept.
+pub(super) async fn read_block(
+    artifact: PathBuf,
+    size_bytes: u64,
+    block: Block,
+) -> std::io::Result<Vec<u8>> {
     let offset = block.offset_bytes();
     let length = size_bytes
         .saturating_sub(offset)
         .min(block.size_bytes() as u64) as usize;
     let read = move || {
         let mut bytes = vec![0; length];
-        file.read_exact_at(&mut bytes, offset).map(|()| bytes)
+        File::open(artifact)?
+            .read_exact_at(&mut bytes, offset)
+            .map(|()| bytes)
     };
     tokio::task::spawn_blocking(read)
         .await

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use lamplighter_system::files;
@@ -18,8 +19,12 @@ pub trait Disk: Send {
     fn truncate(&mut self, length: u64) -> io::Result<()>;
     /// Writes and syncs a replacement of the log.
     fn write_replacement(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// Makes the replacement the log, durably.
+    /// Makes the replacement the log, durably. After an error it is open which of both is the log,
+    /// until [`confirm`](Self::confirm) succeeds.
     fn install_replacement(&mut self) -> io::Result<()>;
+    /// Makes sure that the log that is read and written is the one that a restart finds, also after
+    /// a power loss.
+    fn confirm(&mut self) -> io::Result<()>;
 }
 
 /// The files of a directory, which only this process uses.
@@ -27,7 +32,13 @@ pub trait Disk: Send {
 pub struct FileDisk {
     dir: PathBuf,
     log: File,
-    /// DeferredReports for as long as the spool is open.
+    /// The replacement, open since before it gets the log's name: after that nothing is opened, so
+    /// nothing can fail that would leave this process with the file of the past.
+    replacement: Option<File>,
+    /// The name of the log leads to `log`, durably.
+    is_confirmed: bool,
+    sync_directory: fn(&Path) -> io::Result<()>,
+    /// Locked for as long as the spool is open.
     _lock: File,
 }
 
@@ -41,7 +52,14 @@ impl FileDisk {
     /// # Errors
     /// The directory can't be made or written, or another process uses it.
     pub fn open(dir: &Path) -> io::Result<Self> {
+        Self::with_directory_sync(dir, files::sync_parent)
+    }
+
+    /// Opens the directory; `sync` syncs the directory of a file.
+    pub fn with_directory_sync(dir: &Path, sync: fn(&Path) -> io::Result<()>) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
+        // The directory itself may be new.
+        sync(dir)?;
         let lock = File::create(dir.join(LOCK))?;
         lock.try_lock().map_err(io::Error::from)?;
         // A compaction that did not end may have left it.
@@ -50,12 +68,32 @@ impl FileDisk {
             _ => {}
         }
         let log = open_log(dir)?;
-        files::sync_parent(&dir.join(LOG))?;
+        sync(&dir.join(LOG))?;
         Ok(Self {
             dir: dir.to_owned(),
             log,
+            replacement: None,
+            is_confirmed: true,
+            sync_directory: sync,
             _lock: lock,
         })
+    }
+
+    /// Finds out which of the two files has the name of the log, without opening it: that could
+    /// fail.
+    fn adopt_log(&mut self) -> io::Result<()> {
+        let named = fs::metadata(self.dir.join(LOG))?.ino();
+        if self.log.metadata()?.ino() != named {
+            let replacement = self.replacement.as_ref().map(File::metadata).transpose()?;
+            if replacement.map(|file| file.ino()) != Some(named) {
+                return Err(io::Error::other("another file has the name of the log"));
+            }
+            if let Some(file) = self.replacement.take() {
+                self.log = file;
+            }
+        }
+        self.replacement = None;
+        Ok(())
     }
 }
 
@@ -93,14 +131,32 @@ impl Disk for FileDisk {
     }
 
     fn write_replacement(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let mut file = File::create(self.dir.join(REPLACEMENT))?;
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(self.dir.join(REPLACEMENT))?;
         file.write_all(bytes)?;
-        file.sync_all()
+        file.sync_all()?;
+        self.replacement = Some(file);
+        Ok(())
     }
 
     fn install_replacement(&mut self) -> io::Result<()> {
-        files::rename(&self.dir.join(REPLACEMENT), &self.dir.join(LOG))?;
-        self.log = open_log(&self.dir)?;
+        self.is_confirmed = false;
+        fs::rename(self.dir.join(REPLACEMENT), self.dir.join(LOG))?;
+        self.confirm()
+    }
+
+    fn confirm(&mut self) -> io::Result<()> {
+        if self.is_confirmed {
+            return Ok(());
+        }
+        self.adopt_log()?;
+        (self.sync_directory)(&self.dir.join(LOG))?;
+        self.is_confirmed = true;
         Ok(())
     }
 }

@@ -1,9 +1,8 @@
 //! Reports and events that are not yet on the ledger, on disk: a report that a Thing was told is
 //! stored stays here until the ledger has it.
 //!
-//! The spool is one append-only file of frames `length (u32) | checksum (8 bytes of blake3) |
-//! records`, all little-endian. The records of a frame are written and synced together, and count
-//! only then. A crash leaves after each step:
+//! The spool is one append-only file of frames (`format`). The records of a frame are written and
+//! synced together, and count only then. A crash leaves after each step:
 //!
 //! | step | after a crash |
 //! |---|---|
@@ -11,15 +10,17 @@
 //! | sync fails | the frame may be there or not; the file is cut back, and if that fails too the spool accepts nothing more until it succeeds |
 //! | sync | the whole frame |
 //! | compaction: write the new file | the old file; the new one is removed |
-//! | compaction: rename, sync the directory | one of the two, which have the same content |
+//! | compaction: rename | one of the two, which have the same content |
+//! | compaction: sync the directory fails | one of the two; the spool accepts nothing more until it succeeds, because a power loss could bring the old file back |
 //!
-//! A damaged frame with whole ones behind it is not a torn end: the spool does not open, because
+//! A damaged frame with another one behind it is not a torn end: the spool does not open, because
 //! opening it would lose stored reports silently.
 //!
 //! The spool never drops a report for lack of space: a full spool refuses new reports, and Things
 //! keep them.
 
 mod disk;
+mod format;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -27,18 +28,17 @@ mod tests;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use lamplighter_types::codec::{self, CodecError};
+use lamplighter_types::Id;
+use lamplighter_types::codec::CodecError;
+
+use format::LogFormat;
 
 pub use disk::{Disk, FileDisk};
 pub use state::{
-    BATCH_ITEMS_MAX, InFlightTransaction, OrderingKey, OutgoingReport, RecordConflict,
+    BATCH_ITEMS_MAX, DeviceShare, InFlightTransaction, OrderingKey, OutgoingReport, RecordConflict,
     ReportIdentity, SpoolRecord, SpoolState, WaitingReport,
 };
 
-/// Length and checksum before the records of a frame.
-const FRAME_HEAD: usize = 12;
-/// Longest frame: what a few hundred Things send at once, and far below what the codec reads.
-const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Records of one frame of a compacted file.
 const COMPACT_RECORDS: usize = 64;
 /// The file is not compacted below this: small files are not worth the writing.
@@ -47,6 +47,17 @@ const COMPACT_FROM_BYTES: u64 = 1024 * 1024;
 /// reports, and resolving it adds a little: the rest is for them, so that a full spool can still be
 /// emptied.
 const RESERVE_FACTOR: u64 = 3;
+
+/// Most reports of one device: as many as a Thing with our agent keeps by itself. More than that
+/// come only from a Thing that is broken or means harm.
+pub const DEVICE_REPORTS_MAX: usize = 256;
+/// One device gets at most this part of the space for reports, so that it fills the spool only
+/// together with many others.
+const DEVICE_SHARE: u64 = 16;
+/// And no more than this, which is 256 reports of usual length several times over.
+const DEVICE_BYTES_MAX: u64 = 256 * 1024;
+/// A device may always have this much, however small the spool is: one report of the longest kind.
+const DEVICE_BYTES_MIN: u64 = 16 * 1024;
 
 /// Why the spool does not open, or did not store records.
 #[derive(Debug, thiserror::Error)]
@@ -69,15 +80,29 @@ pub enum SpoolError {
     Conflict(#[from] RecordConflict),
     #[error("the spool is full: {used} of {limit} bytes wait for the ledger")]
     Full { used: u64, limit: u64 },
+    #[error(
+        "the share of {device} is used up: it would have {} reports with {} bytes in the spool",
+        share.reports,
+        share.bytes
+    )]
+    ShareUsed { device: Id, share: DeviceShare },
 }
 
 /// The spool. Its methods block on the disk.
 pub struct Spool {
     disk: Box<dyn Disk>,
-    state: SpoolState,
-    /// Length of the whole frames.
-    length: u64,
+    log: LoadedLog,
     bytes_max: u64,
+    /// The log may be another file than the one that was read, with the same content.
+    replaced: bool,
+}
+
+/// The content of the file.
+struct LoadedLog {
+    format: LogFormat,
+    state: SpoolState,
+    /// Length of the head and the whole frames.
+    length: u64,
     /// The file may be longer than `length`.
     torn: bool,
 }
@@ -97,32 +122,63 @@ impl Spool {
 
     /// Opens the spool on any disk, as [`open`](Self::open) does in a directory.
     pub fn with_disk(mut disk: Box<dyn Disk>, bytes_max: u64) -> Result<Self, SpoolError> {
-        let (state, length, torn) = load(disk.as_mut())?;
+        let bytes = disk.read().map_err(disk_error("reading"))?;
+        let format = LogFormat::of_file(&bytes)?;
+        let log = match format {
+            Some(format) => load(format, &bytes)?,
+            None => begin(disk.as_mut())?,
+        };
         let mut spool = Self {
             disk,
-            state,
-            length,
+            log,
             bytes_max,
-            torn,
+            replaced: false,
         };
         spool.repair()?;
+        if spool.log.format == LogFormat::First {
+            spool.compact()?;
+        }
         Ok(spool)
     }
 
     pub fn state(&self) -> &SpoolState {
-        &self.state
+        &self.log.state
     }
 
-    /// Checks that a new report of about `bytes` may be added.
+    /// Checks that a device may have its reports in the spool and `more` beside them.
+    ///
+    /// # Errors
+    /// Its share is used up.
+    pub fn check_share(&self, device: &Id, more: DeviceShare) -> Result<(), SpoolError> {
+        let stored = self.state().share_of(device);
+        let share = DeviceShare {
+            reports: stored.reports + more.reports,
+            bytes: stored.bytes + more.bytes,
+        };
+        let bytes_max =
+            (self.report_bytes_max() / DEVICE_SHARE).clamp(DEVICE_BYTES_MIN, DEVICE_BYTES_MAX);
+        if share.reports > DEVICE_REPORTS_MAX || share.bytes > bytes_max {
+            let device = device.clone();
+            return Err(SpoolError::ShareUsed { device, share });
+        }
+        Ok(())
+    }
+
+    /// Checks that new reports of about `bytes` may be added.
     ///
     /// # Errors
     /// The spool is full.
     pub fn check_capacity(&self, bytes: usize) -> Result<(), SpoolError> {
-        let (used, limit) = (self.state.bytes(), self.bytes_max / RESERVE_FACTOR);
+        let (used, limit) = (self.state().bytes(), self.report_bytes_max());
         if used + bytes as u64 > limit {
             return Err(SpoolError::Full { used, limit });
         }
         Ok(())
+    }
+
+    /// The bytes that reports of Things may have in the spool.
+    fn report_bytes_max(&self) -> u64 {
+        self.bytes_max / RESERVE_FACTOR
     }
 
     /// Makes records durable and applies them: all of them or, with an error, none.
@@ -135,19 +191,20 @@ impl Spool {
         }
         self.repair()?;
         let mut bytes = Vec::new();
-        write_frame(&mut bytes, &records)?;
-        self.torn = true;
+        let format = self.log.format;
+        format.write_frame(&mut bytes, self.log.length, &records)?;
+        self.log.torn = true;
         let written = self.disk.append(&bytes).map_err(disk_error("writing"));
         let synced = written.and_then(|()| self.disk.sync().map_err(disk_error("syncing")));
         let applied = synced.and_then(|()| {
             records
                 .into_iter()
-                .try_for_each(|record| Ok(self.state.apply(record)?))
+                .try_for_each(|record| Ok(self.log.state.apply(record)?))
         });
         match applied {
             Ok(()) => {
-                self.torn = false;
-                self.length += bytes.len() as u64;
+                self.log.torn = false;
+                self.log.length += bytes.len() as u64;
                 self.compact_if_due();
                 Ok(())
             }
@@ -166,18 +223,25 @@ impl Spool {
 
     /// Reads the state from the disk again.
     fn reload(&mut self) -> Result<(), SpoolError> {
-        (self.state, self.length, self.torn) = load(self.disk.as_mut())?;
+        let bytes = self.disk.read().map_err(disk_error("reading"))?;
+        let format = LogFormat::of_file(&bytes)?.ok_or(SpoolError::Damaged { at: 0 })?;
+        self.log = load(format, &bytes)?;
+        self.replaced = false;
         self.repair()
     }
 
-    /// Cuts off what lies behind the whole frames.
+    /// Makes the log the one that a restart finds, and cuts off what lies behind the whole frames.
     fn repair(&mut self) -> Result<(), SpoolError> {
-        if self.torn {
+        self.disk.confirm().map_err(disk_error("confirming"))?;
+        if self.replaced {
+            return self.reload();
+        }
+        if self.log.torn {
             self.disk
-                .truncate(self.length)
+                .truncate(self.log.length)
                 .map_err(disk_error("cutting"))?;
             self.disk.sync().map_err(disk_error("syncing"))?;
-            self.torn = false;
+            self.log.torn = false;
         }
         Ok(())
     }
@@ -185,7 +249,8 @@ impl Spool {
     /// Rewrites the file once most of its records are of no use any more. A failure leaves the old
     /// file.
     fn compact_if_due(&mut self) {
-        if self.length < COMPACT_FROM_BYTES || self.length / 2 < self.state.bytes() {
+        let length = self.log.length;
+        if length < COMPACT_FROM_BYTES || length / 2 < self.state().bytes() {
             return;
         }
         if let Err(error) = self.compact() {
@@ -194,86 +259,58 @@ impl Spool {
     }
 
     pub(crate) fn compact(&mut self) -> Result<(), SpoolError> {
-        let mut bytes = Vec::new();
-        for records in self.state.records().chunks(COMPACT_RECORDS) {
-            write_frame(&mut bytes, records)?;
+        let format = LogFormat::new_file();
+        let mut bytes = format.head();
+        for records in self.state().records().chunks(COMPACT_RECORDS) {
+            let at = bytes.len() as u64;
+            format.write_frame(&mut bytes, at, records)?;
         }
         self.disk
             .write_replacement(&bytes)
             .map_err(disk_error("compacting"))?;
-        let installed = self
-            .disk
+        // After a failure the log is either of the two files, which have the same content.
+        self.replaced = true;
+        self.disk
             .install_replacement()
-            .map_err(disk_error("replacing"));
-        // After a failure it may be either of the two files: both have the same content.
-        if installed.is_err() {
-            self.reload()?;
-            return installed;
-        }
-        self.length = bytes.len() as u64;
+            .map_err(disk_error("replacing"))?;
+        self.replaced = false;
+        (self.log.format, self.log.length) = (format, bytes.len() as u64);
         Ok(())
     }
 }
 
-/// SpoolState, length of what counts, and whether there is more behind.
-fn load(disk: &mut dyn Disk) -> Result<(SpoolState, u64, bool), SpoolError> {
-    let bytes = disk.read().map_err(disk_error("reading"))?;
+/// Begins a new file. Its head is durable before the first frame.
+fn begin(disk: &mut dyn Disk) -> Result<LoadedLog, SpoolError> {
+    let format = LogFormat::new_file();
+    let head = format.head();
+    disk.truncate(0).map_err(disk_error("cutting"))?;
+    disk.append(&head).map_err(disk_error("writing"))?;
+    disk.sync().map_err(disk_error("syncing"))?;
+    Ok(LoadedLog {
+        format,
+        state: SpoolState::default(),
+        length: head.len() as u64,
+        torn: false,
+    })
+}
+
+fn load(format: LogFormat, bytes: &[u8]) -> Result<LoadedLog, SpoolError> {
     let mut state = SpoolState::default();
-    let mut at = 0;
-    while let Some((records, next)) = read_frame(&bytes, at)? {
+    let mut at = format.begin();
+    while let Some((records, next)) = format.read_frame(bytes, at)? {
         for record in records {
             state.apply(record)?;
         }
         at = next;
     }
-    Ok((state, at as u64, at < bytes.len()))
+    Ok(LoadedLog {
+        format,
+        state,
+        length: at as u64,
+        torn: at < bytes.len(),
+    })
 }
 
 fn disk_error(operation: &'static str) -> impl FnOnce(io::Error) -> SpoolError {
     move |source| SpoolError::Disk { operation, source }
-}
-
-fn checksum(body: &[u8]) -> [u8; 8] {
-    let mut checksum = [0; 8];
-    checksum.copy_from_slice(&blake3::hash(body).as_bytes()[..8]);
-    checksum
-}
-
-fn write_frame(into: &mut Vec<u8>, records: &[SpoolRecord]) -> Result<(), SpoolError> {
-    let body = codec::encode(&records);
-    if body.len() > FRAME_BYTES_MAX {
-        return Err(SpoolError::FrameTooLarge { got: body.len() });
-    }
-    into.extend((body.len() as u32).to_le_bytes());
-    into.extend(checksum(&body));
-    into.extend(body);
-    Ok(())
-}
-
-/// Reads the frame at `at`: its records and its end. `None`: there is no whole frame any more.
-fn read_frame(bytes: &[u8], at: usize) -> Result<Option<(Vec<SpoolRecord>, usize)>, SpoolError> {
-    let rest = &bytes[at..];
-    let Some(body) = frame_body(rest) else {
-        // Only the last frame can be torn: a whole one behind the damage means that it is no torn
-        // end.
-        let whole_behind = (1..rest.len()).any(|skip| frame_body(&rest[skip..]).is_some());
-        if whole_behind {
-            return Err(SpoolError::Damaged { at: at as u64 });
-        }
-        return Ok(None);
-    };
-    let records = codec::decode_stored(body).map_err(SpoolError::Record)?;
-    Ok(Some((records, at + FRAME_HEAD + body.len())))
-}
-
-/// The body of the frame at the beginning of `bytes`, if it is whole.
-fn frame_body(bytes: &[u8]) -> Option<&[u8]> {
-    let (length, rest) = bytes.split_first_chunk::<4>()?;
-    let (expected, rest) = rest.split_first_chunk::<8>()?;
-    let length = u32::from_le_bytes(*length) as usize;
-    if length == 0 || length > FRAME_BYTES_MAX {
-        return None;
-    }
-    let body = rest.get(..length)?;
-    (checksum(body) == *expected).then_some(body)
 }

@@ -101,6 +101,12 @@ pub enum SpoolRecord {
     Requeue { transaction: Hash, batch_max: u32 },
     /// Numbers up to these are used.
     Counters { sequence: u64, number: u64 },
+    /// The ledger has executed a transaction: its reports leave the spool, except those that were
+    /// refused for now. They wait again.
+    ResolvePart { transaction: Hash, kept: Vec<u64> },
+    /// Reports that wait were refused at this time (Unix ms) for a reason that may pass, each for
+    /// the first time.
+    Deferred { since_ms: u64, numbers: Vec<u64> },
 }
 
 /// A report that is in no transaction yet, or in one whose receipt is not known.
@@ -112,6 +118,8 @@ pub struct WaitingReport {
     pub batch_max: u32,
     /// Length of the encoded report.
     pub bytes: u64,
+    /// When it was first refused for a reason that may pass, in Unix ms.
+    pub deferred_since_ms: Option<u64>,
 }
 
 /// A signed transaction whose receipt is not known.
@@ -137,6 +145,13 @@ pub enum RecordConflict {
     SequenceUsed(u64),
 }
 
+/// The part of the spool that the reports about one device take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceShare {
+    pub reports: usize,
+    pub bytes: u64,
+}
+
 /// The reports that wait and the transactions in flight.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpoolState {
@@ -146,6 +161,8 @@ pub struct SpoolState {
     identities: BTreeSet<ReportIdentity>,
     /// The devices of the key rotations, by their numbers.
     rotating: BTreeMap<u64, Id>,
+    /// The shares of the devices; none of a device without reports.
+    shares: BTreeMap<Id, DeviceShare>,
     sequence: u64,
     number: u64,
     bytes: u64,
@@ -174,7 +191,7 @@ impl SpoolState {
     }
 
     /// All reports in the spool with their numbers: those in flight first.
-    fn reports(&self) -> impl Iterator<Item = (&u64, &WaitingReport)> {
+    pub fn reports(&self) -> impl Iterator<Item = (&u64, &WaitingReport)> {
         let in_flight = self.in_flight.values().flat_map(|one| &one.items);
         in_flight.chain(&self.waiting)
     }
@@ -216,6 +233,11 @@ impl SpoolState {
         self.number
     }
 
+    /// The part that the reports about a device take.
+    pub fn share_of(&self, device: &Id) -> DeviceShare {
+        self.shares.get(device).copied().unwrap_or_default()
+    }
+
     /// The size of all that must be kept, about as much as it takes on disk.
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -240,9 +262,17 @@ impl SpoolState {
             } => self.sign(sequence, items, transaction, *envelope),
             SpoolRecord::Resolve { transaction } => {
                 for (number, waiting) in &self.remove_in_flight(&transaction)?.items {
-                    self.rotating.remove(number);
-                    self.identities.remove(&waiting.outgoing.identity());
-                    self.bytes -= waiting.bytes;
+                    self.forget(*number, waiting);
+                }
+                Ok(())
+            }
+            SpoolRecord::ResolvePart { transaction, kept } => {
+                for (number, waiting) in self.remove_in_flight(&transaction)?.items {
+                    if kept.contains(&number) {
+                        self.waiting.insert(number, waiting);
+                    } else {
+                        self.forget(number, &waiting);
+                    }
                 }
                 Ok(())
             }
@@ -253,6 +283,14 @@ impl SpoolState {
                 for (number, mut waiting) in self.remove_in_flight(&transaction)?.items {
                     waiting.batch_max = waiting.batch_max.min(batch_max).max(1);
                     self.waiting.insert(number, waiting);
+                }
+                Ok(())
+            }
+            SpoolRecord::Deferred { since_ms, numbers } => {
+                for number in numbers {
+                    if let Some(waiting) = self.waiting.get_mut(&number) {
+                        waiting.deferred_since_ms.get_or_insert(since_ms);
+                    }
                 }
                 Ok(())
             }
@@ -285,11 +323,31 @@ impl SpoolState {
             outgoing,
             batch_max,
             bytes,
+            deferred_since_ms: None,
         };
+        let share = self.shares.entry(waiting.outgoing.device().clone());
+        let share = share.or_default();
+        share.reports += 1;
+        share.bytes += bytes;
         self.waiting.insert(number, waiting);
         self.number = self.number.max(number);
         self.bytes += bytes;
         Ok(())
+    }
+
+    /// Forgets a report that has left the spool.
+    fn forget(&mut self, number: u64, waiting: &WaitingReport) {
+        self.rotating.remove(&number);
+        self.identities.remove(&waiting.outgoing.identity());
+        self.bytes -= waiting.bytes;
+        let device = waiting.outgoing.device();
+        if let Some(share) = self.shares.get_mut(device) {
+            share.reports -= 1;
+            share.bytes -= waiting.bytes;
+            if share.reports == 0 {
+                self.shares.remove(device);
+            }
+        }
     }
 
     fn sign(
@@ -347,8 +405,17 @@ impl SpoolState {
             batch_max: waiting.batch_max,
             outgoing: Box::new(waiting.outgoing.clone()),
         };
+        let deferred = |(number, waiting): (&u64, &WaitingReport)| {
+            waiting
+                .deferred_since_ms
+                .map(|since_ms| SpoolRecord::Deferred {
+                    since_ms,
+                    numbers: vec![*number],
+                })
+        };
         for (sequence, in_flight) in &self.in_flight {
             records.extend(in_flight.items.iter().map(add));
+            records.extend(in_flight.items.iter().filter_map(deferred));
             records.push(SpoolRecord::Sign {
                 sequence: *sequence,
                 items: in_flight.items.keys().copied().collect(),
@@ -357,6 +424,7 @@ impl SpoolState {
             });
         }
         records.extend(self.waiting.iter().map(add));
+        records.extend(self.waiting.iter().filter_map(deferred));
         records
     }
 }

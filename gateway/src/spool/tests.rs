@@ -1,4 +1,6 @@
+use std::cell::Cell;
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use lamplighter_types::{
@@ -8,7 +10,11 @@ use lamplighter_types::{
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use super::{BATCH_ITEMS_MAX, Disk, OutgoingReport, Spool, SpoolError, SpoolRecord, SpoolState};
+use super::format::{FILE_HEAD, LogFormat};
+use super::{
+    BATCH_ITEMS_MAX, DEVICE_REPORTS_MAX, DeviceShare, Disk, FileDisk, OutgoingReport, Spool,
+    SpoolError, SpoolRecord, SpoolState,
+};
 use crate::submission::{DeferredReports, next_batch};
 
 const BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -31,6 +37,8 @@ struct Files {
     /// The bytes that this process reads.
     log: Vec<u8>,
     new: Option<Vec<u8>>,
+    /// The log is the replacement, and a power loss would bring the former one back.
+    unconfirmed: bool,
     /// Steps until the fault.
     fault: Option<(usize, Fault)>,
 }
@@ -93,6 +101,7 @@ impl Disk for Memory {
     fn sync(&mut self) -> io::Result<()> {
         let mut files = self.0.lock().unwrap();
         match files.step() {
+            None if files.unconfirmed => {}
             None => files.durable = files.log.clone(),
             Some(Fault::Failed) => return Err(error()),
             Some(Fault::Persisted) => {
@@ -138,9 +147,26 @@ impl Disk for Memory {
         let fault = files.step();
         if fault != Some(Fault::Failed) {
             files.log = files.new.take().unwrap();
-            files.durable = files.log.clone();
+            // Torn: the file has the new name, but the directory is not synced.
+            files.unconfirmed = fault == Some(Fault::Torn);
+            if !files.unconfirmed {
+                files.durable = files.log.clone();
+            }
         }
         fault.map_or(Ok(()), |_| Err(error()))
+    }
+
+    fn confirm(&mut self) -> io::Result<()> {
+        let mut files = self.0.lock().unwrap();
+        if !files.unconfirmed {
+            return Ok(());
+        }
+        if files.step().is_some() {
+            return Err(error());
+        }
+        files.unconfirmed = false;
+        files.durable = files.log.clone();
+        Ok(())
     }
 }
 
@@ -273,7 +299,7 @@ fn nothing_is_committed_while_the_file_can_not_be_cut_back() {
     spool.commit(vec![add(1)]).unwrap();
     memory.fail_after(1, Fault::Persisted);
     assert!(spool.commit(vec![add(2)]).is_err());
-    spool.torn = true;
+    spool.log.torn = true;
     memory.fail_after(0, Fault::Failed);
     assert!(spool.commit(vec![add(3)]).is_err());
     spool.commit(vec![add(4)]).unwrap();
@@ -288,7 +314,7 @@ fn nothing_is_committed_while_the_file_can_not_be_cut_back() {
 
 #[test]
 fn compaction_may_fail_at_each_step() {
-    for fault in [Fault::Failed, Fault::Persisted] {
+    for fault in [Fault::Failed, Fault::Persisted, Fault::Torn] {
         for step in 0..2 {
             let memory = Memory::default();
             let mut spool = open(&memory);
@@ -305,7 +331,14 @@ fn compaction_may_fail_at_each_step() {
                 &before,
                 "step {step}, {fault:?}"
             );
+            if memory.0.lock().unwrap().unconfirmed {
+                // Nothing is acknowledged that a power loss would take back.
+                memory.fail_after(0, Fault::Failed);
+                assert!(spool.commit(vec![add(301)]).is_err());
+                assert_eq!(open(&memory.crash()).state(), &before);
+            }
             spool.commit(vec![add(301)]).unwrap();
+            assert_eq!(open(&memory.crash()).state(), spool.state());
             spool.compact().unwrap();
             spool.commit(vec![add(302)]).unwrap();
             assert_eq!(open(&memory.crash()).state(), spool.state());
@@ -367,9 +400,18 @@ fn damage_before_the_end_is_not_taken_for_a_torn_end() {
     spool.commit(vec![add(1)]).unwrap();
     spool.commit(vec![add(2)]).unwrap();
     let damaged = memory.crash();
-    damaged.0.lock().unwrap().log[20] ^= 1;
+    damaged.0.lock().unwrap().log[FILE_HEAD + 40] ^= 1;
     let opened = Spool::with_disk(Box::new(damaged), BYTES_MAX);
-    assert!(matches!(opened, Err(SpoolError::Damaged { at: 0 })));
+    assert!(matches!(opened, Err(SpoolError::Damaged { at }) if at == FILE_HEAD as u64));
+    for byte in 0..FILE_HEAD {
+        let head = memory.crash();
+        head.0.lock().unwrap().log[byte] ^= 1;
+        let opened = Spool::with_disk(Box::new(head), BYTES_MAX);
+        assert!(
+            matches!(opened, Err(SpoolError::Damaged { at: 0 })),
+            "byte {byte}"
+        );
+    }
     let torn = memory.crash();
     let last = torn.0.lock().unwrap().log.len() - 1;
     torn.0.lock().unwrap().log[last] ^= 1;
@@ -377,6 +419,170 @@ fn damage_before_the_end_is_not_taken_for_a_torn_end() {
     let zeros = memory.crash();
     zeros.0.lock().unwrap().log.extend([0; 5_000]);
     assert_eq!(open(&zeros).state().waiting().len(), 2);
+}
+
+/// A body of ASCII characters whose frame of the first format is a text.
+fn frame_in_a_text() -> String {
+    let mut texts = (0..).map(|nonce: u32| format!("{nonce:08}"));
+    let is_ascii = |body: &String| blake3::hash(body.as_bytes()).as_bytes()[..8].is_ascii();
+    let body = texts.find(is_ascii).unwrap();
+    let mut frame = (body.len() as u32).to_le_bytes().to_vec();
+    frame.extend(&blake3::hash(body.as_bytes()).as_bytes()[..8]);
+    frame.extend(body.as_bytes());
+    String::from_utf8(frame).unwrap()
+}
+
+#[test]
+fn a_thing_makes_no_frames_of_its_texts() {
+    let memory = Memory::default();
+    let mut spool = open(&memory);
+    spool.commit(vec![add(1)]).unwrap();
+    let OutgoingReport::Event(mut hostile) = event(1, 2) else {
+        unreachable!()
+    };
+    hostile.data = frame_in_a_text();
+    spool
+        .commit(vec![SpoolRecord::Add {
+            number: 2,
+            batch_max: 1,
+            outgoing: Box::new(OutgoingReport::Event(hostile)),
+        }])
+        .unwrap();
+    // A power loss tears the frame, behind the text.
+    let torn = memory.crash();
+    let last = torn.0.lock().unwrap().log.len() - 1;
+    torn.0.lock().unwrap().log.truncate(last);
+    assert_eq!(open(&torn).state().waiting().len(), 1);
+    // The frames of another file are none of this one.
+    let other = Memory::default();
+    open(&other).commit(vec![add(7)]).unwrap();
+    let frames = other.0.lock().unwrap().log[FILE_HEAD..].to_vec();
+    torn.0.lock().unwrap().log.extend(frames);
+    assert_eq!(open(&torn).state().waiting().len(), 1);
+}
+
+#[test]
+fn a_log_of_the_first_format_is_read_and_written_again() {
+    let format = LogFormat::First;
+    let mut log = Vec::new();
+    for number in 1..=3 {
+        format.write_frame(&mut log, 0, &[add(number)]).unwrap();
+    }
+    let whole = log.len();
+    log.extend([9; 30]);
+    let memory = Memory::default();
+    memory.0.lock().unwrap().log = log.clone();
+    let mut spool = open(&memory);
+    assert_eq!(spool.state().waiting().len(), 3);
+    spool.commit(vec![add(4)]).unwrap();
+    let after_crash = memory.crash();
+    assert!(after_crash.0.lock().unwrap().log.starts_with(b"LLSPOOL2"));
+    assert_eq!(open(&after_crash).state(), spool.state());
+    for damaged in [0, whole / 2] {
+        let mut bytes = log.clone();
+        bytes[damaged] ^= 1;
+        let memory = Memory::default();
+        memory.0.lock().unwrap().log = bytes;
+        let opened = Spool::with_disk(Box::new(memory), BYTES_MAX);
+        assert!(matches!(opened, Err(SpoolError::Damaged { .. })));
+    }
+}
+
+#[test]
+fn one_device_fills_only_its_share() {
+    let mut spool = open(&Memory::default());
+    let device = Id::new("lamp-0").unwrap();
+    let one = DeviceShare {
+        reports: 1,
+        bytes: 100,
+    };
+    let mut number = 0;
+    while spool.check_share(&device, one).is_ok() {
+        number += 3;
+        spool.commit(vec![add(number)]).unwrap();
+    }
+    let share = spool.state().share_of(&device);
+    assert_eq!(share.reports, DEVICE_REPORTS_MAX);
+    let long = DeviceShare {
+        reports: 1,
+        bytes: 300 * 1024,
+    };
+    let other = Id::new("lamp-1").unwrap();
+    assert!(spool.check_share(&other, one).is_ok() && spool.check_share(&other, long).is_err());
+    // Its share is free again once the ledger has its reports, also after a restart.
+    spool.commit(vec![sign(spool.state())]).unwrap();
+    let transaction = spool.state().in_flight().values().next().unwrap();
+    let kept: Vec<u64> = transaction.items.keys().copied().skip(1).collect();
+    let (transaction, kept_len) = (transaction.transaction, kept.len());
+    spool
+        .commit(vec![SpoolRecord::ResolvePart { transaction, kept }])
+        .unwrap();
+    assert_eq!(
+        spool.state().share_of(&device).reports,
+        DEVICE_REPORTS_MAX - 1
+    );
+    assert_eq!(spool.state().waiting().len(), DEVICE_REPORTS_MAX - 1);
+    assert!(kept_len > 0);
+    spool.compact().unwrap();
+    let mut again = SpoolState::default();
+    for record in spool.state().records() {
+        again.apply(record).unwrap();
+    }
+    assert_eq!(&again, spool.state());
+    let mut empty = spool;
+    while !empty.state().waiting().is_empty() {
+        empty.commit(vec![sign(empty.state())]).unwrap();
+        empty.commit(vec![resolve(empty.state())]).unwrap();
+    }
+    assert_eq!(empty.state().share_of(&device), DeviceShare::default());
+}
+
+thread_local! {
+    static DIRECTORY_BROKEN: Cell<bool> = const { Cell::new(false) };
+}
+
+fn sync_directory(file: &Path) -> io::Result<()> {
+    if DIRECTORY_BROKEN.get() {
+        return Err(error());
+    }
+    lamplighter_system::files::sync_parent(file)
+}
+
+/// The log as a restart finds it.
+fn found(dir: &Path) -> Vec<u8> {
+    std::fs::read(dir.join("log")).unwrap()
+}
+
+#[test]
+fn after_a_rename_the_new_file_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut disk = FileDisk::with_directory_sync(dir.path(), sync_directory).unwrap();
+    disk.append(b"old").unwrap();
+    disk.sync().unwrap();
+    disk.write_replacement(b"new").unwrap();
+    DIRECTORY_BROKEN.set(true);
+    assert!(disk.install_replacement().is_err());
+    assert!(disk.confirm().is_err(), "the directory is still not synced");
+    DIRECTORY_BROKEN.set(false);
+    disk.confirm().unwrap();
+    disk.append(b"+").unwrap();
+    disk.sync().unwrap();
+    assert_eq!(found(dir.path()), b"new+");
+    assert_eq!(disk.read().unwrap(), b"new+");
+    // A rename that fails leaves the log.
+    disk.write_replacement(b"lost").unwrap();
+    std::fs::remove_file(dir.path().join("log.new")).unwrap();
+    assert!(disk.install_replacement().is_err());
+    disk.confirm().unwrap();
+    disk.append(b"+").unwrap();
+    assert_eq!(found(dir.path()), b"new++");
+    // Neither of the two: somebody else has moved the log away.
+    disk.write_replacement(b"newest").unwrap();
+    std::fs::remove_file(dir.path().join("log.new")).unwrap();
+    std::fs::write(dir.path().join("log.other"), b"other").unwrap();
+    std::fs::rename(dir.path().join("log.other"), dir.path().join("log")).unwrap();
+    assert!(disk.install_replacement().is_err());
+    assert!(disk.confirm().is_err());
 }
 
 proptest! {

@@ -46,6 +46,11 @@ pub fn next_batch(
         .collect();
     let mut chosen: Vec<(u64, &WaitingReport)> = Vec::new();
     let (mut limit, mut bytes) = (BATCH_ITEMS_MAX as usize, 0);
+    let batch_max = |waiting: &WaitingReport| match &waiting.outgoing {
+        // The ledger takes all or none of a transaction: a bad one must not hold up the others.
+        OutgoingReport::KeyRotation(_) => 1,
+        _ => waiting.batch_max as usize,
+    };
     let ready = spool.waiting().iter();
     let ready = ready.filter(|(_, waiting)| !deferred.is_blocked(&waiting.outgoing, now));
     for (number, waiting) in ready.take(SCAN_MAX) {
@@ -59,7 +64,7 @@ pub fn next_batch(
         }
         let fits = chosen.first().is_none_or(|(_, first)| {
             same_kind(&first.outgoing, &waiting.outgoing)
-                && chosen.len() < limit.min(waiting.batch_max as usize)
+                && chosen.len() < limit.min(batch_max(waiting))
                 && bytes + waiting.bytes <= BATCH_BYTES_MAX
         });
         if !fits {
@@ -67,7 +72,7 @@ pub fn next_batch(
             blocked.insert(key);
             continue;
         }
-        limit = limit.min(waiting.batch_max as usize);
+        limit = limit.min(batch_max(waiting));
         bytes += waiting.bytes;
         chosen.push((*number, waiting));
         if chosen.len() >= limit {

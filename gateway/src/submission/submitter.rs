@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use lamplighter_system::Backoff;
 use lamplighter_types::{Encoding, Hash, Id, Receipt, SecretKey, SignedTransaction, Transaction};
 use tokio::time::Instant;
 
@@ -17,6 +18,9 @@ const VALIDITY_MS: u64 = 12 * 3600 * 1000;
 pub(super) const RESEND_AFTER: Duration = Duration::from_secs(15);
 /// After a failure the gateway signs nothing for this time.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
+/// The same after nodes have refused transactions again and again, for instance because the account
+/// is disabled: each try is written to the disk and sent.
+pub(super) const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Receipts whose proofs are fetched at once.
 pub(super) const PROOFS_MAX: usize = 8;
 /// The ledger itself allows no larger step of sequence numbers.
@@ -34,7 +38,8 @@ pub enum SubmitCommand {
     /// Make a record durable. Answered by [`Submitter::stored`].
     Store(SpoolRecord),
     /// Make the outcome of a receipt durable, proven by the block at `height`: first the rejected
-    /// reports in the dead-letter file, then the record. Answered by [`Submitter::outcome_stored`].
+    /// reports in the dead-letter file, then the record. Those that can't be written stay in the
+    /// spool. Answered by [`Submitter::outcome_stored`].
     Resolve {
         outcome: ReceiptOutcome,
         height: u64,
@@ -68,6 +73,8 @@ pub struct Submitter {
     sequence: SequenceStatus,
     /// The gateway signs nothing before this time.
     paused_until: Instant,
+    /// Pauses after refused transactions, until a receipt is proven.
+    refusals: Backoff,
     /// Transactions that wait for a place in the link's queue.
     send_queue: VecDeque<Hash>,
     /// When each transaction was last sent.
@@ -80,17 +87,19 @@ pub struct Submitter {
 }
 
 impl Submitter {
-    pub fn new(signer: Signer, now: Instant) -> Self {
+    /// Begins with the reports of a spool, some of which may have been deferred before a restart.
+    pub fn new(signer: Signer, spool: &SpoolState, now: Instant, now_ms: u64) -> Self {
         Self {
             signer,
             connected: false,
             sequence: SequenceStatus::Unknown,
             paused_until: now,
+            refusals: Backoff::new(PAUSE, PAUSE_MAX),
             send_queue: VecDeque::new(),
             sent_at: BTreeMap::new(),
             fetching: BTreeSet::new(),
             announced: BTreeSet::new(),
-            deferred: DeferredReports::default(),
+            deferred: DeferredReports::restore(spool, now, now_ms),
         }
     }
 
@@ -220,7 +229,10 @@ impl Submitter {
         if spool.transaction(&transaction).is_none() {
             return Vec::new();
         }
-        self.paused_until = now + PAUSE;
+        // All transactions in flight are refused together.
+        if now >= self.paused_until {
+            self.paused_until = now + self.refusals.next_pause();
+        }
         if self.sequence == SequenceStatus::Known {
             self.sequence = SequenceStatus::Unknown;
         }
@@ -243,6 +255,7 @@ impl Submitter {
     ) -> Option<SubmitCommand> {
         self.fetching.remove(&transaction);
         let (receipt, height) = proven?;
+        self.refusals.reset();
         let in_flight = spool.transaction(&transaction)?;
         let outcome = apply_receipt(in_flight, &receipt, spool, &mut self.deferred, now);
         Some(SubmitCommand::Resolve { outcome, height })
@@ -258,7 +271,7 @@ impl Submitter {
     ) -> Option<SubmitCommand> {
         let Some(highest) = highest else {
             self.sequence = SequenceStatus::Unknown;
-            self.paused_until = now + PAUSE;
+            self.paused_until = self.paused_until.max(now + PAUSE);
             return None;
         };
         let stored = spool.sequence();
@@ -282,7 +295,9 @@ impl Submitter {
             SpoolRecord::Sign { transaction, .. } if stored => {
                 self.send_queue.push_back(*transaction);
             }
-            SpoolRecord::Sign { .. } => self.paused_until = now + PAUSE,
+            SpoolRecord::Sign { .. } => {
+                self.paused_until = self.paused_until.max(now + PAUSE);
+            }
             SpoolRecord::Counters { .. } => {
                 self.sequence = if stored {
                     SequenceStatus::Known
@@ -290,14 +305,19 @@ impl Submitter {
                     SequenceStatus::Unknown
                 };
             }
-            SpoolRecord::Requeue { transaction, .. } | SpoolRecord::Resolve { transaction }
+            SpoolRecord::Requeue { transaction, .. }
+            | SpoolRecord::Resolve { transaction }
+            | SpoolRecord::ResolvePart { transaction, .. }
                 if stored =>
             {
                 self.sent_at.remove(transaction);
                 return self.fetch_announced(spool);
             }
-            SpoolRecord::Requeue { .. } | SpoolRecord::Resolve { .. } | SpoolRecord::Add { .. } => {
-            }
+            SpoolRecord::Requeue { .. }
+            | SpoolRecord::Resolve { .. }
+            | SpoolRecord::ResolvePart { .. }
+            | SpoolRecord::Deferred { .. }
+            | SpoolRecord::Add { .. } => {}
         }
         Vec::new()
     }
@@ -312,7 +332,11 @@ impl Submitter {
         now: Instant,
     ) -> Vec<SubmitCommand> {
         if stored {
-            self.deferred.resolved(&outcome.resolved, spool);
+            for report in &outcome.unwritten {
+                let unwritten = (report.number, &report.outgoing);
+                self.deferred.defer_unwritten(unwritten, spool, now);
+            }
+            self.deferred.resolved(&outcome.resolved, spool, now);
         }
         self.stored(&outcome.record, stored, spool, now)
     }

@@ -2,6 +2,7 @@
 //! proven from the validators it trusts and recent, and on releases that their vendors signed. A
 //! node or broker that lies is refused here.
 
+mod order;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -12,14 +13,20 @@ use lamplighter_client::{TrustAnchor, TrustAnchorError};
 use lamplighter_contracts::{Reader, config, devices, firmware, rollouts, users};
 use lamplighter_state::{Key, StateError};
 use lamplighter_types::limits::ARTIFACT_BYTES_MAX;
-use lamplighter_types::proof::{Proven, ProvenRecord};
+use lamplighter_types::proof::{Proven, ProvenRecord, TrustedSet};
 use lamplighter_types::report::ReleaseError;
 use lamplighter_types::wire::work::{WorkError, WorkMessage};
 use lamplighter_types::{
-    Deployment, DeploymentState, Device, DeviceState, DeviceStatus, Hash, Id, ReleaseManifest,
-    ReleaseStatus, ReportedConfig, Role, SignedRelease, codec,
+    Deployment, DeploymentState, Device, DeviceState, DeviceStatus, Hash, Id, Release,
+    ReleaseManifest, ReleaseStatus, ReportedConfig, Role, SignedRelease, codec,
 };
 use serde::de::DeserializeOwned;
+
+pub use order::{LedgerPin, OrderClock, OrderProof, OrderRefusal, ProvenOrder};
+
+/// The time by which a certified block may be ahead of the gateway's clock: twice what nodes allow
+/// each other. A block from further ahead is not recent; one of the clocks is wrong.
+pub const AHEAD_MAX: Duration = Duration::from_secs(60);
 
 /// Why the gateway does not act on a message of a node.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +43,13 @@ pub enum VerifyError {
         age: Duration,
         age_max: Duration,
     },
+    #[error("the block at height {height} is {ahead:?} ahead of this gateway's clock")]
+    Future { height: u64, ahead: Duration },
+    #[error(
+        "the records are of several blocks, of heights {0} and {1}: they may never have been in \
+         force together"
+    )]
+    SeveralBlocks(u64, u64),
     #[error("a proof in the work is not of a record of the state")]
     NotStateRecord,
     #[error("a record that is needed is not proven, or does not decode")]
@@ -66,20 +80,25 @@ pub enum VerifyError {
     Size(u64),
 }
 
-/// The records of one message, each proven present or absent.
+/// The records of one message in the state of one block, each proven present or absent.
 #[derive(Debug, Default)]
 pub struct ProvenState {
-    records: BTreeMap<Vec<u8>, ProvenValue>,
+    /// The value under each key; none: it is proven absent.
+    records: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// Height of the newest certified header that was shown.
     pub head_height: u64,
+    /// The block whose state has all records; none without records.
+    block: Option<StateBlock>,
+    /// The newest validators that the proofs lead to; none without records.
+    reached: Option<TrustedSet>,
 }
 
-/// A record with the height of the block whose state has it.
-#[derive(Debug)]
-struct ProvenValue {
-    /// None: the record is proven absent.
-    value: Option<Vec<u8>>,
+/// The block whose state is proven.
+#[derive(Clone, Copy, Debug)]
+struct StateBlock {
     height: u64,
+    /// When it was made, in Unix ms.
+    time_ms: u64,
 }
 
 impl Reader for ProvenState {
@@ -88,8 +107,7 @@ impl Reader for ProvenState {
         let missing = || StateError::Missing {
             what: format!("a proof of the record {}", digits()),
         };
-        let proven = self.records.get(key.as_bytes()).ok_or_else(missing)?;
-        let Some(value) = &proven.value else {
+        let Some(value) = self.records.get(key.as_bytes()).ok_or_else(missing)? else {
             return Ok(None);
         };
         let corrupt = |source| StateError::Corrupt {
@@ -122,20 +140,21 @@ impl VerifyError {
 
 impl ProvenState {
     /// Proves every record of a message from the trusted validators, keeps the newest ones that it
-    /// shows, and checks that each record is recent. Blocks on the disk.
+    /// shows, and checks that all records are of one block, and that it is recent. Blocks on the
+    /// disk.
     ///
     /// The age of a *record's* block counts, not that of the head: an old state can be proven under
-    /// a new head as well, and would bring back a deployment that was cancelled.
+    /// a new head as well, and would bring back a deployment that was cancelled. A block from the
+    /// future is not recent either: it would stay "recent" for as long as it is ahead.
     ///
     /// # Errors
-    /// A proof is not valid, or a record is too old or not of the state.
+    /// A proof is not valid, or a record is too old, not of the state or of another block.
     pub fn prove(
         message: &WorkMessage,
         anchor: &TrustAnchor,
         now_ms: u64,
         age_max: Duration,
     ) -> Result<Self, VerifyError> {
-        let mut state = Self::default();
         let all = anchor.verify(|trusted| {
             let all = message.proofs.verify(trusted)?;
             let newest = all.iter().map(|proven| &proven.trusted);
@@ -143,14 +162,12 @@ impl ProvenState {
             let newest = newest.unwrap_or(trusted).clone();
             Ok::<_, VerifyError>((all, newest))
         })?;
-        for proven in all {
-            let Proven {
-                record,
-                height,
-                time_ms,
-                head_height,
-                ..
-            } = proven;
+        for proven in &all {
+            let (height, time_ms) = (proven.height, proven.time_ms);
+            let ahead = Duration::from_millis(time_ms.saturating_sub(now_ms));
+            if ahead > AHEAD_MAX {
+                return Err(VerifyError::Future { height, ahead });
+            }
             let age = Duration::from_millis(now_ms.saturating_sub(time_ms));
             if age > age_max {
                 return Err(VerifyError::Stale {
@@ -159,26 +176,49 @@ impl ProvenState {
                     age_max,
                 });
             }
+        }
+        Self::of(all)
+    }
+
+    /// The state that proven records show. Each of them was in force at the height of its block.
+    /// All together they were if it is the same: else who has the proofs of two blocks could make
+    /// up a third state of them.
+    fn of(all: Vec<Proven>) -> Result<Self, VerifyError> {
+        let mut state = Self::default();
+        for proven in all {
+            let Proven {
+                record,
+                height,
+                time_ms,
+                head_height,
+                trusted,
+                ..
+            } = proven;
             let ProvenRecord::State { key, value } = record else {
                 return Err(VerifyError::NotStateRecord);
             };
-            state.head_height = state.head_height.max(head_height);
-            let newer = state
-                .records
-                .get(&key)
-                .is_none_or(|older| older.height < height);
-            if newer {
-                state.records.insert(key, ProvenValue { value, height });
+            let block = state.block.get_or_insert(StateBlock { height, time_ms });
+            if block.height != height {
+                return Err(VerifyError::SeveralBlocks(block.height, height));
             }
+            state.head_height = state.head_height.max(head_height);
+            let reached = state.reached.as_ref();
+            if reached.is_none_or(|reached| reached.height < trusted.height) {
+                state.reached = Some(trusted);
+            }
+            state.records.insert(key, value);
         }
         Ok(state)
     }
 
-    /// Height of the block whose state has the record.
-    fn height_of<T>(&self, key: &Key<T>) -> u64 {
-        self.records
-            .get(key.as_bytes())
-            .map_or(0, |proven| proven.height)
+    /// When the block of the records was made, in Unix ms.
+    fn proven_ms(&self) -> u64 {
+        self.block.map_or(0, |block| block.time_ms)
+    }
+
+    /// Height of the block of the records.
+    fn height(&self) -> u64 {
+        self.block.map_or(0, |block| block.height)
     }
 }
 
@@ -195,6 +235,10 @@ pub struct Assignment {
     pub height: u64,
     /// Height of the certified header that proves it.
     pub head_height: u64,
+    /// When the block of its records was made, in Unix ms.
+    pub proven_ms: u64,
+    /// For a Thing that checks orders itself.
+    pub proof: OrderProof,
 }
 
 /// A proven deployment.
@@ -216,7 +260,7 @@ pub fn device(
         let is_assigned = device.device == *name && device.gateway.as_ref() == Some(gateway);
         is_assigned && device.status != DeviceStatus::Decommissioned
     });
-    Ok((found, state.height_of(&key)))
+    Ok((found, state.height()))
 }
 
 /// The record of a device of this gateway that is active.
@@ -244,7 +288,7 @@ pub fn deployment(
     now_ms: u64,
 ) -> Result<VerifiedDeployment, VerifyError> {
     let key = rollouts::keys::deployment(rollout, name);
-    let height = state.height_of(&key);
+    let height = state.height();
     let absent = || VerifyError::Absent {
         what: format!("deployment of {rollout} to {name}"),
     };
@@ -276,7 +320,16 @@ pub fn deployment(
         manifest,
         height,
         head_height: state.head_height,
+        proven_ms: state.proven_ms(),
+        proof: OrderProof::default(),
     })))
+}
+
+fn release_record(state: &ProvenState, name: &Id) -> Result<Release, VerifyError> {
+    let record = state.get(&firmware::keys::release(name))?;
+    record.ok_or_else(|| VerifyError::Absent {
+        what: format!("release {name}"),
+    })
 }
 
 /// The release and its manifest, as the vendor signed them.
@@ -284,11 +337,7 @@ fn release(
     state: &ProvenState,
     name: &Id,
 ) -> Result<(SignedRelease, ReleaseManifest), VerifyError> {
-    let record = state
-        .get(&firmware::keys::release(name))?
-        .ok_or_else(|| VerifyError::Absent {
-            what: format!("release {name}"),
-        })?;
+    let record = release_record(state, name)?;
     let manifest = record.signed.verify().map_err(VerifyError::Signature)?;
     if manifest != record.manifest || manifest.release != *name {
         return Err(VerifyError::Manifest(name.clone()));
@@ -302,11 +351,7 @@ fn release(
 /// Checks that a release is released, and signed with a key that its vendor uses. A deprecated
 /// release gets no new rollout, but running ones continue.
 fn check_status(state: &ProvenState, name: &Id) -> Result<(), VerifyError> {
-    let record = state
-        .get(&firmware::keys::release(name))?
-        .ok_or_else(|| VerifyError::Absent {
-            what: format!("release {name}"),
-        })?;
+    let record = release_record(state, name)?;
     if !matches!(
         record.status,
         ReleaseStatus::Released | ReleaseStatus::Deprecated
@@ -365,6 +410,12 @@ pub struct DesiredDocument {
     pub reported: Option<ReportedConfig>,
     /// The device has a key and signs its reports.
     pub keyed: bool,
+    /// Height of the block of its parts.
+    pub height: u64,
+    /// When that block was made, in Unix ms.
+    pub proven_ms: u64,
+    /// For a Thing that checks orders itself.
+    pub proof: OrderProof,
 }
 
 impl DesiredDocument {
@@ -393,5 +444,8 @@ pub fn configuration(
         hash,
         reported,
         keyed: device.key.is_some(),
+        height: state.height(),
+        proven_ms: state.proven_ms(),
+        proof: OrderProof::default(),
     })
 }

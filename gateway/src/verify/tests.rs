@@ -1,5 +1,6 @@
 //! A small ledger made by hand, and the ways to lie about it.
 
+mod orders;
 mod world;
 
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use lamplighter_client::TrustAnchor;
 use lamplighter_contracts::{config, devices, firmware, rollouts, users};
 use lamplighter_types::proof::TrustedSet;
-use lamplighter_types::wire::work::{WorkItem, WorkMessage};
+use lamplighter_types::wire::work::{ProofSet, WorkItem, WorkMessage};
 use lamplighter_types::{
     ConfigTarget, DeploymentState, DeviceStatus, Hash, KeyRecord, ReleaseStatus, Role, SecretKey,
     Version, codec,
@@ -285,6 +286,18 @@ fn an_old_state_is_refused_even_under_a_new_head() {
 }
 
 #[test]
+fn a_state_from_the_future_is_not_recent() {
+    let mut world = World::new();
+    world.time_ms = NOW_MS + 61_000;
+    assert!(matches!(
+        verify_deployment(&world),
+        Err(VerifyError::Future { .. })
+    ));
+    world.time_ms = NOW_MS + 60_000;
+    verify_deployment(&world).unwrap();
+}
+
+#[test]
 fn a_missing_proof_is_no_proof_of_absence() {
     let world = World::new();
     let message = world.message(vec![work()]);
@@ -414,5 +427,61 @@ fn work_of_replaced_validators_is_refused() {
         // Only then the changes since are worth asking for.
         assert_eq!(refused.lacks_changes(), lacks_changes, "{refused:?}");
         assert_eq!(anchor.current().height, at);
+    }
+}
+
+/// Sets the documents of the fleet and the device, of which one has a limit. Returns their keys.
+fn moved_limit(world: &mut World, is_of_fleet: bool) -> (Vec<u8>, Vec<u8>) {
+    let lamp = id("lamp-1");
+    let (fleet, device) = (ConfigTarget::Fleet, ConfigTarget::Device { device: lamp });
+    let (limited, other) = (r#"{"limit":5}"#, r#"{"dim":40}"#);
+    let (of_fleet, of_device) = match is_of_fleet {
+        true => (limited, other),
+        false => (other, limited),
+    };
+    world.set_document(&fleet, of_fleet);
+    world.set_document(&device, of_device);
+    let key = |target| config::keys::desired(target).as_bytes().to_vec();
+    (key(&fleet), key(&device))
+}
+
+/// The records of a set, but that under a key as another set has it.
+fn mixed(set: &ProofSet, other: &ProofSet, key: &[u8]) -> ProofSet {
+    let (rest, one) = (set.select(|of| of != key), other.select(|of| of == key));
+    let bundles = |set: &ProofSet| {
+        let bundles = (0..set.records.len()).filter_map(|at| set.bundle(at));
+        bundles.collect::<Vec<_>>()
+    };
+    ProofSet::from_bundles([bundles(&rest), bundles(&one)].concat())
+}
+
+/// A node that mixes the records of two blocks, both recent, makes the gateway believe in nothing
+/// that was never in force.
+#[test]
+fn records_of_two_blocks_are_no_work() {
+    let mut world = World::new();
+    let item = WorkItem::Config {
+        device: id("lamp-1"),
+    };
+    let (_, device) = moved_limit(&mut world, true);
+    let before = world.message(vec![item.clone(), work()]);
+    world.height += 1;
+    moved_limit(&mut world, false);
+    let release = firmware::keys::release(&id("fw-2"));
+    world.change(&release, |release| release.status = ReleaseStatus::Revoked);
+    let after = world.message(vec![item, work()]);
+    prove(&world, &before).unwrap();
+    prove(&world, &after).unwrap();
+    for key in [&device[..], release.as_bytes()] {
+        let proofs = mixed(&after.proofs, &before.proofs, key);
+        let message = WorkMessage {
+            proofs,
+            ..after.clone()
+        };
+        let refused = prove(&world, &message).unwrap_err();
+        assert!(
+            matches!(refused, VerifyError::SeveralBlocks(..)),
+            "{refused}"
+        );
     }
 }

@@ -31,7 +31,7 @@ pub fn secret(name: &str) -> SecretKey {
     SecretKey::from_seed(Hash::of(name.as_bytes()).0)
 }
 
-fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Below the range of ephemeral ports, and at another place for each process.
     let begin = std::process::id() as u16 % 800 * 10;
@@ -253,6 +253,7 @@ impl City {
             key: dir.join("gw.key"),
             data_dir: dir.join("gw"),
             south_listen: self.gateway_port,
+            south_http_listen: None,
             mqtt_connect_s: 30,
             spool_bytes_max: 1 << 24,
             cache_bytes_max: 1 << 24,
@@ -263,6 +264,10 @@ impl City {
             szx: 6,
             nodes,
             plain_http_beyond_loopback: false,
+            plain_coap: Default::default(),
+            dtls: None,
+            oscore: None,
+            mesh: Default::default(),
             endpoints: Default::default(),
         }
     }
@@ -294,6 +299,7 @@ impl City {
             verifier,
             factory,
         );
+        config.ledger = Some((&self.genesis).into());
         // With its next update a Thing finds out that a restarted gateway does not know it.
         config.lifetime = Duration::from_secs(4);
         Thing::spawn(config).await.unwrap()

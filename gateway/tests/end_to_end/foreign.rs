@@ -5,8 +5,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use lamplighter_gateway::coap::{self, CoapEndpoint, CoapService, Code, Request, Response, format};
+use lamplighter_gateway::coap::{
+    self, CoapEndpoint, CoapService, Code, DatagramSocket, Peer, Request, Response, format,
+};
 use lamplighter_gateway::lwm2m::path;
+use tokio::net::UdpSocket;
+
+/// Its dimming level.
+const LEVEL: &str = "/3311/0/5851";
 
 /// The values of its resources.
 #[derive(Default)]
@@ -15,8 +21,12 @@ pub struct Device {
     pub result: u8,
     pub version: String,
     pub package: Vec<u8>,
+    /// Its dimming level, at most 98.
+    pub level: u8,
     /// Orders to install.
     pub updates: usize,
+    /// Reads of its object 3 as a whole.
+    pub inventory_reads: usize,
     /// Reads of its state.
     pub state_reads: usize,
 }
@@ -34,12 +44,16 @@ impl Foreign {
     /// Opens its socket.
     pub async fn start(&self) -> CoapEndpoint {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        self.serve(Arc::new(UdpSocket::bind(any).await.unwrap()))
+    }
+
+    /// Answers on a socket.
+    pub fn serve(&self, socket: Arc<dyn DatagramSocket>) -> CoapEndpoint {
         let config = coap::CoapConfig {
             body_bytes_max: 1 << 20,
             ..coap::CoapConfig::default()
         };
-        let endpoint = CoapEndpoint::bind(any, config, Arc::new(self.clone())).await;
-        endpoint.unwrap()
+        CoapEndpoint::start(socket, config, Arc::new(self.clone())).unwrap()
     }
 }
 
@@ -56,7 +70,10 @@ pub async fn register(endpoint: &CoapEndpoint, gateway: SocketAddr, name: &str) 
 
 #[async_trait]
 impl CoapService for Foreign {
-    async fn handle(&self, _peer: SocketAddr, request: Request) -> Response {
+    async fn handle(&self, _peer: Peer, request: Request) -> Response {
+        if (request.method, request.path_text().as_str()) == (Code::GET, "/3/0") {
+            self.with(|device| device.inventory_reads += 1);
+        }
         if request
             .accept
             .is_some_and(|accept| accept != format::LWM2M_TLV)
@@ -75,6 +92,19 @@ impl CoapService for Foreign {
                 }
                 (Code::GET, path::RESULT) => tlv(5, &[device.result]),
                 (Code::GET, path::FIRMWARE_VERSION) => tlv(3, device.version.as_bytes()),
+                (Code::GET, LEVEL) => {
+                    Response::content(format::LWM2M_TLV, vec![0xE1, 0x16, 0xDB, device.level])
+                }
+                (Code::PUT, LEVEL) if request.content_format != Some(format::LWM2M_TLV) => {
+                    Response::new(Code::UNSUPPORTED_FORMAT)
+                }
+                (Code::PUT, LEVEL) => match request.payload[..] {
+                    [0xE1, 0x16, 0xDB, level @ 0..=98] => {
+                        device.level = level;
+                        Response::new(Code::CHANGED)
+                    }
+                    _ => Response::error(Code::BAD_REQUEST, "at most 98"),
+                },
                 (Code::PUT, path::PACKAGE) => {
                     device.state = if request.payload.is_empty() { 0 } else { 2 };
                     device.result = 0;

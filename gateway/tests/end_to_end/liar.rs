@@ -36,6 +36,7 @@ pub struct Liar {
 struct RequestLog {
     transactions: Mutex<Vec<(Instant, Transaction)>>,
     proofs: Mutex<Vec<Instant>>,
+    submissions: Mutex<usize>,
 }
 
 impl Liar {
@@ -65,6 +66,11 @@ impl Liar {
         self.log.transactions.lock().unwrap().clone()
     }
 
+    /// The number of transactions that it got over HTTP.
+    pub fn submissions(&self) -> usize {
+        *self.log.submissions.lock().unwrap()
+    }
+
     /// When it was asked to prove a message.
     pub fn proofs(&self) -> Vec<Instant> {
         self.log.proofs.lock().unwrap().clone()
@@ -80,8 +86,9 @@ async fn http(chain_id: Hash, log: Arc<RequestLog>) -> SocketAddr {
         async || json!({"challenge": Hash::ZERO, "node": 1, "expires_ms": 1}).to_string();
     let token = async || json!({"token": "t", "expires_ms": 1}).to_string();
     let key = async || json!({"account": "gw", "highest_sequence": 0}).to_string();
+    let (proofs, submissions) = (log.clone(), log);
     let proof = async move || {
-        log.proofs.lock().unwrap().push(Instant::now());
+        proofs.proofs.lock().unwrap().push(Instant::now());
         (
             StatusCode::OK,
             json!({"version": 1, "set_changes": []}).to_string(),
@@ -89,6 +96,7 @@ async fn http(chain_id: Hash, log: Arc<RequestLog>) -> SocketAddr {
     };
     // A receipt of a transaction that it tells nobody of.
     let submit = async move |body: Bytes| {
+        *submissions.submissions.lock().unwrap() += 1;
         let signed: Result<SignedTransaction, _> = codec::decode(&body);
         signed.map_or_else(
             |_| StatusCode::BAD_REQUEST.into_response(),

@@ -2,22 +2,29 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod aiocoap;
+mod bootstrap;
 mod city;
+mod configuration;
 mod foreign;
 mod liar;
 mod many;
+mod orders;
 mod python;
+mod secure;
 
 use city::{City, Running, id, is_empty, secret, until};
 use foreign::Foreign;
 use liar::{Liar, lie};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lamplighter_devnet::thing::{NewEvent, Thing};
-use lamplighter_gateway::coap::{self, CoapEndpoint, CoapService, Code, Request, Response, format};
+use lamplighter_gateway::coap::{
+    self, CoapEndpoint, CoapService, Code, Peer, Request, Response, format,
+};
+use lamplighter_gateway::lwm2m::proof;
 use lamplighter_gateway::spool::Spool;
 use lamplighter_types::{
     Action, AlarmChange, ConfigAction, ConfigTarget, DeploymentState, DeviceEvent, DeviceSigned,
@@ -315,18 +322,76 @@ async fn a_foreign_device_that_succeeds_over_a_restart_of_its_gateway_is_confirm
     gateway.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_comes_long_after_its_order_was_proven_gets_it_once_it_is_proven_again() {
+    let city = City::build(&["foreign-1"]).await;
+    let mut config = city.gateway_config(false);
+    config.record_age_max_s = 5;
+    let gateway = city.gateway_at(config).await;
+    city.release().await;
+    city.roll_out().await;
+    let reached = async |state: DeploymentState| {
+        until(&format!("{state:?}"), async || {
+            (city.deployment("foreign-1").await?.state == state).then_some(())
+        })
+        .await;
+    };
+    reached(DeploymentState::Downloading).await;
+    // The proof of the order grows too old for it.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let device = Foreign::default();
+    device.with(|device| device.version = "1.0.0".to_owned());
+    let endpoint = device.start().await;
+    let address = gateway.gateway.south_address();
+    let answer = foreign::register(&endpoint, address, "foreign-1").await;
+    assert_eq!(answer, Some(Code::CREATED));
+    reached(DeploymentState::Installing).await;
+    device.with(|device| (device.state, device.result) = (0, 1));
+    device.with(|device| device.version = "2.0.0".to_owned());
+    reached(DeploymentState::Confirmed).await;
+    let head = std::fs::read(city.dir.path().join("gw/newest-head.json")).unwrap();
+    let head: Value = serde_json::from_slice(&head).unwrap();
+    assert!(head["height"].as_u64().unwrap() > 0, "{head}");
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_with_a_clock_that_is_behind_waits_until_it_is_set() {
+    let city = City::build(&["foreign-1"]).await;
+    let data = city.dir.path().join("gw");
+    std::fs::create_dir_all(&data).unwrap();
+    // Its clock is 66 s behind a block that it has seen; a minute is allowed.
+    let head = json!({"height": 1, "time_ms": lamplighter_system::unix_ms() + 66_000});
+    std::fs::write(data.join("newest-head.json"), head.to_string()).unwrap();
+    let mut config = city.gateway_config(false);
+    config.record_age_max_s = 300;
+    let started = std::time::Instant::now();
+    let gateway = city.gateway_at(config).await;
+    let device = Foreign::default();
+    let endpoint = device.start().await;
+    let address = gateway.gateway.south_address();
+    until("the gateway to know its device", async || {
+        let answer = foreign::register(&endpoint, address, "foreign-1").await;
+        (answer == Some(Code::CREATED)).then_some(())
+    })
+    .await;
+    let waited = started.elapsed();
+    assert!(waited >= Duration::from_millis(5_900), "{waited:?}");
+    gateway.stop().await;
+}
+
 /// A Thing without resources.
 struct Silent;
 
 #[async_trait::async_trait]
 impl CoapService for Silent {
-    async fn handle(&self, _peer: SocketAddr, _request: Request) -> Response {
+    async fn handle(&self, _peer: Peer, _request: Request) -> Response {
         Response::new(Code::NOT_FOUND)
     }
 }
 
-/// Registers such a Thing as `lamp-1`.
-async fn silent(gateway: &Running) -> CoapEndpoint {
+/// Registers such a Thing as `lamp-1`, with that device's signature.
+async fn silent(city: &City, gateway: &Running) -> CoapEndpoint {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let thing = CoapEndpoint::bind(any, coap::CoapConfig::default(), Arc::new(Silent));
     let thing = thing.await.unwrap();
@@ -336,62 +401,38 @@ async fn silent(gateway: &Running) -> CoapEndpoint {
     until("the gateway to know its device", async || {
         let address = gateway.gateway.south_address();
         let answer = thing.handle().request(address, register.clone()).await;
+        let nonce = answer.unwrap().echo?;
+        let (chain_id, key) = (city.genesis.chain_id(), secret("lamp-1"));
+        let signed = proof::sign(register.clone(), nonce, &chain_id, "lamp-1", &key);
+        let answer = thing.handle().request(address, signed).await;
         (answer.unwrap().code == Code::CREATED).then_some(())
     })
     .await;
     thing
 }
 
-/// Pretends to be a Thing with our agent that holds any package.
-#[derive(Default)]
-struct Spoofer {
-    /// The gateway has read the result, and so all values.
-    result_read: AtomicBool,
-}
-
-#[async_trait::async_trait]
-impl CoapService for Spoofer {
-    async fn handle(&self, _peer: SocketAddr, request: Request) -> Response {
-        let number = |text: &str| Response::content(format::TEXT, text.as_bytes().to_vec());
-        match request.path_text().trim_start_matches('/') {
-            "33000/0/6" => number("1000000000"),
-            "5/0/3" => number("2"),
-            "5/0/5" => {
-                self.result_read.store(true, Ordering::SeqCst);
-                number("0")
-            }
-            _ => Response::new(Code::CHANGED),
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thing_gets_its_update_after_another_one_in_its_name() {
+async fn an_impostor_is_not_registered_in_the_name_of_a_thing_with_a_key() {
     let city = City::build(&["lamp-1"]).await;
     let gateway = city.gateway(false).await;
-    let spoofer = Arc::new(Spoofer::default());
-    let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let endpoint = CoapEndpoint::bind(any, coap::CoapConfig::default(), spoofer.clone());
-    let endpoint = endpoint.await.unwrap();
-    let links = b"</33000/0>,</5/0>".to_vec();
-    let register = Request::new(Code::POST, "/rd")
-        .with_query("ep=lamp-1".to_owned())
-        .with_query("lwm2m=1.1".to_owned())
-        .with_payload(format::LINK_FORMAT, links);
+    let spoofer = foreign::Foreign::default();
+    let endpoint = spoofer.start().await;
+    let address = gateway.gateway.south_address();
+    // The gateway knows its device: the answer is not 4.03 any more.
     until("the gateway to know its device", async || {
-        let address = gateway.gateway.south_address();
-        let answer = endpoint.handle().request(address, register.clone()).await;
-        (answer.unwrap().code == Code::CREATED).then_some(())
+        let code = foreign::register(&endpoint, address, "lamp-1").await;
+        (code == Some(Code::UNAUTHORIZED)).then_some(())
     })
     .await;
     city.release().await;
     city.roll_out().await;
-    until("the spoofer to have taken the package", async || {
-        spoofer.result_read.load(Ordering::SeqCst).then_some(())
-    })
-    .await;
     let thing = city.thing("lamp-1").await;
+    for _ in 0..20 {
+        let code = foreign::register(&endpoint, address, "lamp-1").await;
+        assert_eq!(code, Some(Code::UNAUTHORIZED));
+    }
     confirmed(&city, &thing, "lamp-1").await;
+    assert!(spoofer.with(|spoofer| spoofer.package.is_empty()));
     gateway.stop().await;
 }
 
@@ -422,7 +463,7 @@ async fn a_rejected_report_is_kept_until_its_dead_letter_is_written() {
     // Nothing can be written to it.
     std::fs::create_dir_all(&dead_letters).unwrap();
     let gateway = city.gateway(false).await;
-    let thing = silent(&gateway).await;
+    let thing = silent(&city, &gateway).await;
     let address = gateway.gateway.south_address();
     let send = async |event: Vec<u8>| {
         let answer = thing.handle().request(address, post(event)).await;
@@ -460,7 +501,7 @@ async fn a_rejected_report_is_kept_until_its_dead_letter_is_written() {
 async fn a_dead_letter_is_written_before_a_thing_discards_its_report() {
     let city = City::build(&["lamp-1"]).await;
     let gateway = city.gateway(false).await;
-    let thing = silent(&gateway).await;
+    let thing = silent(&city, &gateway).await;
     let send = async |request: Request| {
         let address = gateway.gateway.south_address();
         thing.handle().request(address, request).await.unwrap().code
@@ -499,6 +540,7 @@ async fn a_node_that_lies_can_not_make_the_gateway_delete_reports() {
         is_done.then_some(())
     })
     .await;
+    assert_eq!(liar.submissions(), 0, "there is no other node to send to");
     gateway.stop().await;
     let spool = Spool::open(&city.dir.path().join("gw/spool"), 1 << 24).unwrap();
     assert!(

@@ -15,6 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use lamplighter_state::tree::Tree;
 use lamplighter_state::{StateError, prove, tables};
 use lamplighter_store::{Cf, Direction, Durability, KeyRange, Kv, KvView, StoreError, WriteBatch};
 use lamplighter_system::files;
@@ -101,20 +102,20 @@ pub(crate) fn install(
     progress: &watch::Sender<Option<Installation>>,
 ) -> Result<(), StateError> {
     let image = chain.kv().read_checkpoint(dir)?;
-    let head = load_head(image.clone(), &chain.chain_id())?;
+    let head = load_head(image.clone(), &chain.chain_id(), chain.empty_tree())?;
     chain.pin_reads()?;
     replace(&**chain.kv(), &*image, dir, head.header.height, progress)?;
     chain.replace(head)
 }
 
 /// Repeats an installation that a crash interrupted, before the chain is opened.
-pub(crate) fn resume(kv: &dyn Kv, genesis: &Genesis) -> Result<(), ImageError> {
+pub(crate) fn resume(kv: &dyn Kv, genesis: &Genesis, empty: Tree) -> Result<(), ImageError> {
     let Some(dir) = tables::installing(kv)? else {
         return Ok(());
     };
     let dir = PathBuf::from(dir);
     tracing::info!(image = %dir.display(), "an installation was interrupted: it begins again");
-    let (image, head) = check(kv, &dir, genesis)?;
+    let (image, head) = check(kv, &dir, genesis, empty)?;
     let progress = watch::Sender::new(None);
     replace(kv, &*image, &dir, head.header.height, &progress)?;
     // The folder belonged to a transfer that has ended: it only takes space.
@@ -175,6 +176,9 @@ impl Copy<'_> {
         for (cf, range) in tables::proven_ranges(self.written.height) {
             for entry in image.scan(cf, range, Direction::Forward)? {
                 let (key, value) = entry?;
+                if cf == Cf::State {
+                    tables::put_record_terms(&mut self.batch, &key, &value)?;
+                }
                 self.batch.put(cf, key, value);
                 self.write_if_large()?;
             }
@@ -189,26 +193,36 @@ impl Copy<'_> {
             let receipts = tables::receipts(image, height)?;
             let receipts: Vec<_> = receipts.into_iter().map(Arc::new).collect();
             let events = tables::events(image, height)?;
-            tables::put_indexes(&mut self.batch, height, &receipts, &events);
+            let header = tables::header(image, height)?;
+            let header = header.ok_or_else(|| StateError::Missing {
+                what: format!("the header {height} of an image"),
+            })?;
+            tables::put_indexes(&mut self.batch, &header, &receipts, &events);
             self.write_if_large()?;
         }
         Ok(())
     }
 
     /// The certificates that were checked: the newest proves every header but those that change the
-    /// validators, which have their own.
+    /// validators, which have their own. Where this node has one it stays, whoever signed the
+    /// other: the paths of set changes (`set_path`) are made of it.
     fn certificates(&mut self, image: &dyn KvView) -> Result<(), StateError> {
         let Some(newest) = tables::newest_certified(image, 0)? else {
             return Ok(());
         };
         for change in tables::set_changes(image, 1..newest)? {
             let (height, ..) = change?;
-            let certified = prove::certified_header(image, height)?;
-            tables::put_certificate(&mut self.batch, &certified.certificate);
+            self.certificate(image, height)?;
             self.write_if_large()?;
         }
-        let newest = prove::certified_header(image, newest)?;
-        tables::put_certificate(&mut self.batch, &newest.certificate);
+        self.certificate(image, newest)
+    }
+
+    fn certificate(&mut self, image: &dyn KvView, height: u64) -> Result<(), StateError> {
+        if tables::certificate(self.kv, height)?.is_none() {
+            let certified = prove::certified_header(image, height)?;
+            tables::put_certificate(&mut self.batch, &certified.certificate);
+        }
         Ok(())
     }
 

@@ -66,11 +66,12 @@ fn read_proof(dir: &Path) -> Result<HeaderProof, ImageError> {
     HeaderProof::from_bytes(&bytes).map_err(ImageError::Proof)
 }
 
-/// Checks an image and returns it with its head.
+/// Checks an image and returns it with its head, whose tree is made in an empty one.
 pub(crate) fn check(
     kv: &dyn Kv,
     dir: &Path,
     genesis: &Genesis,
+    tree: Tree,
 ) -> Result<(Arc<dyn KvView>, Head), ImageError> {
     let proof = read_proof(dir)?;
     let image = kv.read_checkpoint(dir)?;
@@ -85,7 +86,7 @@ pub(crate) fn check(
             height: header.height,
         });
     }
-    let head = load_head(image.clone(), &genesis.chain_id())?;
+    let head = load_head(image.clone(), &genesis.chain_id(), tree)?;
     check_blocks(&*image, &head)?;
     check_certificate(&*image, &head)?;
     check_position(&*image, &head)?;
@@ -118,11 +119,16 @@ fn check_set_changes(
     Ok(trusted)
 }
 
-/// Reads the head from a store and checks its base: the chain, the state tree's root.
+/// Reads the head from a store, its state into an empty tree, and checks its base: the chain, the
+/// state tree's root.
 ///
 /// # Errors
 /// Another chain's data; a state that does not have the root in its header.
-pub(crate) fn load_head(store: Arc<dyn KvView>, chain_id: &Hash) -> Result<Head, StateError> {
+pub(crate) fn load_head(
+    store: Arc<dyn KvView>,
+    chain_id: &Hash,
+    empty: Tree,
+) -> Result<Head, StateError> {
     let height = tables::head_height(&*store)?.ok_or_else(|| StateError::Missing {
         what: "the head".to_owned(),
     })?;
@@ -136,7 +142,7 @@ pub(crate) fn load_head(store: Arc<dyn KvView>, chain_id: &Hash) -> Result<Head,
             got: header.chain_id.to_string(),
         });
     }
-    let tree = Tree::load(&*store)?;
+    let tree = empty.load(&*store)?;
     if tree.root() != header.state_root {
         return Err(StateError::Mismatch {
             what: "the root of the stored state",

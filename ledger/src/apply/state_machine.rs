@@ -18,14 +18,17 @@ use lamplighter_consensus::{Committed, Fatal, Rejected, StateMachine};
 use lamplighter_contracts::BlockContext;
 use lamplighter_contracts::execute;
 use lamplighter_contracts::tables::Table;
-use lamplighter_state::tree::Tree;
+use lamplighter_state::tables::BlockLists;
+use lamplighter_state::tree::{FetchedPages, LeafChanges, Tree};
 use lamplighter_state::{Changes, Overlay, StateError, View, tables};
 use lamplighter_store::{Durability, WriteBatch};
 use lamplighter_system::error_chain;
 use lamplighter_types::codec::CodecError;
 use lamplighter_types::limits::BLOCK_TIME_MS_MAX;
 use lamplighter_types::merkle::list;
-use lamplighter_types::{HEADER_VERSION, Hash, Header, Outcome, Receipt, SignedTransaction, codec};
+use lamplighter_types::{
+    HEADER_VERSION, Hash, Header, Outcome, Receipt, SignedTransaction, UnverifiedTransaction,
+};
 use tokio::sync::watch;
 
 use super::snapshot::{self, Installation};
@@ -159,14 +162,15 @@ impl LedgerStateMachine {
         let mut pending: Vec<Option<PendingTransaction>> = Vec::with_capacity(transactions.len());
         let mut unverified = Vec::new();
         for signed in transactions {
-            let same = self.mempool.get(&signed.hash(&chain_id));
-            let same = same.filter(|p| **p.envelope() == signed);
+            let named = UnverifiedTransaction::new(signed, &chain_id);
+            let same = self.mempool.get(&named.hash());
+            let same = same.filter(|p| **p.envelope() == *named.envelope());
             if same.is_none() {
-                unverified.push(signed);
+                unverified.push(named);
             }
             pending.push(same);
         }
-        let mut verified = SignedTransaction::verify_all(unverified, &chain_id).into_iter();
+        let mut verified = UnverifiedTransaction::verify_all(unverified).into_iter();
         let all = pending.into_iter().map(|pending| match pending {
             Some(pending) => Some(pending),
             None => match verified.next()? {
@@ -212,15 +216,16 @@ impl LedgerStateMachine {
             }));
         }
         let changes = overlay.into_changes();
+        let lists = BlockLists::of(&included, &receipts, &changes.events);
         let header = Header {
             version: HEADER_VERSION,
             chain_id: context.chain_id,
             height: context.height,
             parent: head.hash,
             timestamp_ms: context.time_ms,
-            tx_root: list::block_root(included.iter().map(|t| codec::encode(&**t.envelope()))),
-            receipt_root: list::block_root(receipts.iter().map(|r| codec::encode(&**r))),
-            event_root: list::block_root(changes.events.iter().map(codec::encode)),
+            tx_root: list::block_root(lists.transactions.iter()),
+            receipt_root: list::block_root(lists.receipts.iter()),
+            event_root: list::block_root(lists.events.iter()),
             // Set when the tree has the changes.
             state_root: Hash::ZERO,
             history_root: head.history.root(),
@@ -234,6 +239,7 @@ impl LedgerStateMachine {
             receipts,
             refused,
             changes,
+            lists,
         })
     }
 
@@ -241,23 +247,34 @@ impl LedgerStateMachine {
     /// the head is what the store has: this node stays readable, and its proofs must hold.
     fn write(&self, mut block: ExecutedBlock, marker: &[u8]) -> Result<ExecutedBlock, StateError> {
         let named = self.named_after(&block.changes)?;
+        let mut writes = WriteBatch::new();
+        let before = self.chain.live_view();
+        tables::put_device_terms(&mut writes, &**before.store(), &block.changes)?;
+        let changes = LeafChanges::of(&block.changes);
+        // Read before readers are excluded.
+        let fetched = self.chain.read_head().tree.fetch(&changes)?;
         self.chain.advance(|head| {
             let history = head.history.clone();
-            block.header.state_root = head.tree.apply(&block.changes);
-            let mut writes = WriteBatch::new();
+            block.header.state_root = head.tree.update(&changes, fetched)?;
             let changed = named.as_ref().map(|named| &*named.validators);
-            put_block(&mut writes, head, &block, changed);
+            let put = put_block(&mut writes, head, &block, changed);
             tables::put_position(&mut writes, marker);
             tables::put_marker(&mut writes, marker);
-            let written = self.chain.kv().write(writes, Durability::Unsynced);
+            let write = || Ok(self.chain.kv().write(writes, Durability::Unsynced)?);
+            let written: Result<(), StateError> = put.and_then(|()| write());
+            match &written {
+                Ok(()) => self.chain.records().update(&block.changes),
+                Err(_) => self.chain.records().clear(),
+            }
             // A write that failed may be stored nevertheless.
             if written.is_err() && !self.is_stored(&block.header) {
                 head.history = history;
                 let stored = self.chain.live_view();
                 if let Err(error) = revert(&mut head.tree, &block.changes, &stored) {
                     tracing::error!(%error, "no proofs can be made any more");
+                    head.tree.discard();
                 }
-                return written.map(|()| block).map_err(Into::into);
+                return written.map(|()| block);
             }
             head.hash = block.header.hash();
             head.header = block.header.clone();
@@ -286,7 +303,8 @@ impl LedgerStateMachine {
 
     /// Checks that an image is valid in itself and continues this node's chain.
     fn check_image(&self, dir: &Path) -> Result<Option<Vec<u8>>, ImageError> {
-        let (image, head) = check(&**self.chain.kv(), dir, self.chain.genesis())?;
+        let tree = self.chain.empty_tree();
+        let (image, head) = check(&**self.chain.kv(), dir, self.chain.genesis(), tree)?;
         let HeadInfo { height, hash, .. } = self.chain.head();
         let in_image = tables::header_hash(&*image, height)?;
         if head.header.height < height || in_image != Some(hash) {
@@ -303,7 +321,7 @@ fn revert(tree: &mut Tree, changes: &Changes, stored: &View) -> Result<(), State
         let value = stored.get_bytes(key)?;
         before.push((Hash::of(key), value.map(|value| Hash::of(&value))));
     }
-    tree.update(before);
+    tree.update(&before.into_iter().collect(), FetchedPages::default())?;
     Ok(())
 }
 
@@ -332,6 +350,10 @@ impl StateMachine for LedgerStateMachine {
     fn may_acknowledge(&self, batch: &Bytes) -> bool {
         // A malformed batch is void when it is applied; its time says nothing.
         Batch::time_of(batch).is_none_or(|time_ms| self.clocks.is_timely(time_ms))
+    }
+
+    fn is_committed(&self, ahead: u64) -> bool {
+        self.chain.is_below_certificate(ahead)
     }
 
     fn on_early_batch(&self, leader: u64, batch: &Bytes, is_proposer: bool) {

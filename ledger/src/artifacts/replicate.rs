@@ -16,7 +16,7 @@ use crate::alarms::{Alarms, NodeAlarm};
 use crate::blocking::Blocking;
 use crate::chain::Chain;
 use crate::message::{ArtifactRequest, PeerAnswer, PeerRequest, Peers};
-use crate::read::feed::Subscription;
+use crate::read::feed::{NotificationFilter, Subscription};
 use crate::submit::mempool::Verdict;
 use crate::submit::node_account::NodeAccount;
 
@@ -251,14 +251,17 @@ async fn drop_expired(artifacts: &Artifacts) {
     }
 }
 
+/// The notifications for which artifacts are looked through.
+pub(crate) fn releases() -> NotificationFilter {
+    Arc::new(|notification| matches!(notification.fact, Fact::ReleasePublished { .. }))
+}
+
 /// Waits for a new release; returns `false` when the node stops.
 async fn next_release(feed: &mut Subscription) -> bool {
     loop {
         match feed.next().await {
             Ok(Some(step)) => {
-                let is_release = |f: &Fact| matches!(f, Fact::ReleasePublished { .. });
-                let mut facts = step.events.iter().map(|e| &e.notification.fact);
-                if facts.any(is_release) {
+                if !step.events.is_empty() {
                     return true;
                 }
             }

@@ -3,15 +3,17 @@
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 use lamplighter_state::{StateError, tables};
 use lamplighter_types::crypto::{SignedMessage, verify_all};
 use lamplighter_types::proof::CertifiedHeader;
-use lamplighter_types::{Attestation, Certificate, HEADER_VERSION, Header, ValidatorSet};
+use lamplighter_types::{
+    Attestation, Certificate, CertificateError, HEADER_VERSION, Header, ValidatorSet,
+};
 
 use super::collector::{Collected, Collector};
+use super::pace::Demands;
 use crate::alarms::{Alarms, NodeAlarm};
 use crate::chain::{Chain, Halt};
 use crate::evidence::EvidenceStore;
@@ -23,9 +25,9 @@ pub(crate) struct Certifier {
     evidence: Arc<EvidenceStore>,
     /// Used by this node's attester and by every message of a peer; held for one attestation.
     collector: Mutex<Collector>,
-    peer_certified_height: AtomicU64,
     /// The newest validators that a peer proved.
     learned: RwLock<Option<ValidatorSet>>,
+    demands: Demands,
 }
 
 impl Certifier {
@@ -37,9 +39,19 @@ impl Certifier {
             alarms,
             evidence,
             collector: Mutex::new(collector),
-            peer_certified_height: AtomicU64::new(0),
             learned: RwLock::default(),
+            demands: Demands::default(),
         }
+    }
+
+    /// Why headers are signed that are not by their time.
+    pub fn demands(&self) -> &Demands {
+        &self.demands
+    }
+
+    /// Returns whether an attestation of this height came in that no certificate covers.
+    pub fn is_attested(&self, height: u64) -> bool {
+        self.collector().is_attested(height)
     }
 
     fn collector(&self) -> MutexGuard<'_, Collector> {
@@ -48,18 +60,15 @@ impl Certifier {
             .expect("the lock is not poisoned: no holder panics")
     }
 
-    /// The highest block that is proven to be certified, here or by a peer: it shows how far there
-    /// is to go. A certificate of validators that this node does not know yet is not counted.
+    /// The highest block that is proven to be certified, here or by a peer. A certificate of
+    /// validators that this node does not know yet is not counted.
     pub fn peer_certified_height(&self) -> u64 {
-        self.peer_certified_height.load(Ordering::Relaxed)
+        self.chain.peer_certified_height()
     }
 
     /// Takes the validators that a peer proved, of a height that this node's chain has not reached.
     pub fn learn_validators(&self, certified: u64, validators: &ValidatorSet) {
-        let before = self
-            .peer_certified_height
-            .fetch_max(certified, Ordering::Relaxed);
-        if certified > before {
+        if self.chain.raise_peer_certified(certified) {
             *self
                 .learned
                 .write()
@@ -70,6 +79,9 @@ impl Certifier {
     /// Handles a broadcast of a peer, of which nothing is believed. Verifies signatures, so it is
     /// not for an async thread.
     pub fn handle_gossip(&self, gossip: PeerGossip) -> Result<(), StateError> {
+        if gossip.is_demand() {
+            self.demands.record_remote();
+        }
         let PeerGossip {
             attestations,
             certified,
@@ -91,7 +103,12 @@ impl Certifier {
         let valid = verify_all(&items);
         for (attestation, valid) in wanted.into_iter().zip(valid) {
             if valid {
+                let height = attestation.height;
                 self.add_attestation(attestation)?;
+                // Of a block to come, the collector knows it.
+                if height <= self.chain.head().height {
+                    self.demands.record_attested(height);
+                }
             } else {
                 tracing::warn!(key = %attestation.key, "an attestation with a wrong signature");
             }
@@ -156,7 +173,10 @@ impl Certifier {
             collector.add(attestation, &set)
         };
         match collected {
-            Collected::Certificate(certificate) => self.add_certificate(certificate),
+            // Each of its signatures was verified as an attestation.
+            Collected::Certificate(certificate) => {
+                self.keep_certificate(certificate, Certificate::check_signers)
+            }
             Collected::Ignored | Collected::Kept => Ok(()),
         }
     }
@@ -189,7 +209,6 @@ impl Certifier {
         match tables::header(&*self.chain.store(), height)? {
             Some(computed) if computed == header => {
                 self.add_certificate(certificate)?;
-                self.raise_peer_height(height.min(self.chain.certified_height()));
             }
             Some(computed) => {
                 let set = self.chain.validators_at(height)?;
@@ -207,16 +226,11 @@ impl Certifier {
             None if height > self.peer_certified_height()
                 && self.is_certified_by_known(&header, &certificate) =>
             {
-                self.raise_peer_height(height);
+                self.chain.raise_peer_certified(height);
             }
             None => {}
         }
         Ok(())
-    }
-
-    fn raise_peer_height(&self, height: u64) {
-        self.peer_certified_height
-            .fetch_max(height, Ordering::Relaxed);
     }
 
     /// Returns whether a header above this node's chain is certified by validators that it knows:
@@ -237,6 +251,15 @@ impl Certifier {
     /// Verifies and stores a certificate, if it is newer than the newest and this node computed the
     /// same header.
     pub fn add_certificate(&self, certificate: Certificate) -> Result<(), StateError> {
+        self.keep_certificate(certificate, Certificate::verify)
+    }
+
+    /// Stores a certificate that passes `check` against the validators of its height.
+    fn keep_certificate(
+        &self,
+        certificate: Certificate,
+        check: impl FnOnce(&Certificate, &ValidatorSet) -> Result<(), CertificateError>,
+    ) -> Result<(), StateError> {
         let height = certificate.height;
         if height <= self.chain.certified_height() {
             return Ok(());
@@ -249,10 +272,13 @@ impl Certifier {
         if header.hash() != certificate.header {
             return Ok(());
         }
-        if let Err(error) = certificate.verify(&set) {
+        if let Err(error) = check(&certificate, &set) {
             tracing::warn!(height, %error, "a certificate that does not certify");
             return Ok(());
         }
+        // Even if a change of the validators below holds it up: then it says that the certificate
+        // of the change is to be had.
+        self.chain.raise_peer_certified(height);
         self.chain.add_certificate(&certificate)?;
         let certified = self.chain.certified_height();
         self.collector().prune_certified(certified);

@@ -6,3 +6,4 @@ pub(crate) mod attester;
 pub(crate) mod certifier;
 pub(crate) mod collector;
 pub(crate) mod fetch;
+pub(crate) mod pace;

@@ -1,12 +1,17 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use lamplighter_store::MemoryKv;
 use lamplighter_types::{Id, SecretKey, Validator, ValidatorSet};
 use tokio::time::Instant;
 
-use super::{ClockComparison, ClockStanding, EARLY_COUNTS_FOR, Reading, Seen, distance};
+use super::{
+    ClockComparison, ClockMoment, ClockStanding, EARLY_COUNTS_FOR, Reading, Seen, distance,
+};
 use crate::clock::{Clock, SystemClock};
+use crate::message::{PeerAnswer, PeerError, PeerGossip, PeerRequest, Peers};
 use crate::tests::machine;
 
 const LIMIT_MS: u64 = 30_000;
@@ -93,7 +98,8 @@ fn compared(offsets: &[i64]) -> Arc<ClockComparison> {
     for (node, offset_ms) in (2..).zip(offsets) {
         new.readings.insert(node, reading(*offset_ms));
     }
-    clocks.adopt(new, &set(4));
+    let begin = ClockMoment::new(SystemClock.now_ms());
+    clocks.adopt(new, begin, &set(4));
     clocks
 }
 
@@ -124,7 +130,7 @@ async fn a_node_with_a_wrong_clock_refuses_no_leader() {
         clocks.record_early(2, u64::MAX, true);
         assert!(clocks.may_lead(2) && clocks.early().is_empty());
     }
-    assert!(compared(&[]).may_propose());
+    assert!(compared(&[]).may_propose() && compared(&[5]).may_propose());
     assert!(!compared(&[THREE_YEARS_MS; 3]).may_propose());
     let one_is_off = compared(&[5, 5, THREE_YEARS_MS]);
     assert!(one_is_off.may_propose() && !one_is_off.may_lead(4));
@@ -134,7 +140,7 @@ async fn a_node_with_a_wrong_clock_refuses_no_leader() {
 #[tokio::test(start_paused = true)]
 async fn a_jump_is_noticed_by_the_node_itself() {
     let seen = Seen {
-        compared: Some((1_000_000, Instant::now())),
+        compared: Some(ClockMoment::new(1_000_000)),
         ..Seen::default()
     };
     tokio::time::advance(Duration::from_secs(600)).await;
@@ -143,4 +149,57 @@ async fn a_jump_is_noticed_by_the_node_itself() {
     for now_ms in [0, 1_000_000, 1_592_499, 1_607_501, u64::MAX] {
         assert!(jumped(now_ms), "{now_ms}");
     }
+}
+
+/// A clock that the test moves.
+#[derive(Default)]
+struct SetClock(AtomicU64);
+
+impl Clock for SetClock {
+    fn now_ms(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Three validators with the true time. This node's clock jumps while the last one answers.
+struct JumpingPeers {
+    clock: Arc<SetClock>,
+    jump_ms: AtomicU64,
+}
+
+#[async_trait]
+impl Peers for JumpingPeers {
+    async fn request(&self, node: u64, _: PeerRequest) -> Result<PeerAnswer, PeerError> {
+        if node == 4 {
+            let jump_ms = self.jump_ms.swap(0, Ordering::Relaxed);
+            self.clock.0.fetch_add(jump_ms, Ordering::Relaxed);
+        }
+        Ok(PeerAnswer::Time { now_ms: 0 })
+    }
+
+    fn broadcast(&self, _: PeerGossip) {}
+
+    fn connected(&self) -> Vec<u64> {
+        vec![2, 3, 4]
+    }
+}
+
+/// The answers are of the clock before. A leader that believed them would propose a batch that
+/// nobody can follow.
+#[tokio::test(start_paused = true)]
+async fn a_jump_during_a_comparison_is_none_that_agrees() {
+    let clock = Arc::new(SetClock::default());
+    let peers = Arc::new(JumpingPeers {
+        clock: clock.clone(),
+        jump_ms: AtomicU64::new(THREE_YEARS_MS as u64),
+    });
+    let chain = machine(&MemoryKv::new(), 4).chain;
+    let clocks = ClockComparison::new(1, LIMIT_MS, clock, chain, peers);
+    let within = Duration::from_secs(1);
+    clocks.compare(within, false).await;
+    assert_eq!(clocks.standing(), ClockStanding::Unknown);
+    assert!(!clocks.may_propose());
+    clocks.compare(within, false).await;
+    let offset_ms = -THREE_YEARS_MS;
+    assert_eq!(clocks.standing(), ClockStanding::Differs { offset_ms });
 }

@@ -86,11 +86,9 @@ impl PeerServer {
             tracing::warn!(from, count, "too many transactions in one message");
             transactions.truncate(FORWARDED_MAX);
         }
-        let chain_id = self.chain.chain_id();
-        let verify = move || SignedTransaction::verify_all(transactions, &chain_id);
-        let verified = self.blocking.run(verify).await;
         let (chain, mempool) = (self.chain.clone(), self.mempool.clone());
         let accept = move || {
+            let verified = SignedTransaction::verify_all(transactions, &chain.chain_id());
             let time_ms = chain.head().timestamp_ms;
             let overlay = Overlay::new(chain.live_view());
             let accept = |verified| accept_one(&mempool, from, verified, &overlay, time_ms);

@@ -1,9 +1,12 @@
 //! A ledger's state machine for the tests of this crate.
 
+mod cost;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use lamplighter_consensus::Committed;
+use lamplighter_state::tree::Tree;
 use lamplighter_store::{Kv, MemoryKv};
 use lamplighter_types::{
     Action, Encoding, GENESIS_VERSION, Genesis, GenesisAccount, Grant, Id, Policies, Role, Scope,
@@ -81,9 +84,18 @@ impl Peers for NoPeers {
 
 /// The state machine of node 1, without consensus and peers.
 pub fn machine(kv: &MemoryKv, nodes: u8) -> LedgerStateMachine {
-    let kv: Arc<dyn Kv> = Arc::new(kv.clone());
-    let head = create_genesis_block(&kv, &genesis(nodes)).unwrap();
-    let chain = Arc::new(Chain::new(kv, genesis(nodes), head).unwrap());
+    machine_of(Arc::new(kv.clone()), genesis(nodes))
+}
+
+/// The state machine of node 1 of any city over any store.
+pub fn machine_of(kv: Arc<dyn Kv>, genesis: Genesis) -> LedgerStateMachine {
+    machine_with(kv, genesis, Tree::new())
+}
+
+/// The same, with its state in an empty tree.
+pub fn machine_with(kv: Arc<dyn Kv>, genesis: Genesis, empty: Tree) -> LedgerStateMachine {
+    let head = create_genesis_block(&kv, &genesis, empty).unwrap();
+    let chain = Arc::new(Chain::new(kv, genesis, head).unwrap());
     let mempool = Arc::new(Mempool::new(MempoolLimits::default()));
     let clock = Arc::new(SystemClock);
     LedgerStateMachine {

@@ -128,6 +128,21 @@ async fn a_follower_years_off_costs_no_election() {
     }
 }
 
+/// A batch of which a quorum certified the block is committed, whatever the own clock says of it.
+#[tokio::test]
+async fn a_follower_years_behind_follows_what_is_certified() {
+    let cluster = Cluster::start_calm(4).await;
+    let leader = cluster.leader().await;
+    register(&cluster, leader, "before").await;
+    all_agree(&cluster).await;
+    let off = 1 + leader % 4;
+    cluster.set_clock(off, -THREE_YEARS_MS);
+    let height = register(&cluster, leader, "meanwhile").await;
+    let handle = cluster.handle(off);
+    handle.wait_height(height, WITHIN).await.unwrap();
+    cluster.stop().await;
+}
+
 /// A batch without transactions of any time, as a lying leader may make it.
 fn batch(parent: [u8; 32], timestamp_ms: u64) -> Vec<u8> {
     codec::encode(&(parent, timestamp_ms, Vec::<u8>::new()))

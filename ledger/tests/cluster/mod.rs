@@ -296,7 +296,30 @@ impl Cluster {
 
     /// Starts with long election timeouts: the leader stays even if the machine is slow.
     pub async fn start_calm(nodes: u64) -> Self {
-        Self::start_with(nodes, [2, 4].map(Duration::from_secs)).await
+        let cluster = Self::start_with(nodes, [2, 4].map(Duration::from_secs)).await;
+        cluster.agree_on_leader().await;
+        cluster
+    }
+
+    /// Waits until all nodes follow one leader in one term. Each node stands for election once when
+    /// it is bootstrapped, so the first leader may be followed at once by another. Once all agree,
+    /// the terms of all these candidacies are past.
+    async fn agree_on_leader(&self) {
+        let leadership = |node: &Running| *node.consensus.watch_leadership().borrow();
+        let agree = || {
+            let mut nodes = self.running.values().map(leadership);
+            let first = nodes.next().unwrap();
+            first.leader.is_some()
+                && nodes.all(|l| (l.term, l.leader) == (first.term, first.leader))
+        };
+        let wait = async {
+            while !agree() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), wait)
+            .await
+            .expect("all nodes follow one leader");
     }
 
     async fn start_with(nodes: u64, election: [Duration; 2]) -> Self {

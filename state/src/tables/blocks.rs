@@ -4,12 +4,38 @@ use std::sync::Arc;
 
 use lamplighter_store::{Cf, Direction, KvView, WriteBatch};
 use lamplighter_types::{
-    Block, EventRecord, Hash, Header, Receipt, SignedTransaction, Transaction, Verified, codec,
+    Block, EventRecord, Hash, Header, Receipt, SignedTransaction, Transaction, Verified,
 };
 
-use super::keys::{EVENTS, HEAD, HEADERS, PLACES, RECEIPTS, TRANSACTIONS};
-use super::{devices, feed, history, lists, row};
+use serde::de::DeserializeOwned;
+
+use super::keys::{EVENTS, HEAD, HEADERS, PLACES, RECEIPTS, StoreTable, TRANSACTIONS};
+use super::lists::{self, EncodedList};
+use super::{device_terms, devices, feed, history, row};
 use crate::{Changes, StateError};
+
+/// The lists of a block as they are hashed and stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BlockLists {
+    pub transactions: EncodedList,
+    pub receipts: EncodedList,
+    pub events: EncodedList,
+}
+
+impl BlockLists {
+    /// Encodes the lists of a block.
+    pub fn of(
+        transactions: &[Arc<Verified<Transaction>>],
+        receipts: &[Arc<Receipt>],
+        events: &[EventRecord],
+    ) -> Self {
+        Self {
+            transactions: EncodedList::of(transactions.iter().map(|t| &**t.envelope())),
+            receipts: EncodedList::of(receipts.iter().map(|receipt| &**receipt)),
+            events: EncodedList::of(events),
+        }
+    }
+}
 
 /// Adds a block with all its indexes, and makes it the head.
 pub fn put_block(
@@ -19,33 +45,47 @@ pub fn put_block(
     receipts: &[Arc<Receipt>],
     events: &[EventRecord],
 ) {
+    let lists = BlockLists::of(transactions, receipts, events);
+    put_encoded_block(batch, header, &lists, transactions, receipts, events);
+}
+
+/// Adds a block as [`put_block`] does, whose lists are encoded already.
+pub fn put_encoded_block(
+    batch: &mut WriteBatch,
+    header: &Header,
+    lists: &BlockLists,
+    transactions: &[Arc<Verified<Transaction>>],
+    receipts: &[Arc<Receipt>],
+    events: &[EventRecord],
+) {
     let height = header.height;
     row::put(batch, HEADERS, HEADERS.height(height), header);
     row::put(batch, HEAD, HEAD.only(), &height);
-    let envelopes = transactions.iter().map(|t| codec::encode(&**t.envelope()));
-    lists::put(batch, TRANSACTIONS, height, envelopes.collect());
+    lists::put(batch, TRANSACTIONS, height, &lists.transactions);
     for (transaction, index) in transactions.iter().zip(0u32..) {
         let key = PLACES.hash(&transaction.hash());
         row::put(batch, PLACES, key, &(height, index));
     }
-    let encoded = receipts.iter().map(|receipt| codec::encode(&**receipt));
-    lists::put(batch, RECEIPTS, height, encoded.collect());
-    let encoded = events.iter().map(codec::encode);
-    lists::put(batch, EVENTS, height, encoded.collect());
-    put_indexes(batch, height, receipts, events);
+    lists::put(batch, RECEIPTS, height, &lists.receipts);
+    lists::put(batch, EVENTS, height, &lists.events);
+    put_indexes(batch, header, receipts, events);
 }
 
 /// Adds the indexes of a block's records: its receipts by subject, its events by device, the block
-/// by what its notifications are about.
+/// by what its notifications are about, the devices that it saw.
 pub fn put_indexes(
     batch: &mut WriteBatch,
-    height: u64,
+    header: &Header,
     receipts: &[Arc<Receipt>],
     events: &[EventRecord],
 ) {
+    let height = header.height;
     devices::put(batch, height, events);
     history::put(batch, height, receipts);
     feed::put(batch, height, receipts);
+    let receipts = receipts.iter().map(|receipt| &**receipt);
+    device_terms::put_seen(batch, header.timestamp_ms, receipts);
+    device_terms::put_devices_indexed(batch, height);
 }
 
 /// Adds the changes of the state.
@@ -61,6 +101,18 @@ pub fn put_changes(batch: &mut WriteBatch, changes: &Changes) {
 /// The header at `height`.
 pub fn header(store: &dyn KvView, height: u64) -> Result<Option<Header>, StateError> {
     row::get(store, HEADERS, &HEADERS.height(height))
+}
+
+/// The headers at these heights, in their order.
+pub(super) fn headers(
+    store: &dyn KvView,
+    heights: &[u64],
+) -> Result<Vec<Option<Header>>, StateError> {
+    let keys: Vec<_> = heights
+        .iter()
+        .map(|height| HEADERS.height(*height))
+        .collect();
+    row::get_many(store, HEADERS, &keys)
 }
 
 /// The hash of the header at `height`.
@@ -156,20 +208,31 @@ pub fn encoded_events(store: &dyn KvView, height: u64) -> Result<Vec<Vec<u8>>, S
 }
 
 /// One item of a list, decoded.
-pub(super) fn item<T: serde::de::DeserializeOwned>(
+fn item<T: DeserializeOwned>(
     store: &dyn KvView,
-    table: super::keys::StoreTable,
+    table: StoreTable,
     height: u64,
     index: u32,
 ) -> Result<Option<T>, StateError> {
-    let bytes = lists::get(store, table, height, index)?;
-    bytes
-        .map(|bytes| row::decode(table, &table.item(height, index), &bytes))
-        .transpose()
+    Ok(items(store, table, &[(height, index)])?.pop().flatten())
 }
 
-fn decode_all<T: serde::de::DeserializeOwned>(
-    table: super::keys::StoreTable,
+/// Items of lists by height and index, decoded, in the order of the places.
+pub(super) fn items<T: DeserializeOwned>(
+    store: &dyn KvView,
+    table: StoreTable,
+    places: &[(u64, u32)],
+) -> Result<Vec<Option<T>>, StateError> {
+    let found = lists::get_many(store, table, places)?;
+    let decode = |(bytes, (height, index)): (Option<Vec<u8>>, &(u64, u32))| {
+        let decode = |bytes: Vec<u8>| row::decode(table, &table.item(*height, *index), &bytes);
+        bytes.map(decode).transpose()
+    };
+    found.into_iter().zip(places).map(decode).collect()
+}
+
+fn decode_all<T: DeserializeOwned>(
+    table: StoreTable,
     height: u64,
     items: Vec<Vec<u8>>,
 ) -> Result<Vec<T>, StateError> {

@@ -110,14 +110,31 @@ pub fn newest_certified(store: &dyn KvView, proven: u64) -> Result<Option<u64>, 
 
 /// Height of the last certificate below a height.
 fn last_certificate(store: &dyn KvView, below: u64) -> Result<Option<u64>, StateError> {
+    let newest = certificates_below(store, below)?.next().transpose()?;
+    Ok(newest.map(|(height, _)| height))
+}
+
+/// The certificates up to a height, from there downwards.
+pub fn certificates_up_to(
+    store: &dyn KvView,
+    height: u64,
+) -> Result<impl Iterator<Item = Result<(u64, Certificate), StateError>>, StateError> {
+    certificates_below(store, height.saturating_add(1))
+}
+
+fn certificates_below(
+    store: &dyn KvView,
+    below: u64,
+) -> Result<impl Iterator<Item = Result<(u64, Certificate), StateError>>, StateError> {
     let mut range = row::whole(CERTIFICATES);
     range.end = Some(CERTIFICATES.height(below).into());
-    let mut found = row::scan::<Certificate>(store, CERTIFICATES, range, Direction::Backward)?;
-    let newest = found.next().transpose()?;
+    let found = row::scan::<Certificate>(store, CERTIFICATES, range, Direction::Backward)?;
     // The height in the key counts, not the one in the record: in an image another node wrote it.
-    newest
-        .map(|(key, _)| row::read_key(CERTIFICATES, &key, last_number(&key)))
-        .transpose()
+    Ok(found.map(|row| {
+        let (key, certificate) = row?;
+        let height = row::read_key(CERTIFICATES, &key, last_number(&key))?;
+        Ok((height, certificate))
+    }))
 }
 
 /// Records the header that this node is about to sign at `height`. The caller syncs it before the

@@ -3,7 +3,7 @@
 use lamplighter_store::{Direction, KvView, WriteBatch};
 use lamplighter_types::{EventRecord, Id};
 
-use super::blocks::item;
+use super::blocks::items;
 use super::keys::{DEVICE_EVENTS, EVENTS, last_number};
 use super::row;
 use crate::StateError;
@@ -31,7 +31,7 @@ pub fn event(
     height: u64,
     index: u32,
 ) -> Result<Option<EventRecord>, StateError> {
-    item(store, EVENTS, height, index)
+    Ok(items(store, EVENTS, &[(height, index)])?.pop().flatten())
 }
 
 /// The event of a device with the sequence number `sequence`.
@@ -42,7 +42,8 @@ pub fn device_event(
 ) -> Result<Option<DeviceEventEntry>, StateError> {
     let key = DEVICE_EVENTS.device_sequence(device, sequence);
     let place: Option<(u64, u32)> = row::get(store, DEVICE_EVENTS, &key)?;
-    place.map(|place| entry(store, place)).transpose()
+    let place: Vec<_> = place.into_iter().collect();
+    Ok(entries(store, &place)?.pop())
 }
 
 /// Up to `limit` events of a device in the given direction of their sequence numbers, beyond
@@ -61,23 +62,25 @@ pub fn device_events(
         Direction::Backward => row::before(prefix, cursor),
     };
     let found = row::scan::<(u64, u32)>(store, DEVICE_EVENTS, range, direction)?;
-    found
-        .take(limit)
-        .map(|found| {
-            let (key, place) = found?;
-            row::read_key(DEVICE_EVENTS, &key, last_number(&key))?;
-            entry(store, place)
-        })
-        .collect()
+    let places = found.take(limit).map(|found| {
+        let (key, place) = found?;
+        row::read_key(DEVICE_EVENTS, &key, last_number(&key))?;
+        Ok(place)
+    });
+    entries(store, &places.collect::<Result<Vec<_>, StateError>>()?)
 }
 
-fn entry(store: &dyn KvView, (height, index): (u64, u32)) -> Result<DeviceEventEntry, StateError> {
-    let missing = || StateError::Missing {
-        what: format!("the event {height}.{index}, which an index names,"),
+fn entries(store: &dyn KvView, places: &[(u64, u32)]) -> Result<Vec<DeviceEventEntry>, StateError> {
+    let records = items(store, EVENTS, places)?;
+    let entry = |(record, (height, index)): (Option<EventRecord>, &(u64, u32))| {
+        let missing = || StateError::Missing {
+            what: format!("the event {height}.{index}, which an index names,"),
+        };
+        Ok(DeviceEventEntry {
+            height: *height,
+            index: *index,
+            record: record.ok_or_else(missing)?,
+        })
     };
-    Ok(DeviceEventEntry {
-        height,
-        index,
-        record: event(store, height, index)?.ok_or_else(missing)?,
-    })
+    records.into_iter().zip(places).map(entry).collect()
 }

@@ -25,22 +25,24 @@ pub enum FeedKey {
 /// Adds a block to the index. Blocks come in their order.
 pub(super) fn put(batch: &mut WriteBatch, height: u64, receipts: &[Arc<Receipt>]) {
     let mut kinds = Vec::new();
-    let mut keys = BTreeSet::new();
+    let mut keys = Vec::new();
     let mut districts = BTreeSet::new();
     for notification in receipts.iter().flat_map(|receipt| &receipt.notifications) {
         // The name of a kind is costly to find.
         let kind = std::mem::discriminant::<Fact>(&notification.fact);
         if !kinds.contains(&kind) {
             kinds.push(kind);
-            keys.insert(FeedKey::Kind(notification.fact.kind()));
+            keys.push(FeedKey::Kind(notification.fact.kind()));
         }
         if let Some(place) = &notification.place {
-            keys.insert(FeedKey::Device(place.device.clone()));
+            keys.push(FeedKey::Device(place.device.clone()));
             if districts.insert(&place.district) {
                 keys.extend(place.district.ancestry().into_iter().map(FeedKey::District));
             }
         }
     }
+    keys.sort_unstable();
+    keys.dedup();
     for key in keys {
         row::put(
             batch,

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use lamplighter_store::{Direction, KvView, WriteBatch};
 use lamplighter_types::{
-    AlarmId, ConfigTarget, Fact, Id, Notification, PublicKey, Receipt, Transaction,
+    AlarmId, ConfigTarget, Fact, Header, Id, Notification, PublicKey, Receipt, SignedTransaction,
     TransactionError,
 };
 
 use Fact::*;
 
-use super::blocks::{header, receipt, transaction};
-use super::keys::{SUBJECT_RECEIPTS, TRANSACTIONS, last_item};
+use super::blocks::{headers, items};
+use super::keys::{RECEIPTS, SUBJECT_RECEIPTS, TRANSACTIONS, last_item};
 use super::row;
 use crate::StateError;
 
@@ -121,7 +121,8 @@ fn record_of(fact: &Fact) -> Option<Subject> {
         | ReleaseApprovalWithdrawn { release, .. }
         | ReleaseReleased { release }
         | ReleaseDeprecated { release }
-        | ReleaseRevoked { release, .. } => Subject::Release(release.clone()),
+        | ReleaseRevoked { release, .. }
+        | RevocationTraced { release, .. } => Subject::Release(release.clone()),
         ReleaseWithdrawn { release } | ReleaseLapsed { release } => {
             Subject::Release(release.clone())
         }
@@ -134,7 +135,10 @@ fn record_of(fact: &Fact) -> Option<Subject> {
         | RolloutResumed { rollout }
         | RolloutStopping { rollout, .. }
         | RolloutStopped { rollout }
-        | RolloutFinished { rollout } => Subject::Rollout(rollout.clone()),
+        | RolloutFinished { rollout }
+        | RolloutAmended { rollout }
+        | GroupOpened { rollout, .. }
+        | GroupReady { rollout, .. } => Subject::Rollout(rollout.clone()),
         DesiredSet { target, .. } => Subject::Config(target.clone()),
         AlarmRaised { alarm, .. }
         | AlarmCleared { alarm }
@@ -162,6 +166,7 @@ fn record_of(fact: &Fact) -> Option<Subject> {
         ArtifactHeld { .. } | ArtifactDropped { .. } => return None,
         DeploymentMoved { .. } | DeploymentSkipped { .. } | ReportRefused { .. } => return None,
         ConfigReported { .. } | EventAppended { .. } | EventGapSeen { .. } => return None,
+        MessageRefused { .. } | DeviceRunsRevoked { .. } => return None,
     })
 }
 
@@ -176,8 +181,7 @@ pub fn history(
     limit: usize,
 ) -> Result<Vec<HistoryEntry>, StateError> {
     let places = places(store, subject, cursor, direction, limit)?;
-    let entry = |(height, index)| entry(store, subject, height, index);
-    places.into_iter().map(entry).collect()
+    entries(store, subject, &places)
 }
 
 fn places(
@@ -204,48 +208,54 @@ fn places(
         .collect()
 }
 
-fn entry(
+fn entries(
     store: &dyn KvView,
     subject: &Subject,
-    height: u64,
-    index: u32,
-) -> Result<HistoryEntry, StateError> {
-    let missing = || StateError::Missing {
-        what: format!("the receipt {height}.{index}, which an index names,"),
+    places: &[(u64, u32)],
+) -> Result<Vec<HistoryEntry>, StateError> {
+    let receipts = items::<Receipt>(store, RECEIPTS, places)?;
+    let authorships = authorships(store, places)?;
+    let entry = |((receipt, authorship), (height, index)): (_, &(u64, u32))| {
+        let receipt: Option<Receipt> = receipt;
+        let missing = || StateError::Missing {
+            what: format!("the receipt {height}.{index}, which an index names,"),
+        };
+        let mut receipt = receipt.ok_or_else(missing)?;
+        let is_about =
+            |notification: &Notification| subjects(notification).any(|about| about == *subject);
+        receipt.notifications.retain(is_about);
+        Ok(HistoryEntry {
+            height: *height,
+            index: *index,
+            authorship,
+            receipt,
+        })
     };
-    let mut receipt = receipt(store, height, index)?.ok_or_else(missing)?;
-    receipt
-        .notifications
-        .retain(|notification| subjects(notification).any(|about| about == *subject));
-    Ok(HistoryEntry {
-        height,
-        index,
-        authorship: authorship(store, height, index)?,
-        receipt,
-    })
+    let found = receipts.into_iter().zip(authorships).zip(places);
+    found.map(entry).collect()
 }
 
-/// The author and time of receipt `index` of the block at `height`. A receipt beyond the
-/// transactions is that of the block itself and has no author.
-pub fn authorship(store: &dyn KvView, height: u64, index: u32) -> Result<Authorship, StateError> {
-    let missing = || StateError::Missing {
-        what: format!("the header {height}, which an index names,"),
+/// The authors and times of receipts by height and index, in the order of the places. A receipt
+/// beyond the transactions is that of the block itself and has no author.
+fn authorships(store: &dyn KvView, places: &[(u64, u32)]) -> Result<Vec<Authorship>, StateError> {
+    let heights: Vec<_> = places.iter().map(|(height, _)| *height).collect();
+    let headers = headers(store, &heights)?;
+    let signed = items::<SignedTransaction>(store, TRANSACTIONS, places)?;
+    let authorship = |((header, signed), (height, index)): (_, &(u64, u32))| {
+        let (header, signed): (Option<Header>, Option<SignedTransaction>) = (header, signed);
+        let missing = || StateError::Missing {
+            what: format!("the header {height}, which an index names,"),
+        };
+        let sender = signed.as_ref().map(SignedTransaction::stored_sender);
+        let sender = sender.transpose();
+        Ok(Authorship {
+            time_ms: header.ok_or_else(missing)?.timestamp_ms,
+            author: sender.map_err(|error| undecodable(*height, *index, error))?,
+            key: signed.map(|signed| signed.key),
+        })
     };
-    let time_ms = header(store, height)?.ok_or_else(missing)?.timestamp_ms;
-    let Some(signed) = transaction(store, height, index)? else {
-        return Ok(Authorship {
-            time_ms,
-            author: None,
-            key: None,
-        });
-    };
-    let decoded = signed.decode_payload();
-    let Transaction { sender, .. } = decoded.map_err(|error| undecodable(height, index, error))?;
-    Ok(Authorship {
-        time_ms,
-        author: Some(sender),
-        key: Some(signed.key),
-    })
+    let found = headers.into_iter().zip(signed).zip(places);
+    found.map(authorship).collect()
 }
 
 /// The error of a payload that does not decode: it was decoded before it came into the block, so it

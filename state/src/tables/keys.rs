@@ -4,6 +4,7 @@
 use lamplighter_store::{Cf, KeyRange};
 use lamplighter_types::{AlarmId, ConfigTarget, Hash, Id};
 
+use super::device_terms::{DeviceTerm, key_parts};
 use super::feed::FeedKey;
 use super::history::Subject;
 
@@ -42,6 +43,12 @@ pub(crate) const SUBJECT_RECEIPTS: StoreTable = table(Cf::Index, b"s", "receipts
 pub(crate) const FEED_BLOCKS: StoreTable = table(Cf::Index, b"f", "blocks by notification");
 /// → height up to which the blocks by notification are complete
 pub(crate) const FEED_INDEXED: StoreTable = table(Cf::Index, b"n", "blocks by notification");
+/// term, device → nothing
+pub(crate) const DEVICE_TERMS: StoreTable = table(Cf::Index, b"q", "devices by term");
+/// device → time at which it was last seen, and whether it ever reported
+pub(crate) const DEVICE_SEEN: StoreTable = table(Cf::Index, b"h", "devices last seen");
+/// → height up to which the devices by term, and when they were seen, are complete
+pub(crate) const DEVICES_INDEXED: StoreTable = table(Cf::Index, b"m", "devices by term");
 /// → height of the newest block
 pub(crate) const HEAD: StoreTable = table(Cf::Chain, b"head", "head");
 /// → the last entry that consensus applied, in its encoding
@@ -60,7 +67,7 @@ pub(crate) const INSTALLING: StoreTable = table(Cf::Meta, b"installing", "instal
 pub(crate) const SET_PATHS: StoreTable = table(Cf::Meta, b"setpath", "set paths");
 
 #[cfg(test)]
-pub(crate) const ALL: [StoreTable; 18] = [
+pub(crate) const ALL: [StoreTable; 21] = [
     HEADERS,
     TRANSACTIONS,
     RECEIPTS,
@@ -72,6 +79,9 @@ pub(crate) const ALL: [StoreTable; 18] = [
     SUBJECT_RECEIPTS,
     FEED_BLOCKS,
     FEED_INDEXED,
+    DEVICE_TERMS,
+    DEVICE_SEEN,
+    DEVICES_INDEXED,
     HEAD,
     MARKER,
     POSITION,
@@ -83,7 +93,9 @@ pub(crate) const ALL: [StoreTable; 18] = [
 
 impl StoreTable {
     fn parts(&self, parts: &[&[u8]]) -> Vec<u8> {
-        let mut key = self.prefix.to_vec();
+        let length = parts.iter().map(|part| part.len()).sum::<usize>();
+        let mut key = Vec::with_capacity(self.prefix.len() + length);
+        key.extend_from_slice(self.prefix);
         parts.iter().for_each(|part| key.extend_from_slice(part));
         key
     }
@@ -109,13 +121,32 @@ impl StoreTable {
         self.parts(&[&[level], &index.to_be_bytes()])
     }
 
+    /// The prefix of all keys of a term. No such prefix begins another one: each text has its
+    /// length before it.
+    pub fn term(&self, term: &DeviceTerm) -> Vec<u8> {
+        let (kind, first, second) = key_parts(term);
+        let length = |text: &[u8]| u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes();
+        let (first_length, second_length) = (length(&first), length(&second));
+        self.parts(&[&[kind], &first_length, &first, &second_length, &second])
+    }
+
+    /// The key of a device, by its name, under a term.
+    pub fn device_term(&self, term: &DeviceTerm, device: &[u8]) -> Vec<u8> {
+        [&self.term(term), device].concat()
+    }
+
+    /// A name alone.
+    pub fn name(&self, name: &Id) -> Vec<u8> {
+        self.parts(&[name.as_str().as_bytes()])
+    }
+
     /// The prefix of all keys of a device.
     pub fn device(&self, device: &Id) -> Vec<u8> {
         self.parts(&[device.as_str().as_bytes(), &[0]])
     }
 
     pub fn device_sequence(&self, device: &Id, sequence: u64) -> Vec<u8> {
-        [self.device(device), sequence.to_be_bytes().to_vec()].concat()
+        self.parts(&[device.as_str().as_bytes(), &[0], &sequence.to_be_bytes()])
     }
 
     /// The prefix of all keys of a subject. No such prefix begins another one: the kind is one
@@ -144,18 +175,14 @@ impl StoreTable {
         self.parts(&[&[kind], name.as_bytes(), &[0], number])
     }
 
-    /// The prefix of all keys of a feed key. No such prefix begins another one.
-    fn feed_key(&self, key: &FeedKey) -> Vec<u8> {
+    /// The key of a block under a feed key. No part before the height begins another one.
+    pub fn feed_block(&self, key: &FeedKey, height: u64) -> Vec<u8> {
         let (kind, name) = match key {
             FeedKey::Kind(kind) => (b'k', kind.as_str()),
             FeedKey::Device(device) => (b'd', device.as_str()),
             FeedKey::District(district) => (b's', district.as_str()),
         };
-        self.parts(&[&[kind], name.as_bytes(), &[0]])
-    }
-
-    pub fn feed_block(&self, key: &FeedKey, height: u64) -> Vec<u8> {
-        [self.feed_key(key), height.to_be_bytes().to_vec()].concat()
+        self.parts(&[&[kind], name.as_bytes(), &[0], &height.to_be_bytes()])
     }
 
     /// The keys of a feed key's blocks from `from` up to `until`.

@@ -4,8 +4,12 @@
 //! single row for all would have to be read whole for each item. So a row holds up to
 //! [`ROW_ITEMS_MAX`] items under the index of the first.
 
+use std::collections::BTreeMap;
+
 use lamplighter_store::{Direction, KeyRange, KvView, WriteBatch};
-use lamplighter_types::HexBytes;
+use lamplighter_types::codec::CodecError;
+use lamplighter_types::{HexBytes, codec};
+use serde::{Serialize, Serializer};
 
 use super::keys::{StoreTable, last_item};
 use super::row;
@@ -16,12 +20,49 @@ pub(super) const ROW_ITEMS_MAX: usize = 64;
 /// Bytes of items at which a row ends, so that no row comes near the limit of the codec.
 pub(super) const ROW_BYTES_MAX: usize = 1024 * 1024;
 
-/// Adds the encoded items of the block at `height`.
-pub(super) fn put(batch: &mut WriteBatch, table: StoreTable, height: u64, items: Vec<Vec<u8>>) {
-    let (mut first, mut row, mut bytes) = (0, Vec::new(), 0);
-    for (index, item) in items.into_iter().enumerate() {
+/// One list of a block, each item encoded once: the root in the header and the rows are of the same
+/// bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EncodedList {
+    bytes: Vec<u8>,
+    /// The end of each item.
+    ends: Vec<usize>,
+}
+
+impl EncodedList {
+    /// Encodes the items in their order.
+    pub fn of<'a, T: Serialize + 'a>(items: impl IntoIterator<Item = &'a T>) -> Self {
+        let mut list = Self::default();
+        for item in items {
+            codec::with_encoded(item, |encoded| list.bytes.extend_from_slice(encoded));
+            list.ends.push(list.bytes.len());
+        }
+        list
+    }
+
+    /// The encoded items in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(&0).chain(&self.ends);
+        let ranges = starts.zip(&self.ends);
+        ranges.map(|(start, end)| &self.bytes[*start..*end])
+    }
+}
+
+/// An item in a row, which has the encoding of [`HexBytes`].
+struct RowItem<'a>(&'a [u8]);
+
+impl Serialize for RowItem<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
+    }
+}
+
+/// Adds a list of the block at `height`.
+pub(super) fn put(batch: &mut WriteBatch, table: StoreTable, height: u64, list: &EncodedList) {
+    let (mut first, mut row, mut bytes) = (0, Vec::with_capacity(ROW_ITEMS_MAX), 0);
+    for (index, item) in list.iter().enumerate() {
         bytes += item.len();
-        row.push(HexBytes(item));
+        row.push(RowItem(item));
         if row.len() == ROW_ITEMS_MAX || bytes >= ROW_BYTES_MAX {
             row::put(batch, table, table.item(height, first), &row);
             (first, bytes) = (index as u32 + 1, 0);
@@ -33,12 +74,69 @@ pub(super) fn put(batch: &mut WriteBatch, table: StoreTable, height: u64, items:
     }
 }
 
-/// Item `index` of the block at `height`.
-pub(super) fn get(
+/// Items of lists of the table by height and index, in the order of the places. Each row is read
+/// once, and only the wanted items of it are copied.
+pub(super) fn get_many(
     store: &dyn KvView,
     table: StoreTable,
-    height: u64,
-    index: u32,
+    places: &[(u64, u32)],
+) -> Result<Vec<Option<Vec<u8>>>, StateError> {
+    let mut keys: Vec<_> = places
+        .iter()
+        .map(|place| likely_row(table, *place))
+        .collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let rows = store.get_many(table.cf, &keys)?;
+    let rows: BTreeMap<_, _> = keys.into_iter().zip(rows).collect();
+    let item = |place: &(u64, u32)| {
+        let key = likely_row(table, *place);
+        if let Some(Some(row)) = rows.get(&key) {
+            let at = (place.1 as usize) % ROW_ITEMS_MAX;
+            match find_in_row(row, at).map_err(|source| row::corrupt(table, &key, source))? {
+                InRow::Item(item) => return Ok(Some(item.to_vec())),
+                InRow::EndOfList => return Ok(None),
+                InRow::EndOfRow => {}
+            }
+        }
+        search(store, table, *place)
+    };
+    places.iter().map(item).collect()
+}
+
+/// The row that an item is in if no row before it was cut short for its bytes.
+fn likely_row(table: StoreTable, (height, index): (u64, u32)) -> Vec<u8> {
+    table.item(height, index - index % ROW_ITEMS_MAX as u32)
+}
+
+/// What a row has at a place.
+enum InRow<'a> {
+    Item(&'a [u8]),
+    /// The row was cut short for its bytes: others may follow.
+    EndOfRow,
+    /// The row has place for more, so the list ends there.
+    EndOfList,
+}
+
+fn find_in_row(row: &[u8], at: usize) -> Result<InRow<'_>, CodecError> {
+    let items = codec::byte_strings(row)?;
+    if let Some(item) = items.get(at) {
+        return Ok(InRow::Item(item));
+    }
+    let bytes: usize = items.iter().map(|item| item.len()).sum();
+    let is_cut = items.len() >= ROW_ITEMS_MAX || bytes >= ROW_BYTES_MAX;
+    Ok(if is_cut {
+        InRow::EndOfRow
+    } else {
+        InRow::EndOfList
+    })
+}
+
+/// Searches an item in the last row that begins at it or before it.
+fn search(
+    store: &dyn KvView,
+    table: StoreTable,
+    (height, index): (u64, u32),
 ) -> Result<Option<Vec<u8>>, StateError> {
     let mut after = table.item(height, index);
     after.push(0);

@@ -1,5 +1,6 @@
 //! Reading and writing single rows.
 
+use bytes::Bytes;
 use lamplighter_store::{Direction, KeyRange, KvView, WriteBatch};
 use lamplighter_types::codec::{self, CodecError};
 use serde::Serialize;
@@ -24,6 +25,20 @@ pub(super) fn get<T: DeserializeOwned>(
 ) -> Result<Option<T>, StateError> {
     let bytes = store.get(table.cf, key)?;
     bytes.map(|bytes| decode(table, key, &bytes)).transpose()
+}
+
+/// The rows under these keys, in their order.
+pub(super) fn get_many<T: DeserializeOwned>(
+    store: &dyn KvView,
+    table: StoreTable,
+    keys: &[Vec<u8>],
+) -> Result<Vec<Option<T>>, StateError> {
+    let rows = store.get_many(table.cf, keys)?;
+    let decode = |(key, bytes): (&Vec<u8>, Option<Bytes>)| {
+        let decode = |bytes: Bytes| decode(table, key, &bytes);
+        bytes.map(decode).transpose()
+    };
+    keys.iter().zip(rows).map(decode).collect()
 }
 
 /// The rows of a range in order; the range lies inside the table.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lamplighter_state::tables;
-use lamplighter_state::tree::Tree;
+use lamplighter_state::tree::{FetchedPages, LeafChanges, Tree};
 use lamplighter_state::{Changes, StateError, prove, set_path};
 use lamplighter_store::{Durability, Kv, MemoryKv, WriteBatch};
 use lamplighter_types::merkle::{History, list};
@@ -83,10 +83,14 @@ impl TestChain {
                 .writes
                 .push((VALIDATOR_SET_KEY.to_vec(), Some(codec::encode(next))));
         }
+        let stored = |(key, value): (Vec<u8>, Option<Vec<u8>>)| (key, value.map(Into::into));
         let changes = Changes {
-            writes: content.writes.drain(..).collect(),
+            writes: content.writes.drain(..).map(stored).collect(),
             events: content.events.clone(),
         };
+        let leaves = LeafChanges::of(&changes);
+        let updated = self.tree.update(&leaves, FetchedPages::default());
+        let state_root = updated.unwrap();
         let header = Header {
             version: HEADER_VERSION,
             chain_id: self.genesis.chain_id(),
@@ -101,7 +105,7 @@ impl TestChain {
             ),
             receipt_root: list::block_root(content.receipts.iter().map(|r| codec::encode(&**r))),
             event_root: list::block_root(content.events.iter().map(codec::encode)),
-            state_root: self.tree.apply(&changes),
+            state_root,
             history_root: self.history.root(),
             validators_hash: self.in_force.hash(),
             batch: Hash::of(&height.to_le_bytes()),
@@ -118,7 +122,7 @@ impl TestChain {
         tables::put_changes(&mut batch, &changes);
         tables::put_history(&mut batch, &self.history.append(&header.hash()));
         if let Some(next) = content.next {
-            let path = self.tree.prove(VALIDATOR_SET_KEY);
+            let path = self.tree.prove(VALIDATOR_SET_KEY).unwrap();
             tables::put_validators(&mut batch, height, &next, &path);
             self.certify_into(&mut batch, &header);
             self.in_force = next;

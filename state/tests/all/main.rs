@@ -5,6 +5,7 @@
 mod fixture;
 mod history;
 mod prove;
+mod record_cache;
 mod set_path;
 mod speed;
 mod tables;

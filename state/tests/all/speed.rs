@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use lamplighter_state::tree::Tree;
+use lamplighter_state::tree::{FetchedPages, Tree};
 use lamplighter_types::Hash;
 
 const KEYS: u64 = 1_000_000;
@@ -39,7 +39,7 @@ impl Watch {
 fn tree_speed() {
     let entries: Vec<_> = (0..KEYS).map(|n| (digest(n), digest(n + KEYS))).collect();
     let started = Watch::start();
-    let mut tree = Tree::rebuild(entries);
+    let mut tree = Tree::of(entries).unwrap();
     let bytes = tree.memory_bytes() / tree.len();
     println!(
         "rebuild of {KEYS} keys: {:?}, {bytes} B a key",
@@ -50,14 +50,16 @@ fn tree_speed() {
         let started = Watch::start();
         for round in 0..rounds {
             let at = |n: u64| digest((round * block + n) * 7_919 % KEYS);
-            tree.update((0..block).map(|n| (at(n), Some(digest(n)))));
+            let changes = (0..block).map(|n| (at(n), Some(digest(n))));
+            let updated = tree.update(&changes.collect(), FetchedPages::default());
+            updated.unwrap();
         }
         let each = started.elapsed() / (rounds * block) as u32;
         println!("blocks of {block} updates: {each:?} an update");
     }
     let started = Watch::start();
     let hashes: usize = (0..10_000u64)
-        .map(|n| tree.prove(&n.to_be_bytes()).siblings.len())
+        .map(|n| tree.prove(&n.to_be_bytes()).unwrap().siblings.len())
         .sum();
     let each = started.elapsed() / 10_000;
     println!("proofs: {each:?} each, {} B", hashes * 32 / 10_000);

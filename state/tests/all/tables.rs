@@ -1,4 +1,5 @@
 use lamplighter_state::tables::Subject;
+use lamplighter_state::tree::Tree;
 use lamplighter_state::{StateError, tables};
 use lamplighter_store::{Cf, Direction, Durability, KeyRange, Kv, KvView, MemoryKv, WriteBatch};
 use lamplighter_types::*;
@@ -344,7 +345,7 @@ fn the_tree_is_loaded_as_it_was() {
         writes,
         ..Content::default()
     });
-    let loaded = lamplighter_state::tree::Tree::load(&*chain.kv).unwrap();
+    let loaded = Tree::new().load(&*chain.kv).unwrap();
     assert_eq!(loaded.root(), chain.tree.root());
     assert_eq!(loaded.root(), chain.headers[2].state_root);
     assert_eq!(loaded.len(), chain.tree.len());

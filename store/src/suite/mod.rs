@@ -21,6 +21,7 @@ type Test = (&'static str, fn(&dyn Kv));
 pub fn run(open: impl Fn(&Path) -> Arc<dyn Kv>) {
     let tests: &[Test] = &[
         ("get and put", get_and_put),
+        ("get many", get_many),
         ("column families are apart", column_families_are_apart),
         ("a batch is applied in order", batch_in_order),
         ("delete range", delete_range),
@@ -84,6 +85,37 @@ fn get_and_put(kv: &dyn Kv) {
     write(kv, |batch| batch.delete(Cf::State, "never there"));
     write(kv, |_| ());
     kv.sync().expect("sync succeeds");
+}
+
+fn get_many(kv: &dyn Kv) {
+    let many = |view: &dyn KvView, keys: &[&str]| {
+        let keys: Vec<_> = keys.iter().map(|key| key.as_bytes().to_vec()).collect();
+        let found = view.get_many(Cf::State, &keys).expect("get many succeeds");
+        let text = |value: Bytes| String::from_utf8_lossy(&value).into_owned();
+        found
+            .into_iter()
+            .map(|value| value.map(text))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(many(kv, &[]), Vec::<Option<String>>::new());
+    write(kv, |batch| {
+        for key in ["a", "b", "c"] {
+            batch.put(Cf::State, key, format!("{key}1"));
+        }
+        batch.put(Cf::Index, "d", "of another family");
+    });
+    let view = kv.view().expect("a view is made");
+    write(kv, |batch| {
+        batch.put(Cf::State, "a", "");
+        batch.delete(Cf::State, "b");
+    });
+    // Neither sorted nor distinct.
+    let keys = ["c", "a", "never there", "b", "a", "d"];
+    let some = |text: &str| Some(text.to_owned());
+    let now = [some("c1"), some(""), None, None, some(""), None];
+    assert_eq!(many(kv, &keys), now);
+    let then = [some("c1"), some("a1"), None, some("b1"), some("a1"), None];
+    assert_eq!(many(&*view, &keys), then);
 }
 
 fn column_families_are_apart(kv: &dyn Kv) {

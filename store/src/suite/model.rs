@@ -147,5 +147,14 @@ fn compare(view: &dyn KvView, model: &Model) {
             let found = view.get(cf, key).expect("get succeeds");
             assert_eq!(found.as_ref(), Some(value));
         }
+        let all: Vec<_> = expected.iter().map(|(key, _)| key.to_vec()).collect();
+        let found = view.get_many(cf, &all).expect("get many succeeds");
+        assert!(
+            found.iter().eq(expected
+                .iter()
+                .map(|(_, value)| Some(value.clone()))
+                .collect::<Vec<_>>()
+                .iter())
+        );
     }
 }

@@ -57,7 +57,7 @@ pub struct ClientsState {
 /// test may cause it.
 fn is_internal_error(error: &ClientError) -> bool {
     let error = match error {
-        ClientError::Pending(pending) => pending.last.as_ref(),
+        ClientError::Pending(pending) => pending.last.as_deref(),
         error => Some(error),
     };
     error

@@ -110,11 +110,16 @@ impl SimNetwork {
         state.faults && state.rng.chance(self.plan.duplicates)
     }
 
-    /// The time until a node notices a lost connection: at once when the other process ended, by
-    /// the pings of the connection when packets are lost.
+    /// The time until a node notices a lost connection: soon when the other process ended, whose
+    /// system says so, by the pings of the connection when packets are lost or the machine is off.
+    /// After the faults processes end only as they do when they drop their logs.
     fn noticed_after(&self) -> Duration {
         let mut state = self.state();
-        let most = *state.rng.pick(&[5, 200, 3_000]);
+        let most: &[u64] = match state.faults {
+            true => &[5, 200, 3_000],
+            false => &[5, 200],
+        };
+        let most = *state.rng.pick(most);
         state.rng.millis(1, most)
     }
 }

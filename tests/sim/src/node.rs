@@ -61,6 +61,8 @@ fn ledger_config(world: &World, node: u64) -> lamplighter_ledger::LedgerConfig {
     let mut config = lamplighter_ledger::LedgerConfig::new(node);
     config.heartbeat_every = Duration::from_millis(world.plan.heartbeat_block_ms);
     config.clock_offset_max_ms = CLOCK_OFFSET_MAX_MS;
+    // Fewer than any state has, so that pages come and go.
+    config.tree_keys_in_memory = 32;
     config.inline = true;
     config
 }
@@ -75,8 +77,9 @@ fn consensus_config(world: &Arc<World>, node: u64) -> lamplighter_consensus::Con
     let (mut election_min, mut election_max) = plan.election;
     let lies = plan.lies.as_ref().filter(|lies| !lies.is_powerless());
     if lies.is_some() && world.liars.is_liar(node) {
-        // It wants to lead.
-        election_min = election_min * 6 / 10;
+        // It wants to lead. A timeout of less than two heartbeats would not be a configuration.
+        let least = plan.heartbeat * 2 + Duration::from_millis(2);
+        election_min = (election_min * 6 / 10).max(least);
         election_max = election_min + plan.heartbeat;
     }
     config.timers = Timers {

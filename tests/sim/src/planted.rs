@@ -216,6 +216,10 @@ impl StateMachine for BrokenMachine {
         self.machine.may_acknowledge(batch)
     }
 
+    fn is_committed(&self, ahead: u64) -> bool {
+        self.machine.is_committed(ahead)
+    }
+
     fn on_early_batch(&self, leader: u64, batch: &Bytes, is_proposer: bool) {
         self.machine.on_early_batch(leader, batch, is_proposer);
     }

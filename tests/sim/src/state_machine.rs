@@ -190,7 +190,7 @@ pub fn check_root(node: u64, handle: &Handle, store: &dyn KvView) -> Check {
         Ok(Some(header)) => header,
         other => return violation("the head has a header", format!("{other:?}")),
     };
-    match Tree::load(store) {
+    match Tree::new().load(store) {
         Ok(tree) if tree.root() == header.state_root => Ok(()),
         other => violation(
             "the state root is that of the stored state",
@@ -223,6 +223,10 @@ impl StateMachine for CheckedStateMachine {
 
     fn may_acknowledge(&self, batch: &Bytes) -> bool {
         self.inner.may_acknowledge(batch)
+    }
+
+    fn is_committed(&self, ahead: u64) -> bool {
+        self.inner.is_committed(ahead)
     }
 
     fn on_early_batch(&self, leader: u64, batch: &Bytes, is_proposer: bool) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use lamplighter_sim::fleet::{self, FleetPlan, Variant};
-use lamplighter_sim::lies;
+use lamplighter_sim::lies::{self, Lie};
 
 const SEEDS: u64 = 500;
 /// Lies of each kind, at least.
@@ -56,9 +56,37 @@ fn every_invariant_holds_in_every_seed() {
     }
 }
 
+/// Seeds in which honest nodes were split by contents of a leader, and waited too long: for what
+/// empty nodes would take, for news of the evidence, for an answer of a node that was gone, or for
+/// a candidate that raised its term by one each time to catch up with a voter that had been alone.
+#[test]
+fn nodes_that_a_leader_split_serve_soon_after_the_proof() {
+    let variant = Variant {
+        liars: 100,
+        lie: Some(Lie::Equivocate),
+        ..Variant::default()
+    };
+    for seed in [43, 112, 136, 145, 276, 284] {
+        let output = output_of(seed, &variant);
+        assert!(output.starts_with("trace="), "{seed}: {output}");
+    }
+}
+
+/// A node has a step to a change of the validators by its own certificate, and then installs an
+/// image with another one, which fewer of the first validators signed.
+#[test]
+fn an_image_leaves_the_certificates_by_which_proofs_skip() {
+    let output = output(3_179);
+    assert!(output.starts_with("trace="), "{output}");
+}
+
 /// The output of one process: the hash of the trace and every count.
 fn output(seed: u64) -> String {
-    let output = fleet::one(program(), seed, &Variant::default()).unwrap();
+    output_of(seed, &Variant::default())
+}
+
+fn output_of(seed: u64, variant: &Variant) -> String {
+    let output = fleet::one(program(), seed, variant).unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
     String::from_utf8(output.stdout).unwrap()

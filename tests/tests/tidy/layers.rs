@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::tree::root;
 
 /// From the highest to the lowest: a crate uses only crates before it.
-const ORDER: [&str; 20] = [
+const ORDER: [&str; 21] = [
     "types",
     "system",
     "tls",
@@ -27,6 +27,7 @@ const ORDER: [&str; 20] = [
     "cli",
     "tests",
     "chaos",
+    "mesh",
     "benches",
 ];
 

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use crate::scan;
 
 /// Folders that are made by tools and not kept in the repository.
-const SKIPPED: [&str; 6] = [
+const SKIPPED: [&str; 7] = [
     ".git",
     "target",
     "node_modules",
+    "dist",
     "devnet-data",
     "__pycache__",
     "proptest-regressions",

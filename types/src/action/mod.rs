@@ -5,6 +5,7 @@ mod devices;
 mod events;
 mod firmware;
 mod governance;
+mod groups;
 mod rollouts;
 mod users;
 
@@ -13,6 +14,7 @@ pub use devices::*;
 pub use events::*;
 pub use firmware::*;
 pub use governance::*;
+pub use groups::*;
 pub use rollouts::*;
 pub use users::*;
 

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{DeploymentState, Hash, Id, Scope, Signature};
+use crate::{DeploymentState, GroupedPlan, Hash, Id, Scope, Signature};
 
 /// Actions on rollouts, the staged delivery of releases.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +42,21 @@ pub enum RolloutsAction {
     /// own, and the receipt names the refused ones; the transaction fails when none is accepted.
     Report {
         reports: Vec<DeploymentReport>,
+    },
+    /// Plans a rollout in groups.
+    PlanGroups {
+        plan: GroupedPlan,
+    },
+    /// Replaces a plan that has not begun. Its approvals end, and the sender is its author.
+    Amend {
+        plan: GroupedPlan,
+    },
+    /// Opens the next group, where the plan leaves that to people: the gate of the group before it
+    /// has passed.
+    OpenGroup {
+        rollout: Id,
+        /// Its place in the plan, from 0.
+        group: u32,
     },
 }
 

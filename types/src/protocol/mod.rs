@@ -42,7 +42,7 @@ mod scan;
 use serde::Serialize;
 
 /// The newest version of the rules that this program has.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// A variant of an encoded enum that version 1 did not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,25 @@ pub struct NewVariant {
 }
 
 /// All variants that came after version 1.
-pub const NEW_VARIANTS: &[NewVariant] = &[];
+pub const NEW_VARIANTS: &[NewVariant] = &[
+    since_2("RolloutsAction", "plan_groups"),
+    since_2("RolloutsAction", "amend"),
+    since_2("RolloutsAction", "open_group"),
+    since_2("Fact", "rollout_amended"),
+    since_2("Fact", "group_opened"),
+    since_2("Fact", "group_ready"),
+    since_2("Fact", "device_runs_revoked"),
+    since_2("Fact", "revocation_traced"),
+];
+
+/// A variant that came with version 2: rollouts in groups.
+const fn since_2(of: &'static str, variant: &'static str) -> NewVariant {
+    NewVariant {
+        of,
+        variant,
+        since: 2,
+    }
+}
 
 /// The lowest protocol version that has all variants in `value`, of those that `new` names.
 pub fn required_version<T: Serialize>(value: &T, new: &[NewVariant]) -> u32 {

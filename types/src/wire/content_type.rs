@@ -4,6 +4,8 @@ use crate::Encoding;
 
 /// JSON.
 pub const JSON: &str = "application/json";
+/// JSON texts, one in a line.
+pub const JSON_LINES: &str = "application/x-ndjson";
 /// Bytes: a piece of an artifact, or a signed transaction in the ledger's binary encoding.
 pub const BYTES: &str = "application/octet-stream";
 /// A problem (RFC 9457).

@@ -27,11 +27,13 @@ pub use account::{KeyInfo, NodeList};
 pub use artifact::{NewArtifact, UnfinishedUpload, UnfinishedUploads, Upload};
 pub use chain::{DecodedTransaction, FullBlock, TransactionRecord};
 pub use cursor::{Cursor, CursorError};
-pub use device::{DeviceConfig, DeviceEvents, EventEntry};
+pub use device::{
+    Decision, DeviceConfig, DeviceEvents, DeviceSummary, EventEntry, Exposure, TimelineEntry,
+};
 pub use governance::{ApprovalCounts, ApprovalStanding, Candidate, ProposalStanding};
 pub use notification::{FeedEvent, NotificationMessage};
 pub use problem::Problem;
 pub use receipt::{ReceiptMessage, RefusalReason};
 pub use record::{HistoryEntry, Page, RecordChange, RecordResponse};
 pub use status::{NodeAlarmKind, NodeAlarmStatus, Status, SyncProgress};
-pub use submission::{Submitted, Wait};
+pub use submission::{SubmissionAnswer, Submitted, Wait};

@@ -70,6 +70,8 @@ impl Problem {
 
 /// Codes of problems that do not come from a contract. They are stable.
 pub mod code {
+    /// A filter that is not understood; the detail names the place.
+    pub const FILTER: &str = "filter";
     /// The request has no token where one is needed.
     pub const AUTH_MISSING: &str = "auth.missing";
     /// The token or the signature for it is not accepted.

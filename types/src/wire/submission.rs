@@ -2,6 +2,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::problem::Problem;
 use crate::{Hash, Receipt};
 
 /// The point until which a submission waits.
@@ -68,4 +69,18 @@ impl Submitted {
             message: None,
         }
     }
+}
+
+/// The line about one transaction of a request that has many.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SubmissionAnswer {
+    /// The status that the transaction alone would be answered with.
+    pub status: u16,
+    /// With the status 200 or 202.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub submitted: Option<Submitted>,
+    /// With any other status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
 }

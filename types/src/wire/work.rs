@@ -14,7 +14,8 @@
 //! | [`Config`](WorkItem::Config) | the device, what it reported, and the desired documents of the fleet, its model, each level of its district from the outermost on, and the device itself |
 //!
 //! The keys are those of the contracts (`devices::keys`, `rollouts::keys`, `firmware::keys`,
-//! `users::keys`, `config::keys`). Records are those of the newest state: a gateway refuses a
+//! `users::keys`, `config::keys`). Records are those of the newest state, and all of one block: a
+//! gateway refuses a message whose records are of several ones, a
 //! record whose block is older than its limit, or lower than the block of that record that it has
 //! already. Items of one message may share records. A node sends several messages if one is too
 //! short, and repeats open work again and again. A gateway tells what it holds in a
@@ -39,8 +40,8 @@ pub const WORK_BYTES_MAX: usize = 255 * 1024;
 pub const WORK_ITEMS_MAX: usize = 256;
 /// Number of records proven by one message; items share many of them.
 pub const WORK_RECORDS_MAX: usize = 1_024;
-/// Number of heads and headers above the records of one message: a node may apply a few blocks
-/// while it collects them.
+/// Number of heads and headers above the records of one message. A message of a node has one; other
+/// sets may have several.
 pub const WORK_HEADERS_MAX: usize = 64;
 /// Number of devices in one [`SyncRequest`]: with the longest names it still fits a packet.
 pub const DEVICES_HELD_MAX: usize = 2_000;
@@ -370,6 +371,24 @@ impl ProofSet {
             None => None,
         };
         Some((head, ancestor))
+    }
+
+    /// The proofs of the records of the state under these keys alone, with the headers that they
+    /// need.
+    pub fn select(&self, is_wanted: impl Fn(&[u8]) -> bool) -> Self {
+        let wanted = self.records.iter().enumerate().filter(|(_, shared)| {
+            matches!(&shared.record, RecordProof::State { key, .. } if is_wanted(&key.0))
+        });
+        Self::from_bundles(wanted.filter_map(|(at, _)| self.bundle(at)))
+    }
+
+    /// Height of the lowest block that a record is of; `None` without records.
+    pub fn oldest_height(&self) -> Option<u64> {
+        let headers = self.records.iter().filter_map(|shared| {
+            let (head, ancestor) = self.headers(shared)?;
+            Some(ancestor.map_or(&head.certified.header, |ancestor| &ancestor.header))
+        });
+        headers.map(|header| header.height).min()
     }
 
     /// The bundle of one record; `None` if the record or a header that it names is missing.

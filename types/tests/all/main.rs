@@ -5,6 +5,7 @@
 mod codec;
 mod crypto;
 mod fixture;
+mod generator;
 mod genesis;
 mod golden;
 mod json;
@@ -20,5 +21,6 @@ mod replay;
 mod samples;
 mod transaction;
 mod trust;
+mod typescript;
 mod wincode;
 mod wire;

@@ -50,15 +50,29 @@ fn names<T: DeserializeOwned>() -> Vec<&'static str> {
     names.to_vec()
 }
 
-/// The names in the row of a type.
+/// The names of the parts of a type in the page: `struct Tag { name: text, value: text }`, on one
+/// line or on several.
 fn printed<'a>(page: &'a str, kind: &str) -> Vec<&'a str> {
-    let row = format!("| `{kind}` |");
-    let mut rows = page.lines().filter_map(|line| line.strip_prefix(&row));
-    let cell = rows.next().unwrap_or_else(|| panic!("no row for {kind}"));
-    let cell = cell.trim().trim_end_matches('|').trim();
-    cell.split(", ")
-        .map(|part| part.split([':', ' ']).next().unwrap())
-        .collect()
+    let begins = [format!("\nstruct {kind} {{"), format!("\nenum {kind} {{")];
+    let text = begins.iter().find_map(|begin| page.split_once(begin));
+    let (_, text) = text.unwrap_or_else(|| panic!("no type {kind}"));
+    let (mut names, mut depth, mut begin) = (Vec::new(), 0, 0);
+    for (at, sign) in text.char_indices() {
+        match sign {
+            '{' | '(' => depth += 1,
+            ',' | '}' if depth == 0 => {
+                let name = text[begin..at].trim().split([':', ' ']).next();
+                names.extend(name.filter(|name| !name.is_empty()));
+                begin = at + 1;
+                if sign == '}' {
+                    return names;
+                }
+            }
+            '}' | ')' => depth -= 1,
+            _ => {}
+        }
+    }
+    panic!("{kind} has no end")
 }
 
 #[test]

@@ -74,7 +74,7 @@ encoded_enums! {
     Action UsersAction DevicesAction FirmwareAction RolloutsAction ConfigAction EventsAction
     GovernanceAction GovernanceChange ConfigTarget Selection AlarmChange
     Role AccountKind DeviceStatus ReleaseStatus RolloutStatus RolloutWork SkipReason
-    DeploymentState Severity Fact Outcome Encoding
+    DeploymentState Severity Fact MessageKind Outcome Encoding GroupMembers GroupStatus
 }
 
 /// Formats that have versions of their own.

@@ -101,7 +101,9 @@ macro_rules! dispatch {
 dispatch! {
     Action GovernanceChange ConfigTarget Selection Fact
     Organization Account KeyRecord ReplayWindow Device DeviceState RegistrantLink
-    ReleaseManifest Release Artifact Rollout RolloutWork Deployment DesiredConfig ReportedConfig
+    ReleaseManifest Release Artifact Rollout RolloutWork Deployment
+    GroupedPlan RolloutGroups
+    GroupStatus RevocationSweep DesiredConfig ReportedConfig
     AllowanceUse EventRecord EventCursor Alarm DeviceAlarms Policies Observer Proposal Protocol
     Role AccountKind DeviceStatus
     ReleaseStatus RolloutStatus DeploymentState SkipReason Severity AlarmChange

@@ -18,8 +18,8 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::rights;
 
 use super::{
-    App, alarms, artifacts, auth, blocks, config, devices, feed, firmware, iotregistry, rollouts,
-    sessions, status, transactions, users,
+    App, alarms, artifacts, auth, blocks, config, devices, feed, firmware, iotregistry, reports,
+    rollouts, sessions, status, submissions, transactions, users,
 };
 
 /// The name of the bearer token in the description.
@@ -52,6 +52,7 @@ struct Document;
 pub fn describe(app: &App) -> (Router<App>, Value) {
     let open = OpenApiRouter::new()
         .merge(transactions::open_routes())
+        .merge(submissions::open_routes())
         .merge(status::routes())
         .merge(auth::routes())
         .merge(blocks::open_routes())
@@ -62,6 +63,7 @@ pub fn describe(app: &App) -> (Router<App>, Value) {
         .merge(blocks::routes())
         .merge(users::routes())
         .merge(devices::routes())
+        .merge(reports::routes())
         .merge(firmware::routes())
         .merge(artifacts::routes())
         .merge(rollouts::routes())

@@ -186,6 +186,9 @@ fn cursor(path: &str) -> &'static str {
     match path {
         "/v1/alarms" => "^[a-z0-9][a-z0-9._-]{0,63}:[0-9]{1,19}$",
         "/v1/devices/{device}/alarms" | "/v1/devices/{device}/events" => "^[0-9]{1,19}$",
+        "/v1/devices/{device}/timeline" => {
+            "^([0-9]{1,19}\\.([0-9]{1,9}|4294967295))?:([0-9]{1,19})?$"
+        }
         path if path.ends_with("/history") || path.starts_with("/v1/feed") => {
             // 2^32 - 1 is the end of a block; no block has a thousandth of that in it.
             "^[0-9]{1,19}\\.([0-9]{1,9}|4294967295)$"

@@ -258,7 +258,7 @@ fn by_certificate(
         let reason = "user name is not the account of the certificate";
         return refusal(Code::BadUserNamePassword, reason);
     }
-    shared.sessions.record_certificate(&account);
+    shared.remember_certificate(&account);
     Ok(Login {
         account,
         key,
@@ -276,7 +276,7 @@ fn by_token(shared: &Shared, credentials: Option<Credentials>) -> Result<Login, 
     let token = credentials.password.as_bytes();
     let login = shared.accounts.by_token(&credentials.username, token);
     let login = login.map_err(|error| (Code::BadUserNamePassword, error.to_string()))?;
-    if shared.sessions.has_certificate(&login.account.account) {
+    if shared.certified.contains(&login.account.account) {
         let reason = "this gateway connects with its certificate";
         return refusal(Code::NotAuthorized, reason);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lamplighter_contracts::devices;
-use lamplighter_ledger::{FeedEvent, Subscription};
+use lamplighter_ledger::{FeedEvent, NotificationFilter, Subscription};
 use lamplighter_state::StateError;
 use lamplighter_system::error_chain;
 use lamplighter_types::wire::work::WorkItem;
@@ -23,7 +23,8 @@ const FEED_RETRY: Duration = Duration::from_secs(1);
 
 /// Sends new work of a feed to the gateways that are connected here, until the node stops. Notifies
 /// `resend` when all of them may have some. The feed began before the first connection.
-pub async fn collect(shared: Arc<Shared>, mut feed: Subscription, resend: Arc<Notify>) {
+pub async fn collect(shared: Arc<Shared>, feed: Subscription, resend: Arc<Notify>) {
+    let mut feed = feed.matching(work_facts());
     loop {
         let next = tokio::select! {
             next = feed.next() => next,
@@ -43,13 +44,31 @@ pub async fn collect(shared: Arc<Shared>, mut feed: Subscription, resend: Arc<No
                     "the feed can't be read: gateways get all their work again"
                 );
                 sleep(FEED_RETRY).await;
-                feed = shared.handle.subscribe(None);
+                feed = shared.handle.subscribe(None).matching(work_facts());
                 for gateway in shared.sessions.connected() {
                     shared.work.send_all(&gateway);
                 }
             }
         }
     }
+}
+
+/// The notifications from which work follows.
+fn work_facts() -> NotificationFilter {
+    Arc::new(|notification| {
+        matches!(
+            notification.fact,
+            Fact::DesiredSet { .. }
+                | Fact::DeploymentMoved { .. }
+                | Fact::ConfigReported { .. }
+                | Fact::DeviceRegistered
+                | Fact::DeviceAssigned { .. }
+                | Fact::DeviceSuspended { .. }
+                | Fact::DeviceResumed
+                | Fact::DeviceDecommissioned { .. }
+                | Fact::DeviceKeyReplaced { .. }
+        )
+    })
 }
 
 /// Looks for open work of all gateways that are connected here when `wanted` is notified, until the

@@ -1,10 +1,10 @@
 //! The sessions of all accounts that connected to this node.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use lamplighter_types::{Account, AccountKind, Id, PublicKey};
+use lamplighter_types::{Id, PublicKey};
 
 use super::{AccountSession, Rates};
 use crate::mqtt::accounts::Accounts;
@@ -14,8 +14,6 @@ use crate::mqtt::counters::Counters;
 /// their number.
 pub struct SessionRegistry {
     sessions: Mutex<HashMap<Id, Arc<AccountSession>>>,
-    /// Gateways that have logged in by certificate since the node started; they are registered.
-    certified: Mutex<HashSet<Id>>,
     rates: Rates,
     counters: Arc<Counters>,
 }
@@ -25,28 +23,9 @@ impl SessionRegistry {
     pub fn new(rates: Rates, counters: Arc<Counters>) -> Self {
         Self {
             sessions: Mutex::default(),
-            certified: Mutex::default(),
             rates,
             counters,
         }
-    }
-
-    /// Remembers that a gateway has a certificate. It has no use for tokens then, so one that comes
-    /// in its name was stolen. People may use several programs and are let in by either.
-    pub fn record_certificate(&self, account: &Account) {
-        if account.kind == AccountKind::Gateway {
-            self.certified().insert(account.account.clone());
-        }
-    }
-
-    /// True if this gateway has shown a certificate since the node started.
-    pub fn has_certificate(&self, account: &Id) -> bool {
-        self.certified().contains(account)
-    }
-
-    fn certified(&self) -> MutexGuard<'_, HashSet<Id>> {
-        let certified = self.certified.lock();
-        certified.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The session of an account that proved itself; made if there is none.

@@ -1,6 +1,6 @@
 use lamplighter_gateway::coap::simulated::Faults;
 use lamplighter_gateway::coap::{
-    CoapConfig, CoapEndpoint, CoapService, Code, Request, Response, format,
+    CoapConfig, CoapEndpoint, CoapService, Code, Peer, Request, Response, format,
 };
 use lamplighter_gateway::lwm2m::{Stage, UpdateResult, agent, path};
 use lamplighter_gateway::south::WorkNotice;
@@ -123,7 +123,7 @@ struct EmptyService;
 
 #[async_trait::async_trait]
 impl CoapService for EmptyService {
-    async fn handle(&self, _peer: std::net::SocketAddr, _request: Request) -> Response {
+    async fn handle(&self, _peer: Peer, _request: Request) -> Response {
         Response::new(Code::NOT_FOUND)
     }
 }

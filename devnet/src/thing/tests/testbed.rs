@@ -8,7 +8,7 @@ use std::time::Duration;
 use lamplighter_gateway::coap::simulated::{Faults, SimulatedNetwork};
 use lamplighter_gateway::lwm2m::agent::{Offer, ThingReport};
 use lamplighter_gateway::south::{
-    South, SouthCommand, SouthConfig, SouthEvent, StorageReply, Transfer, WorkNotice,
+    ServedDevices, South, SouthCommand, SouthConfig, SouthEvent, StorageReply, Transfer, WorkNotice,
 };
 use lamplighter_types::{
     DeploymentReport, DeploymentState, DeviceEvent, DeviceSigned, Hash, Id, ReleaseManifest,
@@ -68,6 +68,8 @@ pub struct Testbed {
     pub log: watch::Receiver<Log>,
     writer: Arc<watch::Sender<Log>>,
     pub south: Option<South>,
+    /// The south side's settings but for its directory.
+    pub settings: SouthConfig,
 }
 
 pub fn gateway() -> SocketAddr {
@@ -129,6 +131,10 @@ pub fn offer(device: &str, manifest: &ReleaseManifest, signer: &SecretKey) -> Ve
 
 impl Testbed {
     pub fn new(seed: u64, faults: Faults) -> Testbed {
+        Testbed::with(seed, faults, SouthConfig::default())
+    }
+
+    pub fn with(seed: u64, faults: Faults, settings: SouthConfig) -> Testbed {
         let network = SimulatedNetwork::new(seed, faults);
         let (writer, log) = watch::channel(Log::default());
         let folder = tempfile::tempdir().unwrap();
@@ -138,19 +144,25 @@ impl Testbed {
             log,
             writer: Arc::new(writer),
             south: None,
+            settings,
         };
         testbed.start_gateway();
         testbed
     }
 
     pub fn start_gateway(&mut self) {
+        self.start_gateway_for(Arc::new(|_: &str| true));
+    }
+
+    /// Starts a gateway that serves these devices, and asks for signatures where it knows keys.
+    pub fn start_gateway_for(&mut self, served: Arc<dyn ServedDevices>) {
         let (sender, receiver) = mpsc::channel(64);
         let link = self.network.attach(gateway());
         let config = SouthConfig {
             artifacts: self.folder.path().to_owned(),
-            ..SouthConfig::default()
+            ..self.settings.clone()
         };
-        let south = South::start(link, config, Arc::new(|_: &str| true), sender).unwrap();
+        let south = South::start(link, config, served, sender).unwrap();
         self.south = Some(south);
         tokio::spawn(read(receiver, self.writer.clone()));
     }
@@ -239,6 +251,7 @@ async fn read(mut events: mpsc::Receiver<SouthEvent>, log: Arc<watch::Sender<Log
                 assert!(agent);
                 note(&|log| log.registered.push(endpoint.clone()));
             }
+            SouthEvent::Values { .. } => panic!("our Things send no bare values"),
             SouthEvent::Lost { endpoint } => note(&|log| log.lost.push(endpoint.clone())),
             SouthEvent::Work { endpoint, notice } => {
                 note(&|log| log.notices.push((endpoint.clone(), notice.clone())));

@@ -23,7 +23,7 @@ fn rejection(code: &str) -> Rejection {
     }
 }
 
-fn add(file: &mut DeadLetterFile) -> io::Result<()> {
+fn add(file: &mut DeadLetterFile) -> Result<(), DeadLetterError> {
     let report = OutgoingReport::Config(ConfigReport {
         device: id("lamp"),
         document: Hash::ZERO,
@@ -178,4 +178,36 @@ fn malformed_messages_push_no_letter_out_for_days() {
             assert!(!matches!(short, Err(DeadLetterError::TooMany)));
         }
     }
+}
+
+/// Fills a file to its last byte.
+fn fill(path: &Path) {
+    let file = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(path);
+    file.unwrap().set_len(16 * 1024 * 1024).unwrap();
+}
+
+#[test]
+fn full_files_refuse_letters_and_drop_none() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("refused.jsonl");
+    let before = path.with_extension("before.jsonl");
+    let now = Instant::now();
+    let mut file = DeadLetterFile::new(path.clone(), now);
+    fill(&path);
+    // The second file is for what the ledger rejected.
+    let refused = add_message(&mut file, &[1], now);
+    assert!(matches!(refused, Err(DeadLetterError::Full { .. })));
+    add(&mut file).unwrap();
+    let refused = add_message(&mut file, &[1], now);
+    assert!(matches!(refused, Err(DeadLetterError::Full { .. })));
+    fill(&path);
+    assert!(matches!(add(&mut file), Err(DeadLetterError::Full { .. })));
+    assert!(path.exists() && before.exists());
+    std::fs::remove_file(&before).unwrap();
+    add(&mut file).unwrap();
+    std::fs::remove_file(&before).unwrap();
+    add_message(&mut file, &[1], now).unwrap();
 }

@@ -1,6 +1,10 @@
 mod dead_letter;
 mod device_sync;
 mod device_table;
+mod inventory;
+mod newest_head;
 mod node_progress;
 mod report_check;
+mod storage;
 mod tasks;
+mod values;

@@ -3,7 +3,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::runtime::node_progress::{
-    HEAD_LAG_MAX, HEAD_TIMEOUT, NodeProgress, ProgressStep, RECEIPT_TIMEOUT,
+    ELSEWHERE_AFTER, HEAD_LAG_MAX, HEAD_TIMEOUT, NodeProgress, ProgressStep, RECEIPT_TIMEOUT,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -30,7 +30,7 @@ fn a_node_that_proves_no_receipt_is_left_and_a_whole_round_doubles_the_timeout()
     let first: Vec<_> = (0..3).map(|_| leave_after(&mut progress)).collect();
     assert_eq!(first, [RECEIPT_TIMEOUT; 3]);
     assert_eq!(leave_after(&mut progress), 2 * RECEIPT_TIMEOUT);
-    progress.receipt_proven();
+    progress.receipt_proven(Instant::now());
     assert_eq!(leave_after(&mut progress), RECEIPT_TIMEOUT);
     assert_eq!(progress.connection(), 5);
     assert_eq!(progress.tick(true, now + 100 * SECOND), ProgressStep::Stay);
@@ -43,10 +43,7 @@ fn refusals_are_no_progress_and_an_idle_gateway_waits_for_nothing() {
     progress.connected(start);
     // Each transaction is refused and signed again.
     for second in 0..8 {
-        assert_eq!(
-            progress.tick(second % 2 == 0, at(second)),
-            ProgressStep::Stay
-        );
+        assert!(!is_left(progress.tick(second % 2 == 0, at(second))));
     }
     assert!(is_left(progress.tick(true, at(8))));
     progress.connected(at(10));
@@ -95,4 +92,32 @@ fn an_idle_chain_with_rare_heads_is_not_suspected() {
     progress.head(61_000, at(182));
     let step = progress.tick(false, at(301));
     assert!(matches!(step, ProgressStep::AskOthers { .. }));
+}
+
+#[test]
+fn a_node_that_is_silent_about_what_another_proves_is_left_at_once() {
+    let (mut progress, start) = (NodeProgress::new(3), Instant::now());
+    progress.connected(start);
+    assert_eq!(progress.tick(true, start), ProgressStep::Stay);
+    let at = start + ELSEWHERE_AFTER;
+    assert_eq!(progress.tick(true, at - SECOND), ProgressStep::Stay);
+    assert_eq!(progress.tick(true, at), ProgressStep::SendElsewhere);
+    let again = progress.tick(true, at + SECOND);
+    assert_eq!(again, ProgressStep::Stay, "one is sent");
+    assert_eq!(progress.proven_elsewhere(7), ProgressStep::Stay);
+    assert!(is_left(progress.proven_elsewhere(1)));
+
+    // The node proves one meanwhile: it was only slow, and is waited for longer from then on.
+    progress.connected(at);
+    progress.tick(true, at);
+    let late = at + 4 * ELSEWHERE_AFTER;
+    progress.receipt_proven(late);
+    assert_eq!(progress.proven_elsewhere(2), ProgressStep::Stay);
+    progress.tick(true, late);
+    assert_eq!(
+        progress.tick(true, late + ELSEWHERE_AFTER),
+        ProgressStep::Stay
+    );
+    let step = progress.tick(true, late + 2 * ELSEWHERE_AFTER);
+    assert_eq!(step, ProgressStep::SendElsewhere);
 }

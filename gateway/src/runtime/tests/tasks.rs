@@ -1,10 +1,12 @@
 use std::time::Duration;
 
-use lamplighter_client::ClientError;
+use lamplighter_client::{Client, ClientConfig, ClientError};
 use lamplighter_types::wire::{Problem, problem};
 use tokio::time::Instant;
 
-use crate::runtime::tasks::retry_proof;
+use crate::artifact::ArtifactCache;
+use crate::runtime::tasks::{BackgroundTasks, TaskResult, retry_proof};
+use crate::verify::tests::{World, id};
 
 /// The answer of a node that does not have the block yet.
 fn not_found() -> ClientError {
@@ -31,4 +33,32 @@ async fn another_error_ends_the_retries_at_once() {
     let fetch = async || Err::<(), _>(ClientError::NoAddress);
     retry_proof(fetch).await.unwrap_err();
     assert_eq!(announced.elapsed(), Duration::ZERO);
+}
+
+/// The node answers nothing: a Thing that asks again and again has one call under way.
+#[tokio::test]
+async fn changes_for_a_thing_are_fetched_once_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::new();
+    let settings = ClientConfig::new(vec!["http://127.0.0.1:1".to_owned()]);
+    let client = Client::new(settings.with_genesis(world.genesis.clone())).unwrap();
+    let cache = ArtifactCache::open(folder.path(), 1 << 20).unwrap();
+    let mut tasks = BackgroundTasks::new(client, world.vendor.public(), cache);
+    for trusted in 0..5 {
+        tasks.fetch_changes(id("lamp-1"), trusted);
+        tasks.fetch_changes(id("lamp-2"), trusted);
+    }
+    let mut fetched = Vec::new();
+    while let Some(result) = tasks.next().await {
+        let TaskResult::ChangesFetched { device, changes } = result.unwrap() else {
+            panic!("nothing else was asked for")
+        };
+        assert_eq!(changes, None);
+        tasks.changes_fetched(&device);
+        fetched.push(device);
+    }
+    fetched.sort();
+    assert_eq!(fetched, [id("lamp-1"), id("lamp-2")]);
+    tasks.fetch_changes(id("lamp-1"), 5);
+    assert!(tasks.next().await.is_some());
 }

@@ -11,7 +11,7 @@ use super::super::{
 };
 use crate::coap::simulated::{Faults, SimulatedNetwork};
 use crate::coap::{
-    Block, CoapConfig, CoapEndpoint, CoapHandle, CoapService, Code, Request, Response, format,
+    Block, CoapConfig, CoapEndpoint, CoapHandle, CoapService, Code, Peer, Request, Response, format,
 };
 use crate::lwm2m::{Stage, UpdateResult, agent, path};
 
@@ -55,7 +55,7 @@ fn tlv(id: u8, value: &[u8]) -> Response {
 
 #[async_trait]
 impl CoapService for Foreign {
-    async fn handle(&self, _peer: SocketAddr, request: Request) -> Response {
+    async fn handle(&self, _peer: Peer, request: Request) -> Response {
         let mut inside = self.0.lock().unwrap();
         inside.requests += 1;
         let target = request.path_text();
@@ -86,17 +86,17 @@ fn at(host: u8) -> SocketAddr {
     ([10, 0, 0, host], 5683).into()
 }
 
-struct Testbed {
+pub(super) struct Testbed {
     network: SimulatedNetwork,
     south: South,
     events: mpsc::Receiver<SouthEvent>,
     device: Arc<Foreign>,
-    endpoint: CoapEndpoint,
+    pub(super) endpoint: CoapEndpoint,
     served: Arc<Served>,
     artifacts: tempfile::TempDir,
 }
 
-fn testbed(faults: Faults) -> Testbed {
+pub(super) fn testbed(faults: Faults) -> Testbed {
     let network = SimulatedNetwork::new(5, faults);
     let (sender, events) = mpsc::channel(64);
     let served = Arc::new(Served(Mutex::new(true)));
@@ -139,7 +139,7 @@ impl ServedDevices for Served {
     }
 }
 
-async fn register(handle: &CoapHandle, queries: &[&str]) -> Response {
+pub(super) async fn register(handle: &CoapHandle, queries: &[&str]) -> Response {
     register_objects(handle, queries, "</1/0>,</3/0>,</5/0>").await
 }
 
@@ -155,10 +155,10 @@ async fn register_objects(handle: &CoapHandle, queries: &[&str], links: &str) ->
         .unwrap()
 }
 
-const NAME: [&str; 4] = ["ep=urn:lamp:7", "lt=300", "lwm2m=1.1", "b=U"];
+pub(super) const NAME: [&str; 4] = ["ep=urn:lamp:7", "lt=300", "lwm2m=1.1", "b=U"];
 
 impl Testbed {
-    async fn next(&mut self) -> SouthEvent {
+    pub(super) async fn next(&mut self) -> SouthEvent {
         let limit = Duration::from_secs(24 * 3600);
         tokio::time::timeout(limit, self.events.recv())
             .await
@@ -178,7 +178,7 @@ impl Testbed {
         }
     }
 
-    async fn update(&self, image: &[u8]) {
+    pub(super) async fn update(&self, image: &[u8]) {
         let artifact = Hash::of(image);
         std::fs::write(self.artifacts.path().join(artifact.to_string()), image).unwrap();
         let (endpoint, deployment) = ("urn:lamp:7".to_owned(), "d".to_owned());
@@ -547,4 +547,179 @@ async fn blocks_that_break_the_rules_are_refused() {
         let answer = handle.exchange(at(1), request).await.unwrap();
         assert_eq!(answer.code, code);
     }
+}
+
+/// Registers in queue mode; returns the request with which the Thing updates its registration.
+async fn register_sleeper(handle: &CoapHandle) -> Request {
+    let name = ["ep=urn:lamp:7", "lt=86400", "lwm2m=1.1", "b=U", "Q"];
+    let location = register(handle, &name).await.location.join("/");
+    Request::new(Code::POST, &location)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sleeper_gets_its_work_within_a_second_of_each_message() {
+    let mut bed = testbed(Faults::NONE);
+    let handle = bed.endpoint.handle();
+    let update = register_sleeper(&handle).await;
+    let requests = |bed: &Testbed| bed.device.0.lock().unwrap().requests;
+    tokio::time::sleep(Duration::from_secs(94)).await;
+    bed.update(b"2.0.0 image").await;
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    assert_eq!(requests(&bed), 0, "it sleeps");
+    let woke = tokio::time::Instant::now();
+    assert_eq!(
+        handle.request(at(1), update.clone()).await.unwrap().code,
+        Code::CHANGED
+    );
+    bed.stages(|stage| stage == Stage::Installing).await;
+    assert!(
+        woke.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        woke.elapsed()
+    );
+    // An event wakes it as well as an update.
+    bed.device.installs();
+    bed.endpoint.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_sent_again_to_a_thing_that_fell_asleep() {
+    let bed = testbed(Faults::NONE);
+    let handle = bed.endpoint.handle();
+    register_sleeper(&handle).await;
+    drop(handle);
+    tokio::time::sleep(Duration::from_secs(90)).await;
+    // It closes its radio 3 s before it must, so that it does not see the first request.
+    bed.endpoint.close().await;
+    let counted = bed.network.attach(at(2));
+    bed.south
+        .command(SouthCommand::Transfer(Transfer {
+            endpoint: "urn:lamp:7".to_owned(),
+            deployment: "d".to_owned(),
+            artifact: Hash::ZERO,
+            size_bytes: 100,
+            offer: vec![],
+        }))
+        .await
+        .unwrap();
+    let mut datagrams = 0;
+    let mut buffer = [0; 2_000];
+    let hour = tokio::time::Instant::now() + Duration::from_secs(3_600);
+    while tokio::time::timeout_at(hour, counted.receive(&mut buffer))
+        .await
+        .is_ok()
+    {
+        datagrams += 1;
+    }
+    assert!(
+        (1..=2).contains(&datagrams),
+        "{datagrams} datagrams in an hour"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registered_thing_fetches_its_package_in_the_size_of_its_blocks() {
+    let faults = Faults {
+        drop: 0.02,
+        duplicate: 0.1,
+        delay_max: Duration::from_millis(50),
+    };
+    let bed = testbed(faults);
+    let handle = bed.endpoint.handle();
+    let image: Vec<u8> = (0..30_000u32).map(|n| (n % 251) as u8).collect();
+    let artifact = Hash::of(&image);
+    std::fs::write(bed.artifacts.path().join(artifact.to_string()), &image).unwrap();
+    let partial = bed
+        .artifacts
+        .path()
+        .join(format!("{}.part", Hash::of(b"x")));
+    std::fs::write(partial, b"not yet").unwrap();
+    let name = |artifact: &Hash| format!("/fw/{}", &artifact.to_string()[..16]);
+    let get = Request::get(&name(&artifact));
+    let stranger = handle.request(at(1), get.clone()).await.unwrap();
+    assert_eq!(stranger.code, Code::UNAUTHORIZED);
+    register(&handle, &NAME).await;
+    // Another socket of the same Thing fetches.
+    let fetcher = SocketAddr::from(([10, 0, 0, 2], 40_000));
+    let config = CoapConfig::default();
+    let fetcher =
+        CoapEndpoint::start(bed.network.attach(fetcher), config, Arc::new(Silent)).unwrap();
+    for szx in [2, 6] {
+        let block = Block {
+            number: 0,
+            more: false,
+            szx,
+        };
+        let get = Request {
+            block2: Some(block),
+            ..get.clone()
+        };
+        let fetched = fetcher.handle().request(at(1), get).await.unwrap();
+        assert_eq!(fetched.code, Code::CONTENT);
+        assert!(fetched.payload == image, "other bytes");
+    }
+    let ask = async |request: Request| fetcher.handle().request(at(1), request).await.unwrap();
+    let absent = Request::get(&name(&Hash::of(b"x")));
+    assert_eq!(ask(absent).await.code, Code::NOT_FOUND);
+    let beyond = Block {
+        number: 30,
+        more: false,
+        szx: 6,
+    };
+    let beyond = Request {
+        block2: Some(beyond),
+        ..get.clone()
+    };
+    assert_eq!(ask(beyond).await.code, Code::BAD_REQUEST);
+    let put = Request::new(Code::PUT, &name(&artifact));
+    assert_eq!(ask(put).await.code, Code::METHOD_NOT_ALLOWED);
+}
+
+/// A Thing without resources.
+struct Silent;
+
+#[async_trait]
+impl CoapService for Silent {
+    async fn handle(&self, _peer: Peer, _request: Request) -> Response {
+        Response::new(Code::NOT_FOUND)
+    }
+}
+
+#[tokio::test]
+async fn a_registered_thing_fetches_its_package_over_http() {
+    let artifacts = tempfile::tempdir().unwrap();
+    let image: Vec<u8> = (0..100_000u32).map(|n| (n % 251) as u8).collect();
+    let artifact = Hash::of(&image).to_string();
+    std::fs::write(artifacts.path().join(&artifact), &image).unwrap();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let free = std::net::TcpListener::bind(any)
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let config = SouthConfig {
+        artifacts: artifacts.path().to_owned(),
+        http_listen: Some(free),
+        rate_bytes_per_s: 10_000_000,
+        ..SouthConfig::default()
+    };
+    let (sender, mut events) = mpsc::channel(64);
+    let socket = Arc::new(tokio::net::UdpSocket::bind(any).await.unwrap());
+    let south = South::start(socket, config, Arc::new(|_: &str| true), sender).unwrap();
+    let url = format!("http://{free}/fw/{}", &artifact[..16]);
+    let get = async |range: Option<&str>| {
+        let mut curl = tokio::process::Command::new("curl");
+        curl.args(["-s", "-S", "--max-time", "20", &url]);
+        curl.args(range.iter().flat_map(|range| ["-r", range]));
+        curl.output().await.unwrap().stdout
+    };
+    assert_eq!(get(None).await, b"", "nobody is registered");
+    let thing = CoapEndpoint::bind(any, CoapConfig::default(), Arc::new(Silent));
+    let thing = thing.await.unwrap();
+    let register = Request::new(Code::POST, path::REGISTRATION).with_query("ep=lamp".to_owned());
+    let answer = thing.handle().request(south.local_addr(), register).await;
+    assert_eq!(answer.unwrap().code, Code::CREATED);
+    events.recv().await.unwrap();
+    assert!(get(None).await == image, "other bytes");
+    assert!(get(Some("99990-")).await == image[99_990..], "other bytes");
+    south.close().await;
 }

@@ -83,8 +83,14 @@ struct Testbed {
 }
 
 fn testbed(thing: Foreign) -> Testbed {
-    let mut session = ThingSession::new(SessionConfig::default());
-    session.input(SessionInput::Registered { agent: false });
+    let mut session = ThingSession::unpaced();
+    session.input(
+        Instant::now(),
+        SessionInput::Registered {
+            agent: false,
+            queue_mode: false,
+        },
+    );
     Testbed {
         session,
         now: Instant::now(),
@@ -95,7 +101,10 @@ fn testbed(thing: Foreign) -> Testbed {
 
 impl Testbed {
     fn command(&mut self, command: SouthCommand) {
-        let notices = self.session.input(SessionInput::Command(command)).1;
+        let notices = self
+            .session
+            .input(self.now, SessionInput::Command(command))
+            .1;
         self.notices.extend(notices);
     }
 
@@ -116,8 +125,13 @@ impl Testbed {
     }
 
     fn register(&mut self) {
-        self.session
-            .input(SessionInput::Registered { agent: false });
+        self.session.input(
+            self.now,
+            SessionInput::Registered {
+                agent: false,
+                queue_mode: false,
+            },
+        );
     }
 
     /// Runs the session for this time.
@@ -126,6 +140,10 @@ impl Testbed {
         loop {
             let answer = match self.session.step(self.now) {
                 SessionStep::Idle => return self.now = end,
+                SessionStep::AwaitPermit(_) => {
+                    self.session.permit();
+                    continue;
+                }
                 SessionStep::Wait(at) if at > end => return self.now = end,
                 SessionStep::Wait(at) => {
                     self.now = at;
@@ -135,7 +153,9 @@ impl Testbed {
                     Some(response) => StepResult::Response(Box::new(response)),
                     None => StepResult::Unreachable("silence".to_owned()),
                 },
-                SessionStep::Block { .. } => panic!("a block"),
+                SessionStep::Block { .. } | SessionStep::Set { .. } => panic!("a block"),
+                SessionStep::Expired { .. } => panic!("an order expired"),
+                SessionStep::Ended(_) => panic!("an order ended"),
             };
             self.notices.extend(self.session.answer(self.now, answer));
         }
@@ -412,16 +432,27 @@ fn an_installation_ends_at_its_deadline() {
 
 /// A transfer to a foreign Thing that has accepted `blocks` blocks with this code.
 fn transferring(size_bytes: u64, blocks: usize, code: Code) -> (ThingSession, Instant) {
-    let mut session = ThingSession::new(SessionConfig::default());
-    session.input(SessionInput::Registered { agent: false });
-    session.input(SessionInput::Command(SouthCommand::Transfer(Transfer {
-        endpoint: "lamp".to_owned(),
-        deployment: "d".to_owned(),
-        artifact: lamplighter_types::Hash::ZERO,
-        size_bytes,
-        offer: vec![],
-    })));
+    let mut session = ThingSession::unpaced();
+    session.input(
+        Instant::now(),
+        SessionInput::Registered {
+            agent: false,
+            queue_mode: false,
+        },
+    );
+    session.input(
+        Instant::now(),
+        SessionInput::Command(SouthCommand::Transfer(Transfer {
+            endpoint: "lamp".to_owned(),
+            deployment: "d".to_owned(),
+            artifact: lamplighter_types::Hash::ZERO,
+            size_bytes,
+            offer: vec![],
+        })),
+    );
     let now = Instant::now();
+    session.step(now);
+    answer(&mut session, now, Response::new(Code::NOT_FOUND));
     session.step(now);
     answer(&mut session, now, number(0));
     for _ in 0..blocks {
@@ -506,7 +537,13 @@ fn a_thing_that_refuses_all_formats_has_failed() {
 fn after_a_boot_a_thing_may_refuse_the_next_block_with_any_code() {
     for code in [Code::BAD_REQUEST, Code::NOT_FOUND, Code::INCOMPLETE] {
         let (mut session, now) = transferring(3_000, 1, Code::CONTINUE);
-        session.input(SessionInput::Registered { agent: false });
+        session.input(
+            Instant::now(),
+            SessionInput::Registered {
+                agent: false,
+                queue_mode: false,
+            },
+        );
         assert!(matches!(session.step(now), SessionStep::Block { block, .. } if block.number == 1));
         assert_eq!(answer(&mut session, now, Response::new(code)), []);
         session.step(now);
@@ -543,4 +580,24 @@ fn a_thing_that_lost_the_blocks_is_reset_before_they_are_sent_again() {
         SessionStep::Block { block, .. } => assert_eq!(block.number, 0),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn an_image_of_more_blocks_than_can_be_counted_fails_at_once() {
+    // Blocks of 1,024 bytes count 1 GiB, those of 16 bytes 16 MiB.
+    let (mut session, now) = transferring(17 << 20, 0, Code::CONTINUE);
+    let SessionStep::Block { block, .. } = session.step(now) else {
+        panic!("no block")
+    };
+    let smaller = Response {
+        block1: Some(crate::coap::Block { szx: 0, ..block }),
+        ..Response::new(Code::CONTINUE)
+    };
+    let notices = answer(&mut session, now, smaller);
+    let [WorkNotice::Stage { stage, detail, .. }] = &notices[..] else {
+        panic!("{notices:?}")
+    };
+    assert_eq!(*stage, Stage::Failed(UpdateResult::UnsupportedProtocol));
+    assert!(detail.contains("1114112 blocks of 16 bytes"), "{detail}");
+    assert_eq!(session.step(now), SessionStep::Idle);
 }

@@ -12,7 +12,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
 use super::super::{South, SouthCommand, SouthConfig, SouthEvent, Transfer, WorkNotice};
-use crate::coap::{CoapConfig, CoapEndpoint, CoapService, Code, Request, Response, format};
+use crate::coap::{CoapConfig, CoapEndpoint, CoapService, Code, Peer, Request, Response, format};
 use crate::lwm2m::{Stage, path};
 
 fn program() -> Option<&'static str> {
@@ -44,7 +44,7 @@ struct Silent;
 
 #[async_trait]
 impl CoapService for Silent {
-    async fn handle(&self, _peer: SocketAddr, _request: Request) -> Response {
+    async fn handle(&self, _peer: Peer, _request: Request) -> Response {
         Response::new(Code::NOT_FOUND)
     }
 }

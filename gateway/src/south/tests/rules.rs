@@ -3,8 +3,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::{
-    SessionConfig, SessionInput, SessionStep, SouthCommand, StepResult, ThingSession, Transfer,
-    TransferRate, WORK_MAX, WorkNotice,
+    SessionInput, SessionStep, SouthCommand, StepResult, ThingSession, Transfer, TransferRate,
+    WORK_MAX, WorkNotice,
 };
 use crate::coap::{Block, Code, Request, Response, format};
 use crate::lwm2m::{Stage, UpdateResult, agent, path};
@@ -20,8 +20,14 @@ fn transfer(deployment: &str) -> SouthCommand {
 }
 
 fn session(agent: bool) -> ThingSession {
-    let mut session = ThingSession::new(SessionConfig::default());
-    session.input(SessionInput::Registered { agent });
+    let mut session = ThingSession::unpaced();
+    session.input(
+        Instant::now(),
+        SessionInput::Registered {
+            agent,
+            queue_mode: false,
+        },
+    );
     session
 }
 
@@ -62,7 +68,7 @@ fn block_accepted(block: Block, szx: u8) -> Response {
 #[test]
 fn a_transfer_resumes_at_the_agents_position_in_its_block_size() {
     let (mut session, now) = (session(true), Instant::now());
-    session.input(SessionInput::Command(transfer("d")));
+    session.input(Instant::now(), SessionInput::Command(transfer("d")));
     assert_eq!(expect_request(session.step(now)).path_text(), agent::OFFER);
     respond(&mut session, now, Response::new(Code::CHANGED));
     assert_eq!(
@@ -112,8 +118,11 @@ fn a_transfer_resumes_at_the_agents_position_in_its_block_size() {
 #[test]
 fn requests_to_an_unreachable_thing_back_off() {
     let (mut session, mut now) = (session(true), Instant::now());
-    session.input(SessionInput::Command(transfer("d")));
+    // Each of its registrations lasts for days: the order stays in force.
+    session.input(Instant::now(), SessionInput::Command(transfer("d")));
     for wait in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
+        // The order is proven again and again meanwhile.
+        session.input(now, SessionInput::Command(transfer("d")));
         assert_eq!(expect_request(session.step(now)).path_text(), agent::OFFER);
         session.answer(now, StepResult::Unreachable("silence".to_owned()));
         let until = now + Duration::from_secs(wait);
@@ -121,20 +130,32 @@ fn requests_to_an_unreachable_thing_back_off() {
         now = until;
     }
     session.answer(now, StepResult::Unreachable("silence".to_owned()));
-    session.input(SessionInput::Lost);
+    session.input(Instant::now(), SessionInput::Lost);
     assert_eq!(
         session.step(now),
         SessionStep::Idle,
         "nobody is asked who is not there"
     );
-    session.input(SessionInput::Registered { agent: true });
+    session.input(now, SessionInput::Command(transfer("d")));
+    session.input(
+        Instant::now(),
+        SessionInput::Registered {
+            agent: true,
+            queue_mode: false,
+        },
+    );
     assert_eq!(expect_request(session.step(now)).path_text(), agent::OFFER);
 }
 
 #[test]
 fn a_transfer_that_always_restarts_fails() {
     let (mut session, now) = (session(false), Instant::now());
-    session.input(SessionInput::Command(transfer("d")));
+    session.input(Instant::now(), SessionInput::Command(transfer("d")));
+    assert_eq!(
+        expect_request(session.step(now)).path_text(),
+        path::DELIVERY
+    );
+    respond(&mut session, now, number(1));
     assert_eq!(expect_request(session.step(now)).path_text(), path::STATE);
     respond(&mut session, now, number(0));
     let mut notices = vec![];
@@ -156,17 +177,27 @@ fn a_repeated_command_is_queued_once_and_too_many_are_refused() {
     let mut session = session(true);
     session.step(Instant::now());
     for _ in 0..3 {
-        assert_eq!(session.input(SessionInput::Command(transfer("d"))).1, []);
-    }
-    for n in 1..WORK_MAX {
         assert_eq!(
             session
-                .input(SessionInput::Command(transfer(&n.to_string())))
+                .input(Instant::now(), SessionInput::Command(transfer("d")))
                 .1,
             []
         );
     }
-    let notices = session.input(SessionInput::Command(transfer("one more"))).1;
+    for n in 1..WORK_MAX {
+        assert_eq!(
+            session
+                .input(
+                    Instant::now(),
+                    SessionInput::Command(transfer(&n.to_string()))
+                )
+                .1,
+            []
+        );
+    }
+    let notices = session
+        .input(Instant::now(), SessionInput::Command(transfer("one more")))
+        .1;
     assert!(
         matches!(&notices[..], [WorkNotice::Refused { deployment, .. }] if deployment == "one more")
     );
@@ -175,7 +206,7 @@ fn a_repeated_command_is_queued_once_and_too_many_are_refused() {
 #[test]
 fn an_offer_that_is_refused_ends_the_transfer() {
     let (mut session, now) = (session(true), Instant::now());
-    session.input(SessionInput::Command(transfer("d")));
+    session.input(Instant::now(), SessionInput::Command(transfer("d")));
     session.step(now);
     let notices = respond(
         &mut session,
@@ -193,7 +224,7 @@ fn an_offer_that_is_refused_ends_the_transfer() {
 #[test]
 fn an_artifact_that_cannot_be_read_ends_the_transfer() {
     let (mut session, now) = (session(true), Instant::now());
-    session.input(SessionInput::Command(transfer("d")));
+    session.input(Instant::now(), SessionInput::Command(transfer("d")));
     session.step(now);
     let notices = session.answer(now, StepResult::Unreadable("no such file".to_owned()));
     assert!(matches!(&notices[..], [WorkNotice::Refused { deployment, .. }] if deployment == "d"));
@@ -239,7 +270,7 @@ fn a_document_is_sent_again_to_a_thing_that_is_not_ready() {
         endpoint: "lamp".to_owned(),
         document: b"{}".to_vec(),
     };
-    session.input(SessionInput::Command(configure()));
+    session.input(Instant::now(), SessionInput::Command(configure()));
     assert_eq!(
         expect_request(session.step(now)).path_text(),
         agent::CONFIGURATION
@@ -261,7 +292,7 @@ fn a_document_is_sent_again_to_a_thing_that_is_not_ready() {
         [WorkNotice::Configured { accepted: true, .. }]
     ));
     // The document is not sent for ever, since other work waits behind it.
-    session.input(SessionInput::Command(configure()));
+    session.input(Instant::now(), SessionInput::Command(configure()));
     let mut tries = 0;
     loop {
         match session.step(now) {
@@ -288,21 +319,36 @@ fn a_command_repeated_at_a_registration_is_executed_once() {
     };
     // A repeated transfer is queued once, with the offer of the newest state.
     let document = b"{}".to_vec();
-    session.input(SessionInput::Command(SouthCommand::Configure {
-        endpoint: "lamp".to_owned(),
-        document,
-    }));
+    session.input(
+        Instant::now(),
+        SessionInput::Command(SouthCommand::Configure {
+            endpoint: "lamp".to_owned(),
+            document,
+        }),
+    );
     session.step(now);
     for offer in [1, 2] {
-        session.input(SessionInput::Registered { agent: true });
-        session.input(SessionInput::Command(offering(offer)));
+        session.input(
+            Instant::now(),
+            SessionInput::Registered {
+                agent: true,
+                queue_mode: false,
+            },
+        );
+        session.input(Instant::now(), SessionInput::Command(offering(offer)));
     }
     expect_request(session.step(now));
     respond(&mut session, now, Response::new(Code::CHANGED));
     assert_eq!(expect_request(session.step(now)).payload, [2]);
     // A transfer under way is restarted by the registration, not by the repeated command.
-    session.input(SessionInput::Registered { agent: true });
-    session.input(SessionInput::Command(offering(3)));
+    session.input(
+        Instant::now(),
+        SessionInput::Registered {
+            agent: true,
+            queue_mode: false,
+        },
+    );
+    session.input(Instant::now(), SessionInput::Command(offering(3)));
     assert_eq!(expect_request(session.step(now)).path_text(), agent::OFFER);
     respond(&mut session, now, Response::new(Code::FORBIDDEN));
     assert_eq!(session.step(now), SessionStep::Idle);

@@ -5,12 +5,12 @@ use lamplighter_contracts::Refusal;
 use lamplighter_contracts::allowance::AllowanceError;
 use lamplighter_contracts::devices::DevicesError;
 use lamplighter_types::{
-    Action, DeploymentState, DeviceStatus, EventsAction, Fact, Hash, Id, Notification, Outcome,
-    Place, Receipt, RolloutsAction, Scope,
+    Action, DeploymentState, DeviceStatus, EventsAction, Fact, Hash, Id, MessageKind, Notification,
+    Outcome, Place, Receipt, RolloutsAction, Scope,
 };
 use tokio::time::Instant;
 
-use super::{config, event, failed, id, receipt, rotation, sign, spool_with, step};
+use super::{add, config, event, failed, id, receipt, rotation, sign, spool_with, step};
 use crate::spool::{BATCH_ITEMS_MAX, InFlightTransaction, OutgoingReport, SpoolRecord, SpoolState};
 use crate::submission::batching::{self, IN_FLIGHT_MAX, ReportBatch};
 use crate::submission::deferral::{DEFERRED_MAX, DeferredReports};
@@ -89,23 +89,39 @@ fn a_bad_event_is_found_by_halving() {
     assert!(rounds < 20, "{rounds} transactions");
 }
 
+fn refused(outgoing: &OutgoingReport, code: &str) -> Notification {
+    let (message, number) = match outgoing {
+        OutgoingReport::Event(event) => (MessageKind::Event, event.sequence),
+        OutgoingReport::Config(report) => (MessageKind::Config, report.counter),
+        other => panic!("no test refuses {other:?}"),
+    };
+    Notification::city(Fact::MessageRefused {
+        message,
+        device: outgoing.device().clone(),
+        number,
+        code: code.to_owned(),
+    })
+}
+
 /// A ledger that refuses the reports of certain devices, and the spool before it.
-struct Bench {
-    spool: SpoolState,
-    deferred: DeferredReports,
-    now: Instant,
-    refused: BTreeMap<Id, Refusal>,
-    accepted: Vec<OutgoingReport>,
-    rejected: Vec<OutgoingReport>,
-    tries: usize,
+pub struct Bench {
+    pub spool: SpoolState,
+    pub deferred: DeferredReports,
+    pub now: Instant,
+    pub now_ms: u64,
+    pub refused: BTreeMap<Id, Refusal>,
+    pub accepted: Vec<OutgoingReport>,
+    pub rejected: Vec<OutgoingReport>,
+    pub tries: usize,
 }
 
 impl Bench {
-    fn new(all: impl IntoIterator<Item = OutgoingReport>) -> Self {
+    pub fn new(all: impl IntoIterator<Item = OutgoingReport>) -> Self {
         Self {
             spool: spool_with(all),
             deferred: DeferredReports::default(),
             now: Instant::now(),
+            now_ms: 1_700_000_000_000,
             refused: BTreeMap::new(),
             accepted: Vec::new(),
             rejected: Vec::new(),
@@ -113,33 +129,54 @@ impl Bench {
         }
     }
 
+    /// The receipt as the contracts make it: messages are refused one by one, unless one came alone
+    /// or the reason is about the whole transaction.
+    fn execute(&self, in_flight: &InFlightTransaction) -> Receipt {
+        let mut refusals = in_flight.items.values().filter_map(|item| {
+            let refusal = self.refused.get(item.outgoing.device())?;
+            Some((item.outgoing.clone(), refusal.clone()))
+        });
+        let transaction = in_flight.transaction;
+        let fails =
+            |refusal: &Refusal| in_flight.items.len() == 1 || refusal.code.starts_with("allowance");
+        let whole = refusals.clone().find(|(_, refusal)| fails(refusal));
+        if let Some((_, Refusal { code, fields })) = whole {
+            let code = code.to_owned();
+            return receipt(transaction, Outcome::Failed { code, fields });
+        }
+        let mut receipt = receipt(transaction, Outcome::Succeeded);
+        receipt.notifications = refusals
+            .by_ref()
+            .map(|(outgoing, refusal)| refused(&outgoing, refusal.code))
+            .collect();
+        receipt
+    }
+
     /// Sends all that can be sent after a pause.
-    fn after(&mut self, pause: Duration) {
+    pub fn after(&mut self, pause: Duration) {
         self.now += pause;
+        self.now_ms += pause.as_millis() as u64;
         while let Some(batch) = batching::next_batch(&self.spool, &self.deferred, self.now) {
             let (_, transaction) = sign(&mut self.spool, batch);
             let in_flight = self.spool.transaction(&transaction).unwrap();
-            let mut devices = in_flight.items.values().map(|item| item.outgoing.device());
-            let outcome = match devices.find_map(|device| self.refused.get(device)) {
-                Some(error) => Outcome::Failed {
-                    code: error.code.to_owned(),
-                    fields: error.fields.clone(),
-                },
-                None => Outcome::Succeeded,
-            };
+            let receipt = self.execute(in_flight);
             self.tries += 1;
-            let ReceiptOutcome { record, resolved } = receipts::apply_receipt(
+            let outcome = receipts::apply_receipt(
                 in_flight,
-                &receipt(transaction, outcome),
+                &receipt,
                 &self.spool,
                 &mut self.deferred,
                 self.now,
             );
-            self.spool.apply(record).unwrap();
-            self.deferred.resolved(&resolved, &self.spool);
+            for record in outcome.records(self.now_ms) {
+                self.spool.apply(record).unwrap();
+            }
+            let resolved = outcome.resolved;
+            self.deferred.resolved(&resolved, &self.spool, self.now);
             for ResolvedReport {
                 outgoing,
                 rejection,
+                ..
             } in resolved
             {
                 match rejection {
@@ -151,7 +188,7 @@ impl Bench {
     }
 }
 
-fn suspended(device: &str) -> Refusal {
+pub fn suspended(device: &str) -> Refusal {
     let (device, status) = (id(device), DeviceStatus::Suspended);
     Refusal::of(DevicesError::WrongStatus { device, status })
 }
@@ -337,4 +374,66 @@ fn a_new_key_waits_for_what_the_former_one_has_signed() {
     spool.apply(resolve).unwrap();
     assert!(!spool.is_rotating(&id("a")));
     assert_eq!(sign_next(&mut spool).unwrap().0, [3]);
+}
+
+#[test]
+fn a_suspended_device_costs_no_other_a_transaction() {
+    let mut bench = Bench::new((1..=100).map(|n| event(&format!("lamp-{n}"), 1)));
+    for sequence in 2..=20 {
+        add(&mut bench.spool, event("lamp-37", sequence));
+    }
+    bench.refused.insert(id("lamp-37"), suspended("lamp-37"));
+    bench.after(Duration::ZERO);
+    assert_eq!((bench.accepted.len(), bench.rejected.len()), (99, 0));
+    assert!(bench.tries <= 2, "{} transactions", bench.tries);
+    bench.refused.clear();
+    bench.deferred.retry_now(&id("lamp-37"), bench.now);
+    bench.after(Duration::ZERO);
+    assert_eq!((bench.accepted.len(), bench.rejected.len()), (119, 0));
+    assert!(bench.tries <= 4, "{} transactions", bench.tries);
+}
+
+#[test]
+fn a_wrong_signature_waits_for_the_key_but_not_for_long() {
+    let wrong = || Refusal::of(DevicesError::WrongSignature(id("a")));
+    let mut bench = Bench::new([event("a", 1), event("b", 1)]);
+    bench.refused.insert(id("a"), wrong());
+    bench.after(Duration::ZERO);
+    assert_eq!((bench.accepted.len(), bench.rejected.len()), (1, 0));
+    for _ in 0..9 {
+        bench.after(Duration::from_secs(60));
+    }
+    assert_eq!(bench.rejected, []);
+    for _ in 0..10 {
+        bench.after(Duration::from_secs(120));
+    }
+    assert_eq!(bench.rejected, [event("a", 1)]);
+}
+
+#[test]
+fn what_is_rejected_and_not_written_down_waits_in_the_spool() {
+    let mut spool = spool_with([event("a", 1), event("b", 1)]);
+    let (_, transaction) = sign_next(&mut spool).unwrap();
+    let mut receipt = receipt(transaction, Outcome::Succeeded);
+    let code = "events.sequence_used";
+    receipt.notifications.push(refused(&event("a", 1), code));
+    let mut outcome = apply_receipt(spool.transaction(&transaction).unwrap(), &receipt);
+    outcome.write_rejected(|_| false);
+    let resolved: Vec<_> = outcome.resolved.iter().map(|one| &one.outgoing).collect();
+    assert_eq!(resolved, [&event("b", 1)]);
+    spool.apply(outcome.record).unwrap();
+    assert!(spool.contains(&event("a", 1)) && !spool.contains(&event("b", 1)));
+    let (mut deferred, now) = (DeferredReports::default(), Instant::now());
+    for report in &outcome.unwritten {
+        deferred.defer_unwritten((report.number, &report.outgoing), &spool, now);
+    }
+    deferred.resolved(&outcome.resolved, &spool, now);
+    assert!(deferred.is_blocked(&event("a", 2), now));
+    let retry_at = now + Duration::from_secs(3600);
+    assert_eq!(
+        batching::next_batch(&spool, &deferred, retry_at)
+            .unwrap()
+            .items,
+        [1]
+    );
 }

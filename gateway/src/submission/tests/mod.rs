@@ -1,6 +1,7 @@
 //! Reports, a spool without a disk, and receipts.
 
 mod batching;
+mod deferral;
 mod random;
 mod submitter;
 

@@ -31,7 +31,7 @@ impl Bench {
         };
         let now = Instant::now();
         Self {
-            submitter: Submitter::new(signer, now),
+            submitter: Submitter::new(signer, &SpoolState::default(), now, 0),
             spool: SpoolState::default(),
             now,
             disk_works: true,
@@ -312,4 +312,38 @@ fn a_disk_that_fails_delays_and_loses_nothing() {
     assert_eq!((bench.send(), &bench.fetches), (sent.clone(), &sent));
     bench.prove(&failed(sent[0]));
     assert_eq!(bench.resolved, [(event("a", 1), true)]);
+}
+
+#[test]
+fn transactions_that_nodes_refuse_again_and_again_are_signed_less_and_less_often() {
+    let mut bench = Bench::ready();
+    bench.add_event("lamp", 1);
+    let mut signed = 0;
+    for second in 0..600 {
+        bench.tick(Duration::from_secs(1));
+        if bench.queries > 0 {
+            bench.answer_query(second);
+        }
+        signed += bench.sign();
+        for transaction in bench.send() {
+            bench.refuse(transaction);
+        }
+    }
+    assert!((10..40).contains(&signed), "{signed} in ten minutes");
+    // Once a receipt is proven, the pauses are short again.
+    bench.tick(Duration::from_secs(60));
+    if bench.queries > 0 {
+        bench.answer_query(1_000);
+    }
+    assert_eq!(bench.sign(), 1);
+    let sent = bench.send();
+    bench.announce(sent[0]);
+    bench.prove(&receipt(sent[0], Outcome::Succeeded));
+    bench.add_event("lamp", 2);
+    assert_eq!(bench.sign(), 1);
+    let sent = bench.send();
+    bench.refuse(sent[0]);
+    bench.tick(PAUSE);
+    bench.answer_query(2_000);
+    assert_eq!(bench.sign(), 1, "after a short pause");
 }

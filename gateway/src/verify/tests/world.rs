@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use lamplighter_contracts::{config, devices, firmware, rollouts, users};
 use lamplighter_state::Key;
 use lamplighter_state::tree::Tree;
-use lamplighter_types::proof::{CertifiedHeader, PROOF_VERSION, ProofBundle, RecordProof};
+use lamplighter_types::proof::{
+    CertifiedHeader, PROOF_VERSION, ProofBundle, RecordProof, SetChange, VALIDATOR_SET_KEY,
+};
 use lamplighter_types::wire::Cursor;
 use lamplighter_types::wire::work::{ProofSet, WORK_VERSION, WorkItem, WorkMessage};
 use lamplighter_types::{
@@ -33,19 +35,27 @@ pub struct World {
     pub height: u64,
     pub time_ms: u64,
     validators: Vec<SecretKey>,
+    /// The validators in force at the block.
+    pub set: ValidatorSet,
 }
 
 fn grant(role: Role) -> Grant {
     Grant::founding(role, Scope::city())
 }
 
-fn genesis(validators: &[SecretKey], admin: &SecretKey) -> Genesis {
+fn set_of(validators: &[SecretKey]) -> ValidatorSet {
     let set = validators.iter().zip(1..).map(|(secret, node)| Validator {
         node,
         account: id(&format!("node-{node}")),
         key: secret.public(),
         address: String::new(),
     });
+    ValidatorSet {
+        validators: set.collect(),
+    }
+}
+
+fn genesis(validators: &[SecretKey], admin: &SecretKey) -> Genesis {
     let account = GenesisAccount {
         account: id("admin"),
         name: "Admin".to_owned(),
@@ -56,9 +66,7 @@ fn genesis(validators: &[SecretKey], admin: &SecretKey) -> Genesis {
         version: GENESIS_VERSION,
         name: "Test".to_owned(),
         created_ms: 1,
-        validators: ValidatorSet {
-            validators: set.collect(),
-        },
+        validators: set_of(validators),
         organization: id("city"),
         accounts: vec![account],
         policies: Policies::default(),
@@ -92,8 +100,12 @@ impl World {
     }
 
     pub fn with_seed(seed: u8) -> Self {
+        Self::with_validators(seed, 4)
+    }
+
+    pub fn with_validators(seed: u8, count: u8) -> Self {
         let secret = |n: u8| SecretKey::from_seed([seed, n].repeat(16).try_into().unwrap());
-        let validators: Vec<_> = (0..4).map(secret).collect();
+        let validators: Vec<_> = (20..20 + count).map(secret).collect();
         let vendor = secret(10);
         let mut world = Self {
             genesis: genesis(&validators, &secret(11)),
@@ -101,6 +113,7 @@ impl World {
             records: BTreeMap::new(),
             height: 120,
             time_ms: NOW_MS - 1_000,
+            set: set_of(&validators),
             validators,
             vendor: vendor.clone(),
         };
@@ -236,10 +249,28 @@ impl World {
             .records
             .iter()
             .map(|(key, value)| (Hash::of(key), Hash::of(value)));
-        Tree::rebuild(entries)
+        Tree::of(entries).unwrap()
     }
 
-    /// The header of the block, certified by three of the four.
+    /// Replaces all validators by others, and returns the change, which those before certified.
+    pub fn replace_validators(&mut self, seed: u8) -> SetChange {
+        let secret = |n: u8| SecretKey::from_seed([seed, n].repeat(16).try_into().unwrap());
+        let validators: Vec<_> = (0..4).map(secret).collect();
+        let next = set_of(&validators);
+        let key = VALIDATOR_SET_KEY.to_vec();
+        self.records.insert(key, codec::encode(&next));
+        let change = SetChange {
+            certified: self.head(),
+            in_force: self.set.clone(),
+            next: next.clone(),
+            path: self.tree().prove(VALIDATOR_SET_KEY).unwrap(),
+        };
+        (self.set, self.validators) = (next, validators);
+        self.height += 1;
+        change
+    }
+
+    /// The header of the block, certified by a quorum.
     pub fn head(&self) -> CertifiedHeader {
         let header = Header {
             version: HEADER_VERSION,
@@ -252,13 +283,18 @@ impl World {
             event_root: Hash::ZERO,
             state_root: self.tree().root(),
             history_root: Hash::of(b"history"),
-            validators_hash: self.genesis.validators.hash(),
+            validators_hash: self.set.hash(),
             batch: Hash::of(b"batch"),
             position: Hash::of(b"position"),
         };
         let hash = header.hash();
         let sign = |secret| Attestation::sign(self.height, hash, secret);
-        let attestations: Vec<_> = self.validators.iter().take(3).map(sign).collect();
+        let attestations: Vec<_> = self
+            .validators
+            .iter()
+            .take(self.set.quorum())
+            .map(sign)
+            .collect();
         let certificate = Certificate::from_attestations(self.height, hash, &attestations);
         CertifiedHeader {
             header,
@@ -268,7 +304,7 @@ impl World {
 
     fn bundle(&self, tree: &Tree, key: Vec<u8>) -> ProofBundle {
         let value = self.records.get(&key).cloned().map(HexBytes);
-        let path = tree.prove(&key);
+        let path = tree.prove(&key).unwrap();
         ProofBundle {
             version: PROOF_VERSION,
             record: RecordProof::State {

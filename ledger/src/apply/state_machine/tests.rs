@@ -1,16 +1,19 @@
 use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use lamplighter_store::{Fault, MemoryKv};
+use lamplighter_types::proof::VALIDATOR_SET_KEY;
 
 use super::*;
 use crate::alarms::NodeAlarm;
-use crate::tests::{START_MS, machine};
+use crate::tests::{START_MS, genesis, machine, machine_with};
 
 impl LedgerStateMachine {
     /// State, tree and history are those of the head.
     fn assert_whole(&self) {
         let head = self.chain.read_head();
-        let stored = Tree::load(&*self.chain.store()).unwrap();
+        let stored = Tree::new().load(&*self.chain.store()).unwrap();
         assert_eq!(head.tree.root(), head.header.state_root);
         assert_eq!(stored.root(), head.header.state_root);
         let height = head.header.height;
@@ -43,6 +46,85 @@ async fn a_failed_write_leaves_the_head_that_is_stored() {
         machine.assert_whole();
         assert!(machine.chain.halted().is_some());
     }
+}
+
+/// With pages on disk it is the same, whether the block's write fails or not.
+#[tokio::test]
+async fn a_tree_on_disk_is_taken_back_with_a_failed_write() {
+    let (kv, dir) = (MemoryKv::new(), tempfile::tempdir().unwrap());
+    let tree = Tree::on_disk(dir.path(), 0);
+    let machine = machine_with(Arc::new(kv.clone()), genesis(1), tree);
+    for number in 1..20 {
+        let entry = machine.register(&format!("org-{number}"), START_MS + number);
+        machine.apply(vec![entry]).unwrap();
+        machine.assert_whole();
+    }
+    let entry = machine.register("last", START_MS + 20);
+    kv.plan(Fault {
+        after_writes: 0,
+        persisted: false,
+        lasting: true,
+    });
+    machine.apply(vec![entry]).unwrap_err();
+    machine.assert_whole();
+}
+
+/// A file of pages that says something else stops the node before it computes a wrong root, and no
+/// wrong proof is made.
+#[tokio::test]
+async fn a_changed_page_stops_the_node() {
+    let (kv, dir) = (MemoryKv::new(), tempfile::tempdir().unwrap());
+    let tree = Tree::on_disk(dir.path(), 0);
+    let machine = machine_with(Arc::new(kv), genesis(1), tree);
+    let numbers = std::fs::read_dir("/proc/self/fd").unwrap();
+    let mut paths = numbers.map(|entry| entry.unwrap().path());
+    let is_here = |path: &PathBuf| {
+        std::fs::read_link(path).is_ok_and(|target| target.starts_with(dir.path()))
+    };
+    let pages = paths.find(is_here).expect("pages are on disk");
+    let changed: Vec<_> = std::fs::read(&pages).unwrap();
+    let changed: Vec<_> = changed.iter().map(|byte| byte ^ 1).collect();
+    std::fs::write(&pages, changed).unwrap();
+    let before = machine.chain.head();
+    let entry = machine.register("first", START_MS + 1);
+    machine.apply(vec![entry]).unwrap_err();
+    assert_eq!(machine.chain.head(), before);
+    assert!(machine.chain.halted().is_some());
+    let head = machine.chain.read_head();
+    head.tree.prove(VALIDATOR_SET_KEY).unwrap_err();
+}
+
+/// A view that is wanted while a block is being written, which may take long on a busy disk, comes
+/// at once and says which block it shows.
+#[tokio::test]
+async fn a_view_waits_for_no_block_that_is_being_written() {
+    let machine = machine(&MemoryKv::new(), 1);
+    let entry = machine.register("first", START_MS + 1);
+    machine.apply(vec![entry]).unwrap();
+    let newest = || {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        let chain = machine.chain.clone();
+        std::thread::spawn(move || sender.send(chain.newest_view().unwrap()));
+        receiver.recv_timeout(Duration::from_secs(10))
+    };
+    let before = machine.chain.head();
+    let (first, second) = machine
+        .chain
+        .advance(|head| {
+            let first = newest().expect("it waits for no write").1;
+            // The block is stored, and the head does not know it yet.
+            let mut header = head.header.clone();
+            header.height += 1;
+            let mut writes = WriteBatch::new();
+            tables::put_block(&mut writes, &header, &[], &[], &[]);
+            machine.chain.kv().write(writes, Durability::Unsynced)?;
+            let (view, second) = newest().expect("it waits for no write");
+            let shown = tables::head_height(&**view.store())?;
+            assert_eq!(shown, Some(second.height));
+            Ok::<_, StateError>((first, second))
+        })
+        .unwrap();
+    assert_eq!((first, second.height), (before, before.height + 1));
 }
 
 #[tokio::test]

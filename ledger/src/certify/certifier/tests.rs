@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use lamplighter_consensus::StateMachine;
-use lamplighter_store::MemoryKv;
+use lamplighter_store::{Durability, MemoryKv, WriteBatch};
+use lamplighter_types::merkle::StateProof;
 use lamplighter_types::{Hash, SecretKey};
 use tempfile::TempDir;
 
@@ -130,6 +131,37 @@ async fn a_height_counts_with_validators_that_a_peer_proved() {
         .handle_gossip(certified_gossip(header, &keys))
         .unwrap();
     assert_eq!(certifier.peer_certified_height(), 500);
+}
+
+/// The certificate of a change of the validators was lost on its way, those of later blocks came:
+/// they say that it is to be had, or nobody would ask for it.
+#[tokio::test]
+async fn a_certificate_above_a_change_without_one_shows_that_it_exists() {
+    let (machine, certifier, _dir) = node();
+    let mut batch = WriteBatch::new();
+    let path = StateProof {
+        siblings: Vec::new(),
+        other: None,
+    };
+    tables::put_validators(&mut batch, 1, &genesis(4).validators, &path);
+    machine.chain.kv().write(batch, Durability::Synced).unwrap();
+    let changed = local_header(&machine);
+    let entry = machine.register("second", START_MS + 2);
+    machine.apply(vec![entry]).unwrap();
+    let all: Vec<_> = (1..=4).map(secret).collect();
+    certifier
+        .handle_gossip(certified_gossip(local_header(&machine), &all[..2]))
+        .unwrap();
+    assert_eq!(certifier.peer_certified_height(), 0, "no quorum");
+    certifier
+        .handle_gossip(certified_gossip(local_header(&machine), &all))
+        .unwrap();
+    assert_eq!(machine.chain.certified_height(), 0, "it is held up");
+    assert_eq!(certifier.peer_certified_height(), 2);
+    certifier
+        .add_certificate(certificate(&changed, &all))
+        .unwrap();
+    assert_eq!(machine.chain.certified_height(), 2);
 }
 
 #[tokio::test]

@@ -68,6 +68,11 @@ impl Collector {
         beyond > 0 && (beyond <= WINDOW || height.abs_diff(self.head) <= WINDOW)
     }
 
+    /// Returns whether an attestation of this height is kept.
+    pub fn is_attested(&self, height: u64) -> bool {
+        self.heights.contains_key(&height)
+    }
+
     /// Returns whether this validator's signature on this header is known.
     pub fn has(&self, attestation: &Attestation) -> bool {
         let known = self.known(attestation);

@@ -7,6 +7,7 @@
 //! nothing for it ([`index`]).
 
 mod index;
+mod recent;
 mod turns;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::chain::{Chain, HeadInfo};
 
 pub(crate) use index::complete as complete_index;
 use index::{BlockSearch, NextBlock};
+use recent::{RecentBlocks, matching};
 use turns::{AccountTurns, ReadTurns};
 
 /// Blocks of one step: a millisecond when they are small.
@@ -77,6 +79,7 @@ pub(crate) struct Feed {
     turns: Arc<ReadTurns>,
     /// The turns of short reads, which do not wait among the long ones.
     short_turns: ReadTurns,
+    recent: Arc<RecentBlocks>,
 }
 
 impl Feed {
@@ -86,6 +89,7 @@ impl Feed {
             blocking,
             turns: Arc::new(ReadTurns::new(long_reads_at_once())),
             short_turns: ReadTurns::new(SHORT_READS_AT_ONCE),
+            recent: Arc::default(),
         }
     }
 
@@ -97,6 +101,7 @@ impl Feed {
         Subscription {
             chain: self.chain.clone(),
             blocking: self.blocking,
+            recent: self.recent.clone(),
             all_turns: self.turns.clone(),
             turns: None,
             head,
@@ -164,6 +169,7 @@ impl Feed {
 pub struct Subscription {
     chain: Arc<Chain>,
     blocking: Blocking,
+    recent: Arc<RecentBlocks>,
     all_turns: Arc<ReadTurns>,
     /// None for the node itself.
     turns: Option<AccountTurns>,
@@ -179,6 +185,13 @@ impl Subscription {
     #[must_use]
     pub fn for_account(mut self, account: Option<&Id>) -> Self {
         self.turns = Some(self.all_turns.of(account));
+        self
+    }
+
+    /// Returns only what matches. Nothing else is copied for this subscription.
+    #[must_use]
+    pub fn matching(mut self, filter: NotificationFilter) -> Self {
+        self.filter = Some(filter);
         self
     }
 
@@ -208,15 +221,25 @@ impl Subscription {
         };
         // Other tasks run between two steps even if all work is done on this thread.
         tokio::task::yield_now().await;
+        if let Some(step) = self.step_in_memory(first, newest) {
+            self.position = step.cursor;
+            return Ok(Some(step));
+        }
         let turn = match &self.turns {
             Some(turns) => Some(turns.acquire().await),
             None => None,
         };
+        let recent = self.recent.clone();
         let (chain, filter) = (self.chain.clone(), self.filter.clone());
         let search = self.search.clone();
         let read = move || {
             let begin = Instant::now();
-            let step = read_step(&chain, &search, first, newest, filter.as_ref());
+            let source = BlockSource {
+                chain: &chain,
+                recent: &recent,
+                newest,
+            };
+            let step = read_step(&source, &search, first, filter.as_ref());
             // The turn is held until here, even if the caller stops waiting.
             (step, turn, begin.elapsed())
         };
@@ -230,15 +253,64 @@ impl Subscription {
     }
 }
 
+impl Subscription {
+    /// The step of the newest block, if it is the next one and in memory. A subscription of the
+    /// node itself needs no thread for it.
+    fn step_in_memory(&self, first: Cursor, newest: u64) -> Option<FeedStep> {
+        if self.turns.is_some() || first.height != newest {
+            return None;
+        }
+        let events = self.recent.get(first.height)?;
+        Some(FeedStep {
+            events: matching(&events, first, |event| {
+                is_match(self.filter.as_ref(), &event.notification)
+            }),
+            cursor: Cursor::end_of(first.height),
+        })
+    }
+}
+
+fn is_match(filter: Option<&NotificationFilter>, notification: &Notification) -> bool {
+    filter.is_none_or(|filter| filter(notification))
+}
+
+/// The blocks up to the newest one.
+struct BlockSource<'a> {
+    chain: &'a Chain,
+    recent: &'a RecentBlocks,
+    newest: u64,
+}
+
+impl BlockSource<'_> {
+    /// The matches in a block from `first` on, and the number of the block's notifications.
+    fn read(
+        &self,
+        store: &dyn KvView,
+        first: Cursor,
+        filter: Option<&NotificationFilter>,
+    ) -> Result<(Vec<FeedEvent>, usize), StateError> {
+        let height = first.height;
+        if !RecentBlocks::keeps(height, self.newest) {
+            return read_block(store, first, filter);
+        }
+        let begin = Cursor { height, index: 0 };
+        let read = || read_block(store, begin, None).map(|(events, _)| events);
+        let events = self.recent.get_or_read(height, read)?;
+        let matches = matching(&events, first, |event| {
+            is_match(filter, &event.notification)
+        });
+        Ok((matches, events.len()))
+    }
+}
+
 /// Reads blocks up to `newest` until one has a match, or the step is over.
 fn read_step(
-    chain: &Chain,
+    source: &BlockSource<'_>,
     search: &BlockSearch,
     first: Cursor,
-    newest: u64,
     filter: Option<&NotificationFilter>,
 ) -> Result<FeedStep, StateError> {
-    let store = &*chain.store();
+    let (store, newest) = (&*source.chain.store(), source.newest);
     let skipped = |cursor| FeedStep {
         events: Vec::new(),
         cursor,
@@ -254,7 +326,7 @@ fn read_step(
             }
             NextBlock::At(_) => {}
         }
-        let (events, count) = read_block(store, next, filter)?;
+        let (events, count) = source.read(store, next, filter)?;
         examined += count;
         blocks += 1;
         let over = blocks >= BLOCKS_PER_STEP || examined >= NOTIFICATIONS_PER_STEP;
@@ -277,8 +349,7 @@ fn read_block(
     let mut index: u32 = 0;
     for (receipt, number) in tables::receipts(store, height)?.into_iter().zip(0usize..) {
         for notification in receipt.notifications {
-            let is_match = filter.is_none_or(|filter| filter(&notification));
-            if index >= first.index && is_match {
+            if index >= first.index && is_match(filter, &notification) {
                 let cursor = Cursor { height, index };
                 matches.push((cursor, number, receipt.transaction, notification));
             }
@@ -329,13 +400,13 @@ impl<'a> Authors<'a> {
             return Ok(None);
         };
         let height = self.block.header.height;
-        let decoded = transaction
-            .decode_payload()
+        let sender = transaction
+            .stored_sender()
             .map_err(|_| StateError::Missing {
                 what: format!("the content of the transaction {height}.{receipt}"),
             })?;
-        self.last = Some((receipt, decoded.sender.clone()));
-        Ok(Some(decoded.sender))
+        self.last = Some((receipt, sender.clone()));
+        Ok(Some(sender))
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::join_all;
+use lamplighter_state::tree::Tree;
 use lamplighter_store::{
     Cf, Direction, Durability, KeyRange, Kv, KvView, MemoryKv, Scan, StoreError, WriteBatch,
 };
@@ -114,7 +115,7 @@ impl TestChain {
             fails: AtomicBool::new(false),
         });
         let kv: Arc<dyn Kv> = store.clone();
-        let mut head = crate::start::create_genesis_block(&kv, &genesis()).unwrap();
+        let mut head = crate::start::create_genesis_block(&kv, &genesis(), Tree::new()).unwrap();
         for height in 1..=height {
             head.header.height = height;
             put(&kv, &head.header, &[], &[]);
@@ -216,9 +217,46 @@ async fn readers_of_a_long_chain_let_other_tasks_run() {
         tokio::task::yield_now().await;
         most = most.max(test.reads() - before);
     }
-    assert_eq!(test.reads(), READERS * HEIGHT as usize, "all was read");
+    // The newest blocks are read once for all.
+    let shared = (READERS - 1) * recent::BLOCKS_MAX;
+    let expected = READERS * HEIGHT as usize - shared;
+    assert_eq!(test.reads(), expected, "all was read");
     let bound = READERS * BLOCKS_PER_STEP as usize;
     assert!(most <= bound, "{most} blocks between two turns");
+}
+
+#[tokio::test]
+async fn a_new_block_is_read_once_for_all_subscriptions() {
+    let test = TestChain::new(Blocking::Inline, 0);
+    test.add(&["alice"], &[receipt(Hash::of(b"t"), 3)]);
+    let before = test.reads();
+    for from in [
+        Cursor::end_of(0),
+        Cursor {
+            height: 1,
+            index: 1,
+        },
+    ] {
+        let mut feeds = [
+            test.feed.subscribe(Some(from)),
+            test.feed.subscribe(Some(from)).matching(everything()),
+            test.follow(from, everything()),
+        ];
+        for feed in &mut feeds {
+            let step = feed.next().await.unwrap().unwrap();
+            assert_eq!(step.cursor, Cursor::end_of(1));
+            assert!(step.events.iter().all(|event| event.cursor > from));
+            let expected = if from.height == 0 { 3 } else { 1 };
+            assert_eq!(step.events.len(), expected);
+        }
+    }
+    let mut none = test
+        .feed
+        .subscribe(Some(Cursor::end_of(0)))
+        .matching(nothing());
+    let step = none.next().await.unwrap().unwrap();
+    assert!(step.events.is_empty() && step.cursor == Cursor::end_of(1));
+    assert_eq!(test.reads() - before, 1);
 }
 
 #[tokio::test]

@@ -385,6 +385,7 @@ pub fn comparison_answer(liar: u64, accused: u64, term: u64, chain_id: &Hash) ->
         statements: vec![statement],
         evidence: Some(Bytes::from_static(b"no evidence")),
         holding: None,
+        differs_at: Some(1 << 40),
     };
     wire::encode(&ControlResponse::Compared(Box::new(answer))).into()
 }

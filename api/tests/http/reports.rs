@@ -1,0 +1,288 @@
+//! Filters of devices, reports over many records, and the timeline of a device.
+
+use lamplighter_types::{
+    Action, ConfigAction, ConfigReport, DeploymentReport, DeploymentState, Hash, Id, RolloutsAction,
+};
+use serde_json::Value;
+
+use crate::city::City;
+use crate::node::id;
+
+fn names(page: &Value) -> Vec<String> {
+    let items = page["items"].as_array().unwrap().iter();
+    let name = |item: &Value| item["device"].as_str().unwrap().to_owned();
+    items.map(name).collect()
+}
+
+/// A filter as a part of a query.
+fn escaped(filter: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let all = filter.bytes().map(|byte| match plain(byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    });
+    all.collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn devices_are_found_by_a_filter_within_the_rights_of_the_reader() {
+    let city = City::start().await;
+    city.furnish().await;
+    let more = ["lamp-3", "lamp-4", "lamp-5"];
+    city.node.act(city.node.devices(&more, "north/quay")).await;
+    let (all, none) = (["lamp-1", "lamp-2", "lamp-3", "lamp-4", "lamp-5"], [""; 0]);
+    for (account, filter, expected) in [
+        ("auditor", "model==lamp", &all[..]),
+        ("auditor", "alarm==lampFailure", &all[..2]),
+        ("auditor", "alarm==none", &all[2..]),
+        ("auditor", "gateway==gw-south,rollout==ro-1", &all[..2]),
+        (
+            "auditor",
+            "gateway=in=(gw,gw-south);district==south",
+            &all[1..2],
+        ),
+        (
+            "auditor",
+            "district==north/quay;device!=lamp-4",
+            &["lamp-3", "lamp-5"],
+        ),
+        ("auditor", "last_seen=gt=-1h", &all),
+        ("auditor", "last_seen=lt=-1h", &none),
+        ("auditor", "release==r-1", &none),
+        (
+            "north",
+            "model==lamp",
+            &["lamp-1", "lamp-3", "lamp-4", "lamp-5"],
+        ),
+        ("north", "gateway==gw-south", &none),
+        ("gw-south", "model==l*", &["lamp-2"]),
+        ("vendor", "model==lamp", &none),
+    ] {
+        let path = format!("/v1/devices?filter={}", escaped(filter));
+        let found = names(&city.get(account, &path).await.ok());
+        assert_eq!(found, expected, "{account}: {filter}");
+        let path = path.replace("/v1/devices", "/v1/reports/devices");
+        let found = names(&city.get(account, &path).await.ok());
+        assert_eq!(found, expected, "{account}: the report of {filter}");
+    }
+    // Filters narrow each other, and pages lead on.
+    let filter = escaped("model==lamp;gateway==none");
+    let mut path = format!("/v1/devices?filter={filter}&district=north&owner=city&limit=2");
+    let mut pages = Vec::new();
+    loop {
+        let page = city.get("auditor", &path).await.ok();
+        pages.push(names(&page));
+        let Some(next) = page["next"].as_str() else {
+            break;
+        };
+        path = format!("/v1/devices?filter={filter}&district=north&limit=2&after={next}");
+    }
+    assert_eq!(pages, [vec!["lamp-3", "lamp-4"], vec!["lamp-5"]]);
+    city.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_filter_that_is_not_understood_is_refused_with_its_place() {
+    let city = City::start().await;
+    let deep = format!("{}owner==a{}", "(".repeat(9), ")".repeat(9));
+    let long = format!("model=={}", "x".repeat(3_000));
+    for (filter, place) in [
+        ("model==lamp;colour==red", "at sign 13 of the filter"),
+        (&deep, "at sign 10 of the filter"),
+        (&long, "more than 2048"),
+        ("owner=like=a", "at sign 6 of the filter"),
+        ("", "at sign 1 of the filter"),
+    ] {
+        for route in [
+            "devices?",
+            "reports/devices?",
+            "reports/exposure/release/r-1?",
+        ] {
+            let path = format!("/v1/{route}filter={}", escaped(filter));
+            let answer = city.get("auditor", &path).await;
+            answer.assert_problem(400, "filter");
+            let detail = answer.json.to_string();
+            assert!(detail.contains(place), "{filter}: {detail}");
+        }
+    }
+    city.node.stop().await;
+}
+
+/// Brings the release of the furnished rollout to its lamp.
+async fn confirm(city: &City, device: &Id, digest: Hash) {
+    use DeploymentState::*;
+    let steps = [Assigned, Offered, Downloaded, Installing, Trial, Confirmed];
+    let reports = steps.windows(2).zip(1..).map(|(step, counter)| {
+        let is_installed = matches!(step[1], Downloaded | Trial | Confirmed);
+        DeploymentReport {
+            rollout: id("ro-1"),
+            device: device.clone(),
+            from: step[0],
+            to: step[1],
+            code: 0,
+            digest: is_installed.then_some(digest),
+            seen_height: 1,
+            counter,
+            detail: String::new(),
+            signature: None,
+        }
+    });
+    let reports = reports.collect();
+    let report = Action::Rollouts(RolloutsAction::Report { reports });
+    city.must_act("gw", 2, report).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_exposure_names_since_when_and_by_which_decisions() {
+    let city = City::start().await;
+    city.furnish().await;
+    let release = city.node.get("/v1/firmware/r-1").await.ok()["record"].clone();
+    let digest = release["manifest"]["artifact"].as_str().unwrap();
+    confirm(&city, &id("lamp-1"), digest.parse().unwrap()).await;
+    let path = "/v1/reports/exposure/release/r-1";
+    let page = city.get("auditor", path).await.ok();
+    assert_eq!(names(&page), ["lamp-1"]);
+    let row = &page["items"][0];
+    let deployment = city.node.get("/v1/deployments/ro-1/lamp-1").await.ok();
+    let last = deployment["record"]["steps"]
+        .as_array()
+        .unwrap()
+        .last()
+        .unwrap()
+        .clone();
+    assert_eq!(last["to"], "confirmed");
+    assert_eq!(row["since_ms"], last["time_ms"]);
+    assert_eq!(row["since_height"], last["height"]);
+    assert_eq!(
+        (&row["rollout"], &row["attested"]),
+        (&"ro-1".into(), &false.into())
+    );
+    let decided: Vec<_> = row["decisions"].as_array().unwrap().iter().collect();
+    let by = |kind: &str| {
+        let found = decided.iter().find_map(|decision| decision.get(kind));
+        found.unwrap_or_else(|| panic!("{kind}: {row}"))["by"].clone()
+    };
+    assert_eq!(by("release_published"), "vendor");
+    assert_eq!(by("release_approved"), "pia");
+    assert_eq!(by("rollout_planned"), "admin");
+    assert_eq!(by("rollout_approved"), "pia");
+    for proof in row["proofs"].as_array().unwrap() {
+        let answer = city.get("auditor", proof.as_str().unwrap()).await.ok();
+        assert!(answer["proof"].is_object(), "{proof}");
+    }
+    // The other lamp runs nothing yet; its reader sees nothing of this one.
+    assert_eq!(names(&city.get("south", path).await.ok()), [""; 0]);
+    assert_eq!(names(&city.get("north", path).await.ok()), ["lamp-1"]);
+    let summary = city
+        .get("auditor", "/v1/reports/devices?filter=release%3D%3Dr-1")
+        .await;
+    let summary = summary.ok()["items"][0].clone();
+    assert_eq!(
+        (&summary["version"], &summary["rollout"]),
+        (&"2.0.0".into(), &Value::Null)
+    );
+    assert_eq!(summary["last_seen_ms"], last["time_ms"]);
+    of_configuration(&city).await;
+    city.node.stop().await;
+}
+
+async fn of_configuration(city: &City) {
+    let config = city.node.get("/v1/devices/lamp-1/config").await.ok();
+    let document = config["hash"].as_str().unwrap();
+    let path = format!("/v1/reports/exposure/config/{document}");
+    assert_eq!(names(&city.get("auditor", &path).await.ok()), [""; 0]);
+    let report = ConfigReport {
+        device: id("lamp-1"),
+        document: document.parse().unwrap(),
+        applied: true,
+        detail: String::new(),
+        counter: 6,
+        signature: None,
+    };
+    let reports = vec![report];
+    let report = Action::Config(ConfigAction::Report { reports });
+    let done = city.must_act("gw", 3, report).await;
+    let page = city.get("auditor", &path).await.ok();
+    assert_eq!(names(&page), ["lamp-1"]);
+    let row = &page["items"][0];
+    assert_eq!(row["since_height"], done["height"]);
+    let targets: Vec<_> = row["decisions"].as_array().unwrap().iter().collect();
+    assert_eq!(targets.len(), 3, "fleet, district, device: {row}");
+    assert!(targets.iter().all(|set| set["config_set"]["by"] == "admin"));
+    for proof in row["proofs"].as_array().unwrap() {
+        let answer = city.get("auditor", proof.as_str().unwrap()).await.ok();
+        assert!(answer["proof"].is_object(), "{proof}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_timeline_of_a_device_has_changes_and_events_with_their_proofs() {
+    let city = City::start().await;
+    let samples = city.furnish().await;
+    let path = samples.fill("/v1/devices/{device}/timeline");
+    let all = city.get("auditor", &path).await.ok();
+    let items = all["items"].as_array().unwrap().clone();
+    let heights: Vec<_> = items
+        .iter()
+        .map(|item| item["height"].as_u64().unwrap())
+        .collect();
+    assert!(
+        heights.is_sorted_by(|a, b| a >= b),
+        "newest first: {heights:?}"
+    );
+    let events: Vec<_> = items
+        .iter()
+        .filter(|item| !item["event"].is_null())
+        .collect();
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0]["author"], "gw");
+    let oldest = items.last().unwrap();
+    assert_eq!(oldest["notifications"][0]["fact"], "device_registered");
+    assert_eq!(oldest["author"], "admin");
+    let mut proven = 0;
+    for item in &items {
+        let header = city
+            .get("auditor", &format!("/v1/headers/{}", item["height"]))
+            .await;
+        assert_eq!(item["time_ms"], header.ok()["timestamp_ms"], "{item}");
+        match item["proof"].as_str() {
+            Some(proof) => {
+                let proof = city.get("auditor", proof).await;
+                assert_eq!(proof.status, 200, "{item}");
+                proven += 1;
+            }
+            // The block's time was the cause.
+            None => assert_eq!(
+                (&item["author"], &item["transaction"]),
+                (&Value::Null, &Value::Null)
+            ),
+        }
+    }
+    assert!(proven >= 3, "registered, assigned, an event: {all}");
+    // Small pages have the same entries in the same order.
+    for limit in [1, 2, 3] {
+        let (mut found, mut after) = (Vec::new(), String::new());
+        loop {
+            let page = format!("{path}?limit={limit}{after}");
+            let page = city.get("auditor", &page).await.ok();
+            found.extend(page["items"].as_array().unwrap().clone());
+            match page["next"].as_str() {
+                Some(next) => after = format!("&after={}", escaped(next)),
+                None => break,
+            }
+        }
+        assert_eq!(found, items, "limit {limit}");
+    }
+    for account in ["south", "vendor"] {
+        city.get(account, &path)
+            .await
+            .assert_problem(403, "read.scope");
+    }
+    for place in ["1", "x:", ":y", "1.0:7:8"] {
+        let page = format!("{path}?after={}", escaped(place));
+        city.get("auditor", &page)
+            .await
+            .assert_problem(400, "parameter");
+    }
+    city.node.stop().await;
+}

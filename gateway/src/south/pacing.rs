@@ -1,0 +1,140 @@
+//! The transfers of a mesh that may be under way together: so many at most, and never a router and
+//! those who reach the gateway through it. They share its radio, and it boots in the middle of
+//! their transfers once it has its own package.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+/// Routers between a Thing and its gateway that are looked at; more, or a circle, are a fault of
+/// the table.
+const HOPS_MAX: usize = 32;
+/// Places in the queue whose worker has ended are looked for when it has doubled beyond this.
+const PRUNE_MIN: usize = 64;
+
+/// Limits of the transfers of a mesh.
+#[derive(Debug, Clone)]
+pub struct PacingConfig {
+    /// Transfers under way at once.
+    pub transfers_max: usize,
+    /// The router through which a Thing reaches the gateway, by their names in commands and events.
+    pub parents: BTreeMap<String, String>,
+}
+
+impl Default for PacingConfig {
+    fn default() -> PacingConfig {
+        PacingConfig {
+            // More share the same bytes per second, and all of them take longer.
+            transfers_max: 16,
+            parents: BTreeMap::new(),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct PacingState {
+    active: BTreeSet<String>,
+    waiting: VecDeque<(String, oneshot::Sender<TransferPermit>)>,
+    prune_at: usize,
+}
+
+/// The transfers under way and those that wait, first come, first served.
+#[derive(Debug)]
+pub(super) struct Pacing {
+    config: PacingConfig,
+    state: Mutex<PacingState>,
+}
+
+/// The right to transfer to one Thing; dropping it returns it.
+#[derive(Debug)]
+pub(super) struct TransferPermit {
+    pacing: Arc<Pacing>,
+    endpoint: String,
+}
+
+impl Drop for TransferPermit {
+    fn drop(&mut self) {
+        self.pacing.lock().active.remove(&self.endpoint);
+        self.pacing.grant();
+    }
+}
+
+impl Pacing {
+    pub(super) fn new(config: PacingConfig) -> Arc<Pacing> {
+        let state = Mutex::default();
+        Arc::new(Pacing { config, state })
+    }
+
+    /// Asks for the right to transfer to a Thing; the place in the queue lasts as long as the
+    /// receiver.
+    pub(super) fn request(self: &Arc<Self>, endpoint: &str) -> oneshot::Receiver<TransferPermit> {
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut state = self.lock();
+            if state.waiting.len() >= state.prune_at {
+                state.waiting.retain(|(_, sender)| !sender.is_closed());
+                state.prune_at = 2 * state.waiting.len() + PRUNE_MIN;
+            }
+            state.waiting.push_back((endpoint.to_owned(), sender));
+        }
+        self.grant();
+        receiver
+    }
+
+    /// Grants what can be granted now.
+    fn grant(self: &Arc<Self>) {
+        while let Some((endpoint, sender)) = self.next() {
+            let pacing = self.clone();
+            // One that does not wait any more returns it by dropping it, and the next one follows.
+            let _ = sender.send(TransferPermit { pacing, endpoint });
+        }
+    }
+
+    /// The first that waits and fits; those before it that do not fit keep their places.
+    fn next(&self) -> Option<(String, oneshot::Sender<TransferPermit>)> {
+        let mut state = self.lock();
+        if state.active.len() >= self.config.transfers_max {
+            return None;
+        }
+        loop {
+            let PacingState {
+                active, waiting, ..
+            } = &mut *state;
+            let at = waiting
+                .iter()
+                .position(|(endpoint, sender)| sender.is_closed() || self.fits(active, endpoint))?;
+            let (endpoint, sender) = waiting.remove(at)?;
+            if !sender.is_closed() {
+                active.insert(endpoint.clone());
+                return Some((endpoint, sender));
+            }
+        }
+    }
+
+    fn fits(&self, active: &BTreeSet<String>, endpoint: &str) -> bool {
+        let is_apart = |other: &String| {
+            other != endpoint
+                && !self.is_behind(endpoint, other)
+                && !self.is_behind(other, endpoint)
+        };
+        active.iter().all(is_apart)
+    }
+
+    /// True if a Thing reaches the gateway through a router.
+    fn is_behind(&self, endpoint: &str, router: &str) -> bool {
+        let mut hop = endpoint;
+        for _ in 0..HOPS_MAX {
+            match self.config.parents.get(hop) {
+                Some(parent) if parent == router => return true,
+                Some(parent) => hop = parent,
+                None => return false,
+            }
+        }
+        false
+    }
+
+    fn lock(&self) -> MutexGuard<'_, PacingState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
