@@ -11,12 +11,19 @@ use crate::election::{SignatureBytes, Voters};
 use crate::message::{AppendRequest, AppendResponse};
 use crate::types::{LogId, Vote};
 
-/// The number of terms by which another node may be ahead by its own word. A node that is cut off
+/// The number of terms by which a candidate may be ahead by its own word. A node that is cut off
 /// stands for election every few seconds, so it needs a year for so many; a liar would need a
 /// message each millisecond for 30 years to use all terms up in such steps. The elections that a
 /// node missed, with a liar in each, may be more terms than that: it believes a leader's proof, and
 /// refusals of more voters than can lie ([`Candidacy::believed_refusal`]), whatever the term.
 pub(crate) const TERMS_AHEAD_MAX: u64 = 1 << 24;
+
+/// The number of terms by which this node raises its term for another node's answer. An answer may
+/// name more: a liar can have raised one voter's term again and again while that voter heard no
+/// other. This node then comes nearer with each answer, until the voter can follow it; so no voter
+/// is locked out. It is less than [`TERMS_AHEAD_MAX`], so that others take this node's candidacies
+/// after such a step.
+pub(crate) const TERMS_ADOPTED_MAX: u64 = 1 << 23;
 
 /// What is wrong with an answer.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -43,23 +50,23 @@ pub(crate) struct AnswerCheck<'a> {
 }
 
 impl AnswerCheck<'_> {
-    /// A vote that is higher than the one that was sent, of a believable term.
+    /// A vote that is higher than the one that was sent, by [`TERMS_ADOPTED_MAX`] terms at most.
     pub(crate) fn higher_vote(&self, vote: Vote, sent: &Vote) -> Result<Vote, AnswerError> {
         let local = self.voters.local_vote().leader_id.term;
         let highest = local
             .max(sent.leader_id.term)
-            .saturating_add(TERMS_AHEAD_MAX);
-        match vote.leader_id.term <= highest {
-            true => self.newer_vote(vote, sent),
-            false => Err(AnswerError::Vote(vote)),
-        }
+            .saturating_add(TERMS_ADOPTED_MAX);
+        let mut newer = self.newer_vote(vote, sent)?;
+        newer.leader_id.term = newer.leader_id.term.min(highest);
+        Ok(newer)
     }
 
     /// A vote that is later than the one that was sent, as openraft may have it: uncommitted, as an
-    /// answer proves no leadership. Only a voter can depose this node: what a learner says is an
-    /// error of that learner.
+    /// answer proves no leadership. Only a voter can depose this node, of Raft's log or of the
+    /// ledger: one of the ledger may have stood for election by an entry that is in its log alone.
+    /// What an observer says is an error of that observer.
     fn newer_vote(&self, vote: Vote, sent: &Vote) -> Result<Vote, AnswerError> {
-        if !self.voters.is_voter(self.target) || !self.voters.votes_in_log(self.target) {
+        if !self.voters.is_voter(self.target) {
             return Err(AnswerError::NoVoter(vote));
         }
         let mut leader_id = vote.leader_id;

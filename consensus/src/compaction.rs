@@ -36,8 +36,18 @@ pub(crate) struct Compaction {
 
 impl Compaction {
     /// Waits until no node needs the log that a new snapshot would replace.
-    pub(crate) async fn wait_unneeded(&self) {
-        while !self.has_stopped() && self.is_log_needed() {
+    ///
+    /// # Errors
+    /// The node stops. A snapshot that was delayed until then must not be made: whoever starts the
+    /// node again opens the same directory.
+    pub(crate) async fn wait_unneeded(&self) -> Result<(), Fatal> {
+        loop {
+            if self.has_stopped() {
+                return Err(Fatal::new("the node stops"));
+            }
+            if !self.is_log_needed() {
+                return Ok(());
+            }
             sleep(CHECK_EVERY).await;
         }
     }

@@ -116,16 +116,18 @@ impl DroppedLogs {
         contents.filter(|content| !self.dead.contains(content))
     }
 
-    /// The last entry before those of proven liars, if this is about a log with such entries: what
-    /// follows it may never have been in the log of another node.
+    /// The last entry before the last leaderships of proven liars, if this is about a log with such
+    /// entries: what follows it may never have been in the log of another node. A liar that leads
+    /// again may have made up entries of its earlier leadership as well; an honest leader that came
+    /// between would not have continued such a log.
     pub(crate) fn before_liars(
         &self,
         is_excluded: impl Fn(NodeId) -> bool,
     ) -> Option<Option<LogId>> {
         let made_by_liar = |end: &LogId| is_excluded(end.leader_id.node_id);
-        let at = self.ends.iter().rposition(made_by_liar)?;
-        let before = at.checked_sub(1).map(|before| self.ends[before]);
-        Some(before)
+        let last = self.ends.iter().rposition(made_by_liar)?;
+        let before = self.ends[..last].iter().rev();
+        Some(before.copied().find(|end| !made_by_liar(end)))
     }
 }
 

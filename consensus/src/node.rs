@@ -141,11 +141,11 @@ impl Consensus {
         };
         let state_machine =
             OpenraftStateMachine::new(machine.clone(), log.clone(), snapshots.clone(), io);
-        let compaction = state_machine.compaction();
+        let (compaction, applied) = (state_machine.compaction(), state_machine.applied_voters());
         let id = config.node_id;
         let raft = Raft::new(id, raft_config, network, log.clone(), state_machine).await;
         let raft = raft.map_err(|error| ConsensusError::Raft(error.into()))?;
-        elections.voters.connect(raft.metrics());
+        elections.voters.connect(raft.metrics(), applied);
         let (stop, stopped) = watch::channel(false);
         let set = compaction.set(Compaction {
             metrics: raft.metrics(),

@@ -12,6 +12,7 @@ use openraft::{AnyError, ErrorSubject, ErrorVerb, RaftSnapshotBuilder, Snapshot,
 use crate::blocking_io::BlockingIo;
 use crate::codec;
 use crate::compaction::Compaction;
+use crate::election::AppliedVoters;
 use crate::log::{ChainEnd, LogDigest, LogStore, storage_error};
 use crate::snapshot::{SnapshotDir, SnapshotError, SnapshotStore};
 use crate::state_machine::{Committed, StateMachine};
@@ -29,6 +30,8 @@ pub(crate) struct OpenraftStateMachine {
     compaction: Arc<OnceLock<Compaction>>,
     /// The membership after the last applied entry, which every marker repeats.
     membership: StoredMembership,
+    /// Its voters, for elections.
+    applied_voters: Arc<AppliedVoters>,
     /// The digest of the log up to the last applied entry.
     digest: LogDigest,
 }
@@ -47,8 +50,20 @@ impl OpenraftStateMachine {
             io,
             compaction: Arc::default(),
             membership: StoredMembership::default(),
+            applied_voters: Arc::default(),
             digest: LogDigest::EMPTY,
         }
+    }
+
+    /// The voters after the last applied entry.
+    pub(crate) fn applied_voters(&self) -> Arc<AppliedVoters> {
+        self.applied_voters.clone()
+    }
+
+    fn set_membership(&mut self, membership: StoredMembership) {
+        let voters = membership.membership().get_joint_config();
+        self.applied_voters.set(voters.clone());
+        self.membership = membership;
     }
 
     /// The cell to set when the node has started.
@@ -69,7 +84,7 @@ impl OpenraftStateMachine {
 
     /// Continues from the marker of the state.
     fn adopt(&mut self, marker: Option<&Marker>) {
-        self.membership = marker.map_or_else(Default::default, |m| m.membership.clone());
+        self.set_membership(marker.map_or_else(Default::default, |m| m.membership.clone()));
         self.digest = marker.map_or(LogDigest::EMPTY, |marker| marker.digest);
         if let Some(marker) = marker {
             self.log.set_applied(ChainEnd {
@@ -89,7 +104,7 @@ impl OpenraftStateMachine {
             EntryPayload::Blank => None,
             EntryPayload::Normal(ProposedBatch(batch)) => Some(batch),
             EntryPayload::Membership(membership) => {
-                self.membership = StoredMembership::new(Some(log_id), membership);
+                self.set_membership(StoredMembership::new(Some(log_id), membership));
                 None
             }
         };
@@ -136,7 +151,8 @@ impl RaftSnapshotBuilder<TypeConfig> for OpenraftStateMachine {
     async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, StorageError> {
         let compaction = self.compaction.get().cloned();
         if let Some(compaction) = &compaction {
-            compaction.wait_unneeded().await;
+            let unneeded = compaction.wait_unneeded().await;
+            unneeded.map_err(|error| snapshot_failed(&SnapshotError::from(error)))?;
         }
         self.log.start_image();
         let (machine, snapshots) = (self.machine.clone(), self.snapshots.clone());

@@ -562,6 +562,37 @@ async fn a_node_catches_up_while_others_write() {
     cluster.agree().await;
 }
 
+/// A snapshot waits for a node that fetches the one before, and the leader stops meanwhile: who
+/// starts it again opens the same directory.
+#[tokio::test(start_paused = true)]
+async fn a_stopped_node_makes_no_snapshot_that_it_delayed() {
+    let limits = Limits {
+        snapshot_bytes_per_s: 20_000,
+        ..Limits::default()
+    };
+    let (mut cluster, follower) = Cluster::with_one_behind(limits).await;
+    cluster.restart(follower).await;
+    while cluster.net.snapshot_bytes.load(Ordering::Relaxed) == 0 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let leader = cluster.leader().await;
+    let images = cluster.images(leader);
+    let made = || -> BTreeSet<_> {
+        let files = std::fs::read_dir(&images).unwrap();
+        files.map(|file| file.unwrap().file_name()).collect()
+    };
+    let before = made();
+    for _ in 0..5 {
+        cluster.propose("meanwhile").await.unwrap();
+    }
+    cluster.node(leader).trigger_snapshot().await.unwrap();
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(made(), before, "it waits");
+    cluster.kill(leader).await;
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(made(), before, "the node has stopped");
+}
+
 /// At 400 KiB a second an append takes longer than a heartbeat, and than an election.
 #[tokio::test(start_paused = true)]
 async fn a_slow_link_causes_no_election() {

@@ -389,8 +389,6 @@ async fn no_answer_of_a_voter_ends_a_leader_or_uses_terms_up() {
     let liar = cluster.follower().await;
     cluster.kill(liar).await;
     for vote in [
-        Vote::new_committed(u64::MAX, liar),
-        Vote::new(u64::MAX, 77),
         Vote::new(u64::MAX - 1, leader),
         Vote::new_committed(term_before + 1, leader),
         Vote::new(term_before - 1, liar),
@@ -406,8 +404,19 @@ async fn no_answer_of_a_voter_ends_a_leader_or_uses_terms_up() {
             "{vote}"
         );
     }
-    // One that may be true costs an election; with ever higher terms, one for each leader.
-    let claimed = Arc::new(AtomicU64::new(term_before));
+    // One that may be true costs an election, and few terms; with ever higher terms, one election
+    // for each leader.
+    let mut raised = term_before;
+    for vote in [Vote::new_committed(u64::MAX, liar), Vote::new(u64::MAX, 77)] {
+        cluster.net.lie(liar, answers_with(vote));
+        sleep(Duration::from_secs(10)).await;
+        cluster.propose("while it lies").await.unwrap();
+        let leader = cluster.leader().await;
+        let before = std::mem::replace(&mut raised, term(&cluster, leader));
+        assert!(raised - before < 1 << 25, "from {before} to {raised}");
+    }
+    assert!(raised > term_before);
+    let claimed = Arc::new(AtomicU64::new(raised));
     let claims = claimed.clone();
     cluster.net.lie(
         liar,

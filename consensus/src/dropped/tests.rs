@@ -86,4 +86,15 @@ fn a_log_is_good_up_to_the_last_leadership_of_a_liar() {
     assert_eq!(floor(4), Some(Some(end(2, 5, 20))));
     assert_eq!(floor(1), Some(None));
     assert_eq!(floor(5), None, "nobody in this log is proven to lie");
+    let both = dropped.before_liars(|node| [2, 4].contains(&node));
+    assert_eq!(both, Some(Some(end(1, 1, 9))), "one after the other");
+}
+
+/// It is the same liar that leads twice: it sends entries of the first time that nobody else has.
+#[test]
+fn a_log_is_good_up_to_the_first_of_the_last_leaderships_of_a_liar() {
+    let ends = vec![end(1, 1, 9), end(4, 3, 12), end(4, 4, 20)];
+    let dropped = DroppedLogs::default().with(None, Vec::new(), ends);
+    let floor = dropped.before_liars(|node| node == 4);
+    assert_eq!(floor, Some(Some(end(1, 1, 9))));
 }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::proof::{ElectionProof, SignatureBytes, SignedVote, is_quorum, liars};
 use super::voters::Voters;
 use crate::NodeId;
-use crate::answer_check::TERMS_AHEAD_MAX;
+use crate::answer_check::TERMS_ADOPTED_MAX;
 use crate::types::{LeaderId, LogId, Vote};
 
 /// The votes for this node in its newest term.
@@ -77,8 +77,10 @@ impl Candidacy {
     /// If all others that answered have voted for this node, and a quorum needs those that refused
     /// as well, the latest that one of them names is believed, unless the next candidacy reaches
     /// its term anyway: a voter with a short log, whose term a liar raised, can neither be elected
-    /// nor vote for a lower term. Where it is the liar that refused, there is no quorum without it:
-    /// it raises the term by [`TERMS_AHEAD_MAX`] at most, and could as well be silent.
+    /// nor vote for a lower term. Where it is the liar that refused, there is no quorum without it,
+    /// and it could as well be silent.
+    ///
+    /// One node's word raises the term by [`TERMS_ADOPTED_MAX`] at most.
     pub(crate) fn believed_refusal(&self) -> Option<LeaderId> {
         let is_excluded = |node: &NodeId| self.voters.electorate.is_excluded(*node);
         let unproven = |set: &BTreeSet<NodeId>| {
@@ -95,15 +97,15 @@ impl Candidacy {
         }
         let candidacy = self.votes.borrow();
         let candidacy = candidacy.as_ref()?;
-        let highest = candidacy.term.saturating_add(TERMS_AHEAD_MAX);
-        named.retain(|newer| newer.term <= highest);
+        let highest = candidacy.term.saturating_add(TERMS_ADOPTED_MAX);
+        let adopted = |newer: LeaderId| LeaderId::new(newer.term.min(highest), newer.node_id);
         if let Some(newer) = named.get(liars) {
-            return Some(*newer);
+            return Some(adopted(*newer));
         }
         let voted = candidacy.votes.iter().map(|vote| vote.voter);
         let refused = refusals.keys().filter(|node| !is_excluded(node)).copied();
         let answered = voted.chain(refused).collect();
-        let latest = named.first().copied();
+        let latest = named.first().copied().map(adopted);
         let is_beyond = |newer: &LeaderId| newer.term > candidacy.term.saturating_add(1);
         latest.filter(|newer| is_beyond(newer) && is_quorum(&self.voters.of_log(), &answered))
     }

@@ -26,7 +26,7 @@ pub(crate) use self::commit_gate::CommitGate;
 pub use self::proof::{ElectionProof, SignatureBytes, SignedVote, quorum};
 pub(crate) use self::proven::{ProvenLeaders, Standing};
 use self::store::ProofStore;
-pub(crate) use self::voters::Voters;
+pub(crate) use self::voters::{AppliedVoters, Voters};
 use crate::NodeId;
 use crate::blocking_io::BlockingIo;
 use crate::electorate::Electorate;

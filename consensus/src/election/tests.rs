@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::proof::is_quorum;
 use super::*;
-use crate::answer_check::TERMS_AHEAD_MAX;
+use crate::answer_check::{TERMS_ADOPTED_MAX, TERMS_AHEAD_MAX};
 use crate::suite::{SharedVoters, TestElectorate};
 use crate::types::{LogId, Vote};
 
@@ -149,18 +149,45 @@ fn kept_proofs_are_bounded() {
     assert_eq!(terms, [5, 43, 44, 45, 46, 47, 48, 49]);
 }
 
+/// The voters of a node whose log and whose applied entries end with these sets.
+fn voters(
+    node: NodeId,
+    shared: &Arc<SharedVoters>,
+    of_log: Vec<BTreeSet<NodeId>>,
+    applied: Vec<BTreeSet<NodeId>>,
+) -> Arc<Voters> {
+    let voters = Arc::new(Voters::new(electorate(node, shared)));
+    let mut metrics = crate::types::RaftMetrics::new_initial(node);
+    let members = crate::types::Membership::new(of_log, ());
+    let stored = crate::types::StoredMembership::new(None, members);
+    metrics.membership_config = Arc::new(stored);
+    let applied_voters = Arc::new(AppliedVoters::default());
+    applied_voters.set(applied);
+    voters.connect(tokio::sync::watch::channel(metrics).1, applied_voters);
+    voters
+}
+
 /// The candidacy of node 1 of so many voters.
 fn candidacy(count: u64, shared: &Arc<SharedVoters>) -> Candidacy {
-    let voters = Arc::new(Voters::new(electorate(1, shared)));
-    let (metrics, receiver) = tokio::sync::watch::channel(openraft::RaftMetrics::new_initial(1));
-    voters.connect(receiver);
-    metrics.send_modify(|metrics: &mut crate::types::RaftMetrics| {
-        let sets = vec![(1..=count).collect::<BTreeSet<_>>()];
-        let members = crate::types::Membership::new(sets, ());
-        let stored = crate::types::StoredMembership::new(None, members);
-        metrics.membership_config = Arc::new(stored);
-    });
-    Candidacy::new(1, voters)
+    let of_log = vec![(1..=count).collect()];
+    Candidacy::new(1, voters(1, shared, of_log, Vec::new()))
+}
+
+/// The last entry of node 4's log makes it a voter, and is in no other log. The others elect without
+/// it, of the three that still vote one is gone.
+#[test]
+fn a_leader_of_the_applied_voters_is_believed() {
+    let shared = Arc::<SharedVoters>::default();
+    shared.set(BTreeSet::from([1, 2, 3, 4]));
+    let (three, four) = (BTreeSet::from([1, 2, 3]), BTreeSet::from([1, 2, 3, 4]));
+    let joint = vec![three.clone(), four];
+    let standing = |applied: Vec<BTreeSet<NodeId>>| {
+        let voters = voters(4, &shared, joint.clone(), applied);
+        let proven = ProvenLeaders::new(4, voters, Vec::new());
+        proven.check(&Vote::new_committed(3, 1), Some(proof(&shared, &[1, 2])))
+    };
+    assert!(matches!(standing(Vec::new()), Standing::Unproven));
+    assert!(matches!(standing(vec![three]), Standing::New(_)));
 }
 
 /// What voters claim in refusals is believed if more name it than can lie.
@@ -196,7 +223,7 @@ fn one_voter_raises_no_term_of_four() {
 
 /// A node was down while a liar raised the terms of the others by more than one node's word may.
 #[test]
-fn two_voters_are_believed_with_any_term_and_one_is_not() {
+fn two_voters_are_believed_with_any_term_and_one_raises_it_by_a_step() {
     let shared = Arc::<SharedVoters>::default();
     shared.set(BTreeSet::from([1, 2, 3, 4]));
     let candidacy = candidacy(4, &shared);
@@ -208,14 +235,16 @@ fn two_voters_are_believed_with_any_term_and_one_is_not() {
     let far = LeaderId::new(beyond, 3);
     candidacy.refuse(leader, 3, far);
     assert_eq!(candidacy.believed_refusal(), Some(far));
-    // Once the liar is proven, one voter is believed, but not with any term.
+    // Once the liar is proven, one voter is believed, but it raises the term by a step only.
     candidacy.stand(&Vote::new(8, 1), None);
     shared.exclude(2);
     let leader = LeaderId::new(8, 1);
-    candidacy.refuse(leader, 3, LeaderId::new(beyond + 1, 3));
-    assert_eq!(candidacy.believed_refusal(), None);
     candidacy.refuse(leader, 3, far);
-    assert_eq!(candidacy.believed_refusal(), Some(far));
+    let step = LeaderId::new(8 + TERMS_ADOPTED_MAX, 3);
+    assert_eq!(candidacy.believed_refusal(), Some(step));
+    let near = LeaderId::new(8 + TERMS_ADOPTED_MAX - 1, 3);
+    candidacy.refuse(leader, 3, near);
+    assert_eq!(candidacy.believed_refusal(), Some(near));
 }
 
 /// A liar raised the term of a voter whose log is short, and is silent since: four of the five are

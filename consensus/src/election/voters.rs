@@ -15,11 +15,28 @@ use crate::types::{RaftMetrics, Vote};
 /// own removal, which is two entries of the log.
 const REMOVED_LEADER_TIME: Duration = Duration::from_secs(10);
 
+/// The voters after the last applied entry of Raft's log: two sets while they change.
+#[derive(Default)]
+pub(crate) struct AppliedVoters(Mutex<Vec<BTreeSet<NodeId>>>);
+
+impl AppliedVoters {
+    pub(crate) fn set(&self, sets: Vec<BTreeSet<NodeId>>) {
+        *self.0.lock().expect("no code panics with this lock") = sets;
+    }
+
+    fn sets(&self) -> Vec<BTreeSet<NodeId>> {
+        let sets = self.0.lock().expect("no code panics with this lock");
+        sets.clone()
+    }
+}
+
 /// Answers which nodes may vote and lead.
 pub(crate) struct Voters {
     pub electorate: Arc<dyn Electorate>,
     /// Set when openraft runs.
     metrics: OnceLock<watch::Receiver<RaftMetrics>>,
+    /// Set when openraft runs.
+    applied: OnceLock<Arc<AppliedVoters>>,
     /// The leader that the ledger removed, and since when it is followed all the same.
     removed_leader: Mutex<Option<(NodeId, Instant)>>,
 }
@@ -29,14 +46,19 @@ impl Voters {
         Self {
             electorate,
             metrics: OnceLock::new(),
+            applied: OnceLock::new(),
             removed_leader: Mutex::default(),
         }
     }
 
-    /// Sets the metrics of the openraft that has started.
-    pub(crate) fn connect(&self, metrics: watch::Receiver<RaftMetrics>) {
-        let set = self.metrics.set(metrics);
-        assert!(set.is_ok(), "a node starts openraft once");
+    /// Sets what the openraft that has started says of itself.
+    pub(crate) fn connect(
+        &self,
+        metrics: watch::Receiver<RaftMetrics>,
+        applied: Arc<AppliedVoters>,
+    ) {
+        let set = self.metrics.set(metrics).is_ok() && self.applied.set(applied).is_ok();
+        assert!(set, "a node starts openraft once");
     }
 
     /// The effective voters of Raft's log: two sets while they change, none before openraft runs.
@@ -62,12 +84,17 @@ impl Voters {
         self.of_log().iter().any(|set| set.contains(&node))
     }
 
-    /// The sets of which a quorum elects a leader, in the eyes of this node: Raft's, and each of
-    /// the ledger's, as its log may be older than the members are.
+    /// The sets of which a quorum elects a leader, in the eyes of this node: those of its log, those
+    /// that it applied, as the last entries of its log may be in no other, and each of the ledger's,
+    /// as its log may be older than the members are.
     pub(crate) fn electing(&self) -> Vec<Vec<BTreeSet<NodeId>>> {
+        let of_log = self.of_log();
+        let applied = self.applied.get().map(|applied| applied.sets());
+        let applied = applied.filter(|sets| *sets != of_log);
+        let of_raft = [Some(of_log), applied].into_iter().flatten();
+        let of_raft = of_raft.filter(|sets| !sets.is_empty());
         let of_ledger = self.electorate.electors().into_iter().map(|set| vec![set]);
-        let of_log = Some(self.of_log()).filter(|sets| !sets.is_empty());
-        of_log.into_iter().chain(of_ledger).collect()
+        of_raft.chain(of_ledger).collect()
     }
 
     /// True if the answer of a node may count as a voter's.

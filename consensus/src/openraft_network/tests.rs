@@ -46,7 +46,8 @@ async fn client(dir: &TempDir) -> PeerClient {
     let mut metrics = RaftMetrics::new_initial(1);
     let membership = Membership::new(vec![BTreeSet::from([1, 2, 3, 4])], ());
     metrics.membership_config = Arc::new(StoredMembership::new(None, membership));
-    elections.voters.connect(watch::channel(metrics).1);
+    let metrics = watch::channel(metrics).1;
+    elections.voters.connect(metrics, Arc::default());
     let config = ConsensusConfig::new(1, dir.path().join("snapshots"));
     PeerClient {
         target: 2,

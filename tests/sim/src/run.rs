@@ -28,6 +28,9 @@ const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Election timeouts within which honest nodes serve again after a liar is cut off.
 const SERVICE_TIMEOUTS: u32 = 3;
+/// The same of five nodes. The four others are all needed then; if the log of only one of them can
+/// win, each of the three may stand once before, in the term in which that one stands too.
+const SERVICE_TIMEOUTS_OF_FIVE: u32 = 4;
 /// Election timeouts within which they serve beside a liar that is neither proven nor cut off. Each
 /// of four is then needed for a quorum without it, so two that stand at once cost one more.
 const SERVICE_TIMEOUTS_AMONG_LIES: u32 = 5;
@@ -188,6 +191,14 @@ fn agree(ups: &RunningNodes) -> Check {
     Ok(())
 }
 
+/// Election timeouts within which honest nodes serve again once there is no liar.
+fn service_timeouts(world: &World) -> u32 {
+    match world.plan.nodes {
+        5 => SERVICE_TIMEOUTS_OF_FIVE,
+        _ => SERVICE_TIMEOUTS,
+    }
+}
+
 /// The longest time in which service comes back: election timeouts, and the disks beside.
 fn service_limit(world: &World, election_timeouts: u32) -> Duration {
     let slowest_sync = Duration::from_millis(world.plan.sync_ms.1);
@@ -224,23 +235,32 @@ async fn serves_among_lies(world: &Arc<World>) -> Check {
     }
 }
 
+/// The honest nodes that are up, each with its life.
+fn lives(world: &Arc<World>) -> BTreeMap<u64, Option<u32>> {
+    let life = |node: u64| (node, world.up(node).map(|up| up.life));
+    world.honest().into_iter().map(life).collect()
+}
+
 /// Measures the time to service after a lie is proven, while the liar goes on. Where it is the only
-/// one and there are no other faults, that time is bounded.
+/// one and there are no other faults, that time is bounded: without it there may be no quorum when
+/// another node is down as well.
 async fn serves_after_proof(world: Arc<World>) {
     world.proof().await;
     let alone = world.plan.lies.iter().all(|lies| lies.liars.len() == 1);
-    let bounded = alone && !world.net.has_faults();
+    let before = lives(&world);
+    let all_up = before.values().all(Option::is_some);
+    let bounded = alone && all_up && !world.net.has_faults();
     let (client, began) = (Client::numbered(&world, 0, 800), world.elapsed());
     let mut served = submit_everywhere(&world, &client);
     served.join_next().await;
     let took = world.elapsed() - began;
-    if !bounded {
+    if !bounded || lives(&world) != before {
         return;
     }
     world
         .measures
         .add("ms to service after a proof", took.as_millis() as u64);
-    if took > service_limit(&world, SERVICE_TIMEOUTS) {
+    if took > service_limit(&world, service_timeouts(&world)) {
         world.check(violation(
             "honest nodes serve again after a lie is proven",
             format!("{took:?}"),
@@ -279,7 +299,7 @@ async fn cut_off(world: &Arc<World>, lies: &LiePlan) -> Result<CutOff, Violation
     world
         .measures
         .add("% of an election timeout to service", share as u64);
-    let limit = service_limit(world, SERVICE_TIMEOUTS);
+    let limit = service_limit(world, service_timeouts(world));
     if first.is_err() || took > limit {
         return violation(
             "honest nodes serve again after a liar is cut off",
