@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::liar::{log, term};
+use common::liar::{accepted, heartbeat, log, proof, term};
 use common::{Cluster, TIMEOUT};
 use lamplighter_consensus::wire::{self, ControlRequest, ControlResponse, LogId, Vote};
 use lamplighter_consensus::{NodeId, RaftLane};
@@ -57,7 +57,7 @@ async fn with_one_far_ahead(cluster: &mut Cluster) -> (NodeId, u64) {
 
 /// The others have a leader, which needs that voter for its quorum.
 #[tokio::test(start_paused = true)]
-async fn a_voter_whose_term_a_liar_raised_far_follows_again() {
+async fn a_voter_that_a_liar_raised_far_follows_again() {
     let mut cluster = Cluster::start(4).await;
     let (far, raised) = with_one_far_ahead(&mut cluster).await;
     cluster.net.heal();
@@ -69,7 +69,7 @@ async fn a_voter_whose_term_a_liar_raised_far_follows_again() {
 
 /// The others have no leader either: all three begin anew.
 #[tokio::test(start_paused = true)]
-async fn a_voter_whose_term_a_liar_raised_far_elects_again() {
+async fn a_voter_that_a_liar_raised_far_elects_again() {
     let mut cluster = Cluster::start(4).await;
     let (far, raised) = with_one_far_ahead(&mut cluster).await;
     let nodes: Vec<NodeId> = cluster.nodes.keys().copied().collect();
@@ -84,4 +84,37 @@ async fn a_voter_whose_term_a_liar_raised_far_elects_again() {
     proposed.unwrap().unwrap();
     cluster.agree().await;
     assert!(term(&cluster, far) > raised);
+}
+
+/// While it was down, elections with a liar raised the terms of the others by more than one node's
+/// word may. It follows a leader that has proven itself, and is elected or elects without one.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_down_comes_back_whatever_the_terms_are() {
+    let mut cluster = Cluster::start(4).await;
+    cluster.propose("before").await.unwrap();
+    cluster.agree().await;
+    let term_before = term(&cluster, cluster.leader().await);
+    let away = cluster.follower().await;
+    cluster.kill(away).await;
+    let leader = cluster.leader().await;
+    let liar = cluster.follower().await;
+    let last = *log(&cluster, leader).last().unwrap();
+    for step in 1..=2 {
+        let raised = term_before + (step << 24);
+        let proof = proof(&cluster, raised, liar, Some(last), &[1, 2, 3, 4]);
+        let vote = Vote::new_committed(raised, liar);
+        let at = (Some(last), Some(last));
+        for node in (1..=4).filter(|node| ![away, liar].contains(node)) {
+            let answer = heartbeat(&cluster, node, vote, at, Some(proof.clone())).await;
+            assert!(accepted(&answer), "{answer:?}");
+        }
+    }
+    cluster.kill(liar).await;
+    cluster.restart(away).await;
+    cluster.propose("without the liar").await.unwrap();
+    assert!(term(&cluster, away) > term_before + (2 << 24));
+    // All three are needed; this one learns it of a leader.
+    cluster.kill(away).await;
+    cluster.restart(away).await;
+    cluster.propose("again").await.unwrap();
 }

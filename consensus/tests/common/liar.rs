@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use lamplighter_consensus::suite::TestElectorate;
 use lamplighter_consensus::wire::{
-    self, AppendAnswer, AppendBinding, AppendRequest, ControlRequest, ControlResponse,
-    ElectionProof, EntryPayload, LogId, Membership, RaftLogEntry, SignatureBytes, SignedVote,
-    StoredEntry, Vote,
+    self, AppendAnswer, AppendBinding, AppendRequest, AppendResponse, ControlRequest,
+    ControlResponse, ElectionProof, EntryPayload, LogId, Membership, RaftLogEntry, SignatureBytes,
+    SignedVote, StoredEntry, Vote,
 };
 use lamplighter_consensus::{Electorate, NodeId, RaftLane, ServeError};
 use lamplighter_store::{Cf, KvView};
@@ -59,6 +59,12 @@ pub fn proof(
         });
     }
     proof
+}
+
+/// True if a node took what a leader sent.
+pub fn accepted(answer: &Result<AppendAnswer, ServeError>) -> bool {
+    matches!(answer, Ok(AppendAnswer::Response { response, .. })
+        if !matches!(response, AppendResponse::HigherVote(_) | AppendResponse::Conflict))
 }
 
 /// Sends a heartbeat in a node's name.
