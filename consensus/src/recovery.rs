@@ -18,10 +18,10 @@
 //! that no other node ever reaches, if the liar made more entries for this node than for others.)
 //! When a certificate contradicts the log, it is not known where it went wrong: the floor is the
 //! end of the log, and once the liar is proven, the entry before its last leaderships. Entries of
-//! those that are committed are safe without this node's vote: of `n` voters, `f` of which may lie,
-//! a certificate contradicts `n - q` honest ones at most, a committed entry is with `q - f`, and a
-//! candidate without it, which no proven liar votes for, would need `2q - n > n - q` of them to have
-//! dropped it (for six voters, of whom two may have dropped a log, it is as many).
+//! those that are committed are safe without this node's vote: of `n` voters, `f` of which may
+//! lie, a certificate contradicts `n - q` honest ones at most, a committed entry is with `q - f`,
+//! and a candidate without it, which no proven liar votes for, would need `2q - n > n - q` of them
+//! to have dropped it (for six voters, of whom two may have dropped a log, it is as many).
 //!
 //! # A crash between any two steps
 //!

@@ -158,7 +158,7 @@ async fn a_feed_that_is_unreadable_for_a_while_closes_no_connection() {
     drop(root);
     world.until_count("connected", |count| count == 0).await;
     world.tag(&["lamp-1"]).await;
-    // The notifications of the newest blocks are in memory, so the missed one must be in none of them.
+    // The notifications of the newest blocks are in memory: the missed one is in none of these.
     world.tag(&["lamp-2"; 4]).await;
     world.store.set_unreadable(true);
     let reads = world.store.reads();

@@ -173,8 +173,8 @@ fn candidacy(count: u64, shared: &Arc<SharedVoters>) -> Candidacy {
     Candidacy::new(1, voters(1, shared, of_log, Vec::new()))
 }
 
-/// The last entry of node 4's log makes it a voter, and is in no other log. The others elect without
-/// it, of the three that still vote one is gone.
+/// The last entry of node 4's log makes it a voter, and is in no other log. The others elect
+/// without it; of the three that still vote one is gone.
 #[test]
 fn a_leader_of_the_applied_voters_is_believed() {
     let shared = Arc::<SharedVoters>::default();

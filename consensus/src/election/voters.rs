@@ -84,9 +84,9 @@ impl Voters {
         self.of_log().iter().any(|set| set.contains(&node))
     }
 
-    /// The sets of which a quorum elects a leader, in the eyes of this node: those of its log, those
-    /// that it applied, as the last entries of its log may be in no other, and each of the ledger's,
-    /// as its log may be older than the members are.
+    /// The sets of which a quorum elects a leader, in the eyes of this node: those of its log;
+    /// those that it applied, as the last entries of its log may be in no other; and each of the
+    /// ledger's, as its log may be older than the members are.
     pub(crate) fn electing(&self) -> Vec<Vec<BTreeSet<NodeId>>> {
         let of_log = self.of_log();
         let applied = self.applied.get().map(|applied| applied.sets());
