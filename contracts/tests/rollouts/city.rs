@@ -375,6 +375,13 @@ impl City {
         devices::state(&self.overlay, &id(device)).unwrap().unwrap()
     }
 
+    /// The number of the next report of a device.
+    pub fn next_counter(&mut self, device: &str) -> u64 {
+        let counter = self.counters.entry(id(device)).or_default();
+        *counter += 1;
+        *counter
+    }
+
     /// The report that leads to `to`, as the device would make it: the right digest, its next
     /// number, signed if it has a key and must.
     pub fn next_report(
@@ -391,8 +398,7 @@ impl City {
             .unwrap()
             .manifest
             .artifact;
-        let counter = self.counters.entry(id(device)).or_default();
-        *counter += 1;
+        let counter = self.next_counter(device);
         let mut report = DeploymentReport {
             rollout: id(rollout),
             device: id(device),
@@ -401,7 +407,7 @@ impl City {
             code: 0,
             digest: matches!(to, Downloaded | Trial | Confirmed | NotNeeded).then_some(artifact),
             seen_height: self.height,
-            counter: *counter,
+            counter,
             detail: String::new(),
             signature: None,
         };
@@ -414,6 +420,22 @@ impl City {
             report.sign(&self.chain_id, &secret(device));
         }
         report
+    }
+
+    /// The Thing reports that it runs the image of a release.
+    pub fn inventory(&mut self, device: &str, release: &str) -> Vec<Fact> {
+        let mut report = InventoryReport {
+            device: id(device),
+            version: None,
+            digest: Hash::of(release.as_bytes()),
+            security_counter: 0,
+            counter: self.next_counter(device),
+            signature: None,
+        };
+        report.sign(&self.chain_id, &secret(device));
+        let reports = vec![report];
+        let action = DevicesAction::ReportInventory { reports };
+        self.act("gw-1", Action::Devices(action)).unwrap()
     }
 
     pub fn send(&mut self, gateway: &str, reports: Vec<DeploymentReport>) -> ActResult {
