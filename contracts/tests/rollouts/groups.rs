@@ -232,6 +232,20 @@ fn a_pause_skips_nothing_and_a_soak_begins_again() {
     pause(&mut city);
     city.block(10 * HOUR_MS);
     assert_eq!(city.group_statuses("x"), [Soaking, Waiting], "paused");
+    let mut other = City::with_lamps(4);
+    let mut plan = two_groups();
+    plan.groups[0].gate.soak_ms = 0;
+    other.started_in_groups(&plan);
+    for lamp in ["lamp-0", "lamp-1"] {
+        other.walk("x", lamp, &ALL_THE_WAY[..6]);
+    }
+    pause(&mut other);
+    for lamp in ["lamp-0", "lamp-1"] {
+        other.walk("x", lamp, &[Confirmed]);
+    }
+    assert_eq!(other.group_statuses("x"), [Running, Waiting], "paused");
+    resume(&mut other).unwrap();
+    assert_eq!(other.group_statuses("x"), [Passed, Running]);
     resume(&mut city).unwrap();
     assert_eq!(
         city.group_statuses("x"),
