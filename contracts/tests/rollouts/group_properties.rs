@@ -231,7 +231,7 @@ struct Oracle {
     city: City,
     plan: GroupedPlan,
     former: GroupedPlan,
-    /// Who approved the plan since it was written, or since errors paused the rollout.
+    /// The approvers of the plan since it was written, or since errors paused the rollout.
     approvers: BTreeSet<usize>,
     status: RolloutStatus,
     /// Number of groups that have opened.
@@ -326,33 +326,33 @@ impl Oracle {
             Deed::Report { at, end, steps } => self.report(*at, *end, *steps),
             Deed::Wait { minutes } => {
                 self.city.block(minutes * MINUTE_MS);
-                self.look(deed, true);
+                self.inspect(deed, true);
             }
             Deed::Start => {
                 let done = self.rollouts("olga", RolloutsAction::Start { rollout });
-                self.look(deed, done.is_ok());
+                self.inspect(deed, done.is_ok());
             }
             Deed::Pause => {
                 let done = self.rollouts("olga", RolloutsAction::Pause { rollout, reason });
-                self.look(deed, done.is_ok());
+                self.inspect(deed, done.is_ok());
             }
             Deed::Resume => {
                 let done = self.rollouts("olga", RolloutsAction::Resume { rollout });
-                self.look(deed, done.is_ok());
+                self.inspect(deed, done.is_ok());
             }
             Deed::Cancel => {
                 let done = self.rollouts("olga", RolloutsAction::Cancel { rollout, reason });
-                self.look(deed, done.is_ok());
+                self.inspect(deed, done.is_ok());
             }
             Deed::Open { group } => {
                 let group = *group;
                 let done = self.rollouts("olga", RolloutsAction::OpenGroup { rollout, group });
-                self.look(deed, done.is_ok());
+                self.inspect(deed, done.is_ok());
             }
             Deed::Approve { who } => {
                 let plan = self.plan.clone();
                 let done = self.city.approve_groups(["anna", "ben"][*who], &plan);
-                self.look(deed, done.is_ok());
+                self.inspect(deed, done.is_ok());
             }
             Deed::ApproveFormer => {
                 let former = self.former.clone();
@@ -364,7 +364,7 @@ impl Oracle {
             Deed::Amend { plan } => {
                 let plan = (**plan).clone();
                 let done = self.rollouts("olga", RolloutsAction::Amend { plan });
-                self.look(deed, done.is_ok());
+                self.inspect(deed, done.is_ok());
             }
             Deed::Register { .. }
             | Deed::Retag { .. }
@@ -401,7 +401,7 @@ impl Oracle {
                 _ => self.changed.insert(id(&lamp(number))),
             };
         }
-        self.look(deed, true);
+        self.inspect(deed, true);
     }
 
     fn report(&mut self, at: usize, end: DeploymentState, steps: usize) {
@@ -421,20 +421,20 @@ impl Oracle {
             if state.is_end() || self.city.step("x", name, to).is_err() {
                 return;
             }
-            self.look(&Deed::Report { at, end, steps }, true);
+            self.inspect(&Deed::Report { at, end, steps }, true);
         }
     }
 
     /// Compares everything with what has to be true after a transaction or a block.
-    fn look(&mut self, deed: &Deed, done: bool) {
+    fn inspect(&mut self, deed: &Deed, done: bool) {
         let before = self.status;
         self.status = self.city.rollout("x").status;
-        self.look_at_people(deed, done, before);
+        self.inspect_people(deed, done, before);
         self.find_new_deployments(deed);
-        self.look_at_opening(deed, done, before);
-        self.look_at_counts();
-        self.look_at_status(deed, done, before);
-        self.look_at_members();
+        self.inspect_opening(deed, done, before);
+        self.inspect_counts();
+        self.inspect_status(deed, done, before);
+        self.inspect_members();
         let current = self.opened.checked_sub(1);
         if self.status == Running {
             let is_good = current.is_some_and(|group| self.is_good(group));
@@ -444,7 +444,7 @@ impl Oracle {
     }
 
     /// What begins or goes on was approved, as it is.
-    fn look_at_people(&mut self, deed: &Deed, done: bool, before: RolloutStatus) {
+    fn inspect_people(&mut self, deed: &Deed, done: bool, before: RolloutStatus) {
         match deed {
             Deed::Approve { who } if done => {
                 self.approvers.insert(*who);
@@ -483,7 +483,7 @@ impl Oracle {
         }
     }
 
-    fn look_at_opening(&mut self, deed: &Deed, done: bool, before: RolloutStatus) {
+    fn inspect_opening(&mut self, deed: &Deed, done: bool, before: RolloutStatus) {
         let opened = self.city.groups("x").opened as usize;
         let now_ms = self.city.time_ms;
         if matches!(deed, Deed::Start) && done {
@@ -519,7 +519,7 @@ impl Oracle {
         }
     }
 
-    fn look_at_counts(&self) {
+    fn inspect_counts(&self) {
         let of = |tally: Tally, skipped| RolloutCounts {
             assigned: tally.assigned,
             active: tally.active,
@@ -546,7 +546,7 @@ impl Oracle {
         assert_eq!(skipped.sum::<u64>(), all.skipped);
     }
 
-    fn look_at_status(&self, deed: &Deed, done: bool, before: RolloutStatus) {
+    fn inspect_status(&self, deed: &Deed, done: bool, before: RolloutStatus) {
         let after = self.status;
         match before {
             Stopped | Finished => assert_eq!(after, before, "an end is an end"),
@@ -615,7 +615,7 @@ impl Oracle {
     /// Each device is in the first group that has it, and none is left out. Those that were
     /// registered since may follow in the group that opened last, but never in one of named devices
     /// or of a number, unless that has passed.
-    fn look_at_members(&self) {
+    fn inspect_members(&self) {
         let reader = &self.city.overlay;
         let records = self.city.groups("x");
         let all_assigned = self.status == Running && self.expanded() && records.late == 0;
@@ -680,7 +680,7 @@ proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn groups_open_and_pause_as_an_oracle_says(
+    fn groups_open_and_pause_as_an_oracle_predicts(
         plan in plan(),
         running_already in prop::collection::vec(0..FLEET, 0..4),
         planning in prop::collection::vec(deed(), 0..6),

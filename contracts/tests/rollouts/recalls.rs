@@ -169,7 +169,7 @@ fn sweeps(city: &City) -> Vec<RevocationSweep> {
 
 /// One person can publish and revoke; without this each such release would cost a walk.
 #[test]
-fn a_release_that_nobody_released_is_not_searched_for() {
+fn a_release_that_was_never_released_is_not_searched_for() {
     let mut city = City::with_lamps(1);
     city.set_protocol(2);
     city.publish(&manifest("r2")).unwrap();
