@@ -307,11 +307,12 @@ pub enum Fact {
         rollout: Id,
         group: u32,
     },
-    /// The device runs a release that was revoked.
+    /// The device runs a release that was revoked: it was found, or reported the image since.
     DeviceRunsRevoked {
         release: Id,
     },
-    /// All devices that run a revoked release have been named.
+    /// All devices that ran a revoked release have been named; whoever reports it from now on is
+    /// named then.
     RevocationTraced {
         release: Id,
         devices: u64,

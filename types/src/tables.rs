@@ -21,7 +21,8 @@
 //! | rollouts | operators | allowance; 64 at work | never |
 //! | plans in groups, their groups | with their rollouts | 16 groups and 1,000 named devices a rollout | never |
 //! | late devices | changes of devices, for continuous rollouts, of which 8 are at work | one a device and rollout | the next blocks |
-//! | timers of rollouts, continuous rollouts, revocation sweeps | blocks | rollouts at work; revocations | their end |
+//! | timers of rollouts, continuous rollouts | operators, blocks | rollouts at work, of which 8 are continuous | their end |
+//! | revocation sweeps | revocations of releases that people approved | allowance | the walk over the devices |
 //! | deployments, by device | blocks, for a rollout that people approved | 16 a device and those of rollouts at work; 256 devices a block | the next deployments of the device |
 //! | timers, running rollouts | blocks | deployments and rollouts at work | their end |
 //! | desired configuration | operators | allowance; 16 KiB a target | the empty document |

@@ -130,6 +130,7 @@ fn record_inventory(
     }
     let seen_before = state.drifted && state.digest == Some(*digest);
     let expected = drifted_from(overlay, &state, digest)?;
+    let before = state.digest;
     state.version = *version;
     state.digest = Some(*digest);
     // A gateway alone must not raise the floor: then no release could be installed any more.
@@ -151,6 +152,8 @@ fn record_inventory(
         };
         notifications.push(Notification::about_device(&device, fact));
     }
+    let named = rollouts::image_reported(overlay, &device, before, &state)?;
+    notifications.extend(named);
     Ok(notifications)
 }
 

@@ -88,6 +88,9 @@ pub fn revoke(
         reason: reason.to_owned(),
     };
     let mut notifications = vec![Notification::city(revoked)];
-    notifications.extend(rollouts::recall(overlay, &context.block, name)?);
+    // What nobody released has no rollout and runs nowhere.
+    if release.released_ms.is_some() {
+        notifications.extend(rollouts::recall(overlay, &context.block, name)?);
+    }
     Ok(notifications)
 }

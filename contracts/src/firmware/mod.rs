@@ -21,7 +21,8 @@
 //! again at each approval, and whenever a rollout of the release is planned, approved, started or
 //! resumed. So people renew approvals that expire. A deprecated release gets no new rollout; those
 //! under way continue. Revoking a release stops its rollouts: the blocks that follow cancel every
-//! deployment that is not yet installing, a bounded number in each.
+//! deployment that is not yet installing, a bounded number in each, and name the devices that run
+//! the release. One that nobody released runs nowhere: its revocation leaves the blocks no work.
 //!
 //! The scope of a vendor is that of its grants: a rollout of its release lies in districts for
 //! which the vendor has the role at that time. So a vendor that the administrator of a district has

@@ -63,7 +63,7 @@ fn fails(rollout: &Rollout, last: bool) -> bool {
 }
 
 /// The work that blocks have left for a rollout; `None` before it begins and after its end. `late`
-/// is the number of late devices that wait.
+/// is the number of late devices that its group takes now.
 pub fn work(rollout: &Rollout, late: u64) -> Option<RolloutWork> {
     match rollout.status {
         RolloutStatus::Running if !rollout.expanded || late > 0 => Some(RolloutWork::Expand),

@@ -10,6 +10,7 @@ use lamplighter_types::{
     ReleaseManifest, RolloutStatus, Selection, SkipReason, Tag,
 };
 
+use super::grouped::Grouped;
 use super::unit::{RolloutUnit, StepInfo};
 use super::{device_state, keys, late};
 use crate::{devices, firmware};
@@ -102,14 +103,17 @@ struct Walk {
 }
 
 impl Walk {
+    /// The walk of the group that opened last.
     fn of(unit: &mut RolloutUnit<'_>, name: &Id) -> Result<Option<Self>, StateError> {
         let base = unit.rollout(name)?.plan.selection.clone();
         let Some(grouped) = unit.grouped(name)? else {
             return Ok(None);
         };
-        let Some(group) = (grouped.state.opened as usize).checked_sub(1) else {
-            return Ok(None);
-        };
+        let current = (grouped.state.opened as usize).checked_sub(1);
+        Ok(current.map(|group| Self::over(grouped, group, base)))
+    }
+
+    fn over(grouped: &Grouped, group: usize, base: Selection) -> Self {
         let percent = |members: &GroupMembers| match members {
             GroupMembers::Percent { percent } => u64::from(*percent) * 100,
             GroupMembers::Selected { .. } | GroupMembers::Count { .. } | GroupMembers::Rest => 0,
@@ -117,16 +121,15 @@ impl Walk {
         let members = grouped.plan.groups[group].members.clone();
         let earlier = grouped.plan.groups[..group].iter();
         let from: u64 = earlier.map(|group| percent(&group.members)).sum();
-        Ok(Some(Self {
+        let record = &grouped.state.groups[group];
+        Self {
             path: path(&base, &members),
             base,
             share: from..from + percent(&members),
             members,
             group,
-            opened_height: grouped.state.groups[group]
-                .opened_height
-                .unwrap_or(u64::MAX),
-        }))
+            opened_height: record.opened_height.unwrap_or(u64::MAX),
+        }
     }
 
     fn run(
@@ -164,14 +167,8 @@ impl Walk {
 
     /// Tells whether a group of so many devices has them.
     fn is_full(&self, unit: &mut RolloutUnit<'_>, name: &Id) -> Result<bool, StateError> {
-        let GroupMembers::Count { count } = self.members else {
-            return Ok(false);
-        };
-        let members = unit.grouped(name)?.map_or(0, |grouped| {
-            let counts = &grouped.state.groups[self.group].counts.deployments;
-            counts.assigned + counts.active + counts.confirmed + counts.failed + counts.other
-        });
-        Ok(members >= u64::from(count))
+        let grouped = unit.grouped(name)?;
+        Ok(grouped.is_some_and(|grouped| grouped.room(self.group) == 0))
     }
 
     /// Tells whether the device belongs to the group, if no earlier one has it.
@@ -184,6 +181,38 @@ impl Walk {
             GroupMembers::Count { count: _ } | GroupMembers::Rest => true,
         };
         chosen && is_selected(&self.base, device)
+    }
+}
+
+/// The groups of a rollout that have opened, to find those that have a device which comes late.
+pub(super) struct OpenedGroups(Vec<Walk>);
+
+impl OpenedGroups {
+    pub(super) fn of(unit: &mut RolloutUnit<'_>, name: &Id) -> Result<Self, StateError> {
+        let base = unit.rollout(name)?.plan.selection.clone();
+        let Some(grouped) = unit.grouped(name)? else {
+            return Ok(Self(Vec::new()));
+        };
+        let opened = 0..grouped.state.opened as usize;
+        let walks = opened.map(|group| Walk::over(grouped, group, base.clone()));
+        Ok(Self(walks.collect()))
+    }
+
+    /// Tells whether one of them has the device. The walk of a later group finds it otherwise. A
+    /// group of so many devices has its own, so that only the last one may have room.
+    pub(super) fn have(
+        &self,
+        unit: &mut RolloutUnit<'_>,
+        rollout: &Id,
+        device: &Device,
+    ) -> Result<bool, StateError> {
+        let Some((current, earlier)) = self.0.split_last() else {
+            return Ok(false);
+        };
+        let is_counted = |walk: &Walk| matches!(walk.members, GroupMembers::Count { count: _ });
+        let mut earlier = earlier.iter().filter(|walk| !is_counted(walk));
+        Ok(earlier.any(|walk| walk.has(rollout, device))
+            || current.has(rollout, device) && !current.is_full(unit, rollout)?)
     }
 }
 

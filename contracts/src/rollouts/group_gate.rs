@@ -16,15 +16,16 @@ fn exceeds(part: u64, whole: u64, percent: u8) -> bool {
     part.saturating_mul(100) > whole.saturating_mul(u64::from(percent))
 }
 
-/// The limit that a group has exceeded since the last pause by errors was ended.
-pub(super) fn exceeded(plan: &GroupedPlan, record: &GroupRecord) -> Option<String> {
+/// The limit that a group has exceeded since the last pause by errors was ended. `over` says that
+/// no deployment of it is left, so that the shares count whatever the sample.
+fn exceeded(plan: &GroupedPlan, record: &GroupRecord, over: bool) -> Option<String> {
     let (now, before) = (&record.counts, &record.counts_at_resume);
     let since = |now: u64, before: u64| now.saturating_sub(before);
     let failed = since(now.deployments.failed, before.deployments.failed);
     let confirmed = since(now.deployments.confirmed, before.deployments.confirmed);
     let timed_out = since(now.timed_out, before.timed_out);
     let ended = failed.saturating_add(confirmed);
-    let seen_enough = ended >= u64::from(plan.base.error_sample_min);
+    let seen_enough = over || ended >= u64::from(plan.base.error_sample_min);
     if plan
         .limits
         .error_count_max
@@ -42,16 +43,27 @@ pub(super) fn exceeded(plan: &GroupedPlan, record: &GroupRecord) -> Option<Strin
     None
 }
 
-/// The first exceeded limit of the groups that have opened, in words.
-pub(super) fn exceeded_by_any(plan: &GroupedPlan, groups: &RolloutGroups) -> Option<String> {
-    let mut opened = groups
-        .groups
-        .iter()
-        .take(groups.opened as usize)
-        .enumerate();
-    opened.find_map(|(at, record)| {
-        exceeded(plan, record).map(|what| format!("group {}: {what}", at + 1))
+/// The first exceeded limit of the groups that have opened, in words. `ends` says that a group can
+/// be over; `expanded` that all devices of the last one were assigned.
+pub(super) fn exceeded_by_any(
+    plan: &GroupedPlan,
+    groups: &RolloutGroups,
+    ends: bool,
+    expanded: bool,
+) -> Option<String> {
+    let opened = groups.opened as usize;
+    let mut records = groups.groups.iter().take(opened).enumerate();
+    records.find_map(|(at, record)| {
+        let all_known = at + 1 < opened || expanded;
+        exceeded(plan, record, ends && is_over(record, all_known))
+            .map(|what| format!("group {}: {what}", at + 1))
     })
+}
+
+/// Tells whether all devices of a group are known and none of them is at work.
+fn is_over(record: &GroupRecord, expanded: bool) -> bool {
+    let counts = &record.counts.deployments;
+    expanded && counts.assigned == 0 && counts.active == 0
 }
 
 /// Tells whether the group is good enough: all of its devices are known, and so many of them have
@@ -81,13 +93,10 @@ pub(super) fn status_after(
         }
         GroupStatus::Running | GroupStatus::Soaking | GroupStatus::Ready => {}
     }
-    let counts = &record.counts.deployments;
     if !is_good(group, &record.counts, expanded) {
-        let over = expanded && counts.assigned == 0 && counts.active == 0;
-        return if over {
-            GroupStatus::Failed
-        } else {
-            GroupStatus::Running
+        return match is_over(record, expanded) {
+            true => GroupStatus::Failed,
+            false => GroupStatus::Running,
         };
     }
     let since_ms = record.soaking_since_ms.unwrap_or(time_ms);
@@ -104,6 +113,14 @@ pub(super) fn status_after(
 pub(super) fn failure(group: &Group, record: &GroupRecord, at: usize) -> String {
     let counts = &record.counts.deployments;
     let (confirmed, ended) = (counts.confirmed, ended(counts));
+    if ended == 0 {
+        let (other, skipped) = (counts.other, counts.skipped);
+        return format!(
+            "group {} proved nothing: {other} devices run the release already or left, {skipped} \
+             can't install it",
+            at + 1
+        );
+    }
     let (percent, sample) = (group.gate.success_percent_min, group.gate.sample_min);
     format!(
         "group {} ended with {confirmed} successes of {ended}, below {percent} % of {sample} or \
@@ -135,7 +152,7 @@ pub(super) fn due_ms(
 }
 
 /// Tells whether the rollout is over: its last group has passed, and no deployment is at work.
-pub(super) fn is_over(plan: &GroupedPlan, groups: &RolloutGroups, rollout: &Rollout) -> bool {
+pub(super) fn is_finished(plan: &GroupedPlan, groups: &RolloutGroups, rollout: &Rollout) -> bool {
     let last_passed = groups.groups.last().map(|record| record.status) == Some(GroupStatus::Passed);
     let none_at_work = rollout.counts.assigned == 0 && rollout.counts.active == 0;
     last_passed && none_at_work && !plan.continuous

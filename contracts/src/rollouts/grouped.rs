@@ -2,7 +2,8 @@
 
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::{
-    DeploymentState, GroupCounts, GroupedPlan, Rollout, RolloutGroups, RolloutStatus,
+    DeploymentState, GroupCounts, GroupMembers, GroupStatus, GroupedPlan, Rollout, RolloutGroups,
+    RolloutStatus, Selection,
 };
 
 use super::{STEP_MS_MAX, error_gate, group_gate, keys};
@@ -19,6 +20,38 @@ impl Grouped {
         let factor = 1_u64.checked_shl(retries.into()).unwrap_or(u64::MAX);
         let backoff_ms = self.plan.retry.backoff_ms.saturating_mul(factor);
         backoff_ms.min(STEP_MS_MAX)
+    }
+
+    /// The number of devices that a group of so many still takes. One that needs no deployment, or
+    /// left, proves nothing and leaves its place to the next one. No bound for other groups.
+    pub fn room(&self, at: usize) -> u64 {
+        let GroupMembers::Count { count } = self.plan.groups[at].members else {
+            return u64::MAX;
+        };
+        let counts = &self.state.groups[at].counts.deployments;
+        let members = counts.assigned + counts.active + counts.confirmed + counts.failed;
+        u64::from(count).saturating_sub(members)
+    }
+
+    /// The number of late devices that the group which opened last takes now. Named devices were
+    /// named by people, so that group takes none before it has passed.
+    pub fn late_to_enter(&self) -> u64 {
+        let Some(at) = (self.state.opened as usize).checked_sub(1) else {
+            return 0;
+        };
+        if self.state.groups[at].status == GroupStatus::Passed {
+            return self.state.late;
+        }
+        let are_named = matches!(
+            self.plan.groups[at].members,
+            GroupMembers::Selected {
+                selection: Selection::List { .. },
+            }
+        );
+        match are_named {
+            true => 0,
+            false => self.state.late.min(self.room(at)),
+        }
     }
 
     /// Counts a device that the group which opened last leaves out.
@@ -74,7 +107,7 @@ impl Grouped {
 }
 
 /// Tells whether a rollout has begun and takes devices, now or after a pause.
-fn is_live(status: RolloutStatus) -> bool {
+pub(super) fn is_live(status: RolloutStatus) -> bool {
     use RolloutStatus::*;
     match status {
         Running | Paused | PausedByErrors => true,

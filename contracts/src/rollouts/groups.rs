@@ -11,7 +11,7 @@ use lamplighter_types::{
 use super::plan::{find, require};
 use super::unit::{RolloutUnit, StepInfo};
 use super::{CONTINUOUS_ROLLOUTS_MAX, RolloutsError, STEP_MS_MAX, error_gate, group_gate, keys};
-use crate::{Context, ExecutionError, Reader};
+use crate::{Context, ExecutionError, Reader, firmware};
 
 /// Checks shape and size of what a plan in groups has besides its base.
 pub(super) fn check(plan: &GroupedPlan) -> Result<(), RolloutsError> {
@@ -189,6 +189,7 @@ pub(super) fn open_by_hand(
     }
     let time_ms = context.block.time_ms;
     super::approving::require_approved(overlay, &rollout, time_ms)?;
+    firmware::resumable(overlay, &rollout.plan.release, &rollout.districts, time_ms)?;
     let mut unit = RolloutUnit::new(overlay, context.block);
     evaluate(&mut unit, name)?;
     let Some(grouped) = unit.edit_groups(name)? else {
@@ -236,11 +237,14 @@ pub(super) fn resume(
 /// Pauses, finishes or stops a rollout in groups, or opens its next group, if its counts and the
 /// block time say so.
 pub(super) fn evaluate(unit: &mut RolloutUnit<'_>, name: &Id) -> Result<(), StateError> {
-    let status = unit.rollout(name)?.status;
+    let rollout = unit.rollout(name)?;
+    let (status, expanded) = (rollout.status, rollout.expanded);
     let Some(grouped) = unit.grouped(name)? else {
         return Ok(());
     };
-    let exceeded = group_gate::exceeded_by_any(&grouped.plan, &grouped.state);
+    // A pause is no end: groups that are over are looked at when the rollout is resumed.
+    let ends = status == RolloutStatus::Running;
+    let exceeded = group_gate::exceeded_by_any(&grouped.plan, &grouped.state, ends, expanded);
     match (status, exceeded) {
         (RolloutStatus::Running | RolloutStatus::Paused, Some(reason)) => {
             unit.pause_by_errors(name, reason)
@@ -301,7 +305,9 @@ fn evaluate_end(unit: &mut RolloutUnit<'_>, name: &Id) -> Result<(), StateError>
         return Ok(());
     };
     match rollout.status {
-        RolloutStatus::Running if group_gate::is_over(&grouped.plan, &grouped.state, &rollout) => {
+        RolloutStatus::Running
+            if group_gate::is_finished(&grouped.plan, &grouped.state, &rollout) =>
+        {
             unit.end(name, RolloutStatus::Finished)
         }
         RolloutStatus::Stopping => match error_gate::status_after(&rollout) {

@@ -1,10 +1,15 @@
 //! Devices that begin to match a continuous rollout after its start. The change of a device only
-//! remembers it; blocks assign it to the group that opened last.
+//! remembers it; blocks assign it to the group that opened last, if a group that has opened has it.
+//! A later group finds it by itself.
+//!
+//! Canaries are named by people, and a group of so many devices has no more, so late devices wait
+//! until such a group has passed.
 
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::{Device, Id, Selection};
 
-use super::expand::{assign_if_eligible, is_selected};
+use super::expand::{OpenedGroups, assign_if_eligible, is_selected};
+use super::grouped::Grouped;
 use super::unit::RolloutUnit;
 use super::{CONTINUOUS_ROLLOUTS_MAX, device_state, keys};
 use crate::{BlockContext, Reader};
@@ -84,11 +89,16 @@ pub(super) fn enter(
     name: &Id,
     budget: &mut usize,
 ) -> Result<(), StateError> {
-    let selection = unit.rollout(name)?.plan.selection.clone();
-    for device in drain(unit, name, *budget)? {
+    let takes = unit.grouped(name)?.map_or(0, Grouped::late_to_enter);
+    if takes == 0 {
+        return Ok(());
+    }
+    let limit = usize::try_from(takes).map_or(*budget, |takes| takes.min(*budget));
+    let groups = OpenedGroups::of(unit, name)?;
+    for device in drain(unit, name, limit)? {
         *budget -= 1;
         let device = device_state::known_device(unit.overlay, &device)?;
-        if is_selected(&selection, &device) {
+        if groups.have(unit, name, &device)? {
             assign_if_eligible(unit, name, &device)?;
         }
     }

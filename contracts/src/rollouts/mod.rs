@@ -12,6 +12,7 @@
 //! | start | operator | not approved, or approvals of plan or release count no more; open for too long; no slot free |
 //! | pause | operator | not running |
 //! | resume | operator | not paused; approvals of plan or release count no more; after an error pause: not newly approved |
+//! | open a group | operator | not running; approvals of plan or release count no more; not the next one; its gate |
 //! | cancel | operator | ended already |
 //! | postpone | operator of the device's district | not offered yet; too late; critical release; above the plan's caps |
 //! | report | the device's gateway | see below |
@@ -54,7 +55,9 @@
 //! Cancelling a rollout, or revoking its release, cancels the deployments that are not yet
 //! installing, a bounded number in each block. The others continue to their end, and then the
 //! rollout is stopped; in a rollout in groups each of them gets a step that says so. From protocol
-//! version 2 on, the blocks after a revocation also name each device that runs the release.
+//! version 2 on, the blocks after a revocation also name each device that runs the release, and a
+//! device that reports the image after them is named then. What nobody released is not searched
+//! for.
 //!
 //! # Groups
 //! From protocol version 2 on a rollout can have groups
@@ -66,14 +69,18 @@
 //! The gate of a group is passed when all of its devices are assigned, `sample_min` deployments
 //! have ended with a success or a failure, and so many of all devices, also of those still at
 //! work, have confirmed the release as `success_percent_min` says; and when that has been so for
-//! `soak_ms`. Then the next group opens, or waits for a person (`next_by_hand`). A group that ended
-//! below has failed: the rollout pauses, can't be resumed, and is cancelled by people. Nothing
-//! opens while a rollout is paused, and a soak begins again when it is resumed.
+//! `soak_ms`. Then the next group opens, or waits for a person (`next_by_hand`), for which the
+//! approvals of plan and release count again. A group that ended below has failed: the rollout
+//! pauses, can't be resumed, and is cancelled by people. So has one with nothing to judge: devices
+//! that run the release already are no successes. Nothing opens while a rollout is paused, and a
+//! soak begins again when it is resumed.
 //!
 //! The limits count in each group: a share of failures, their number, a share of silent devices.
 //! Above one of them the rollout pauses, whichever group it was; after that, resuming takes new
-//! approvals of the plan. A stop deadline cancels the rollout. A continuous rollout also takes
-//! devices that begin to match it, into the group that opened last.
+//! approvals of the plan. When no deployment of a group is left, shares count whatever the sample.
+//! A stop deadline cancels a rollout that runs or is paused. A continuous rollout also takes
+//! devices that begin to match it, into the group that opened last, if one that has opened would
+//! have had them; not into one of named devices.
 //!
 //! `amend` replaces a plan that has not begun: its approvals end, and the sender is the author.
 //!
@@ -131,6 +138,7 @@ pub use execute::{check, execute};
 pub use late::devices_changed;
 pub use operator_actions::{approvers_lost_power, device_left, recall};
 pub use read::*;
+pub use revoked::image_reported;
 pub use tick::{due_ms, tick};
 
 /// Number of rollouts begun and not ended. It bounds the work of a block and of a release's recall.
@@ -141,6 +149,10 @@ pub const OPEN_PLANS_PER_ORGANIZATION_MAX: usize = 16;
 pub const CONTINUOUS_ROLLOUTS_MAX: usize = 8;
 /// Number of devices in one block that are asked whether they run a revoked release.
 pub const DEVICES_SEARCHED_PER_BLOCK_MAX: usize = 512;
+/// Number of revoked releases whose search is one walk: a vendor revokes those of all its models.
+pub const REVOCATIONS_PER_WALK_MAX: usize = 16;
+/// Number of releases of an image that are looked at when a device reports it: most have one.
+pub const RELEASES_OF_IMAGE_MAX: usize = 64;
 /// Number of steps kept of one deployment; a deployment without retries has nine.
 pub const DEPLOYMENT_STEPS_MAX: usize = 32;
 /// Bytes kept of the detail of a step; the block has the whole text.

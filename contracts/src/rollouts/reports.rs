@@ -2,10 +2,11 @@
 
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::{
-    AccountKind, Deployment, DeploymentReport, DeploymentState, Device, DeviceState, Fact,
+    AccountKind, Deployment, DeploymentReport, DeploymentState, Device, DeviceState, Fact, Hash,
     Notification, ReleaseManifest, RolloutStatus,
 };
 
+use super::revoked::image_reported;
 use super::transitions::{DigestRule, digest_rule, is_reportable, needs_signature};
 use super::unit::{RolloutUnit, StepInfo};
 use super::{RolloutsError, device_state, keys};
@@ -199,7 +200,7 @@ impl ReportSubject {
         report: &DeploymentReport,
         info: StepInfo,
     ) -> Result<(), ExecutionError> {
-        let name = &self.device.device;
+        let before = self.state.digest;
         let mut drift = None;
         match report.to {
             DeploymentState::Offered => {
@@ -217,7 +218,7 @@ impl ReportSubject {
             }
             _ => {}
         }
-        device_state::put_state(unit.overlay, name, &self.state);
+        self.put_state(unit, before)?;
         if let (Some(expected), Some(running)) = (drift, report.digest) {
             let fact = Fact::DeviceDrifted { expected, running };
             unit.notify(Notification::about_device(&self.device, fact));
@@ -227,6 +228,18 @@ impl ReportSubject {
         } else {
             unit.advance(&mut self.deployment, &self.device, report.to, info)?;
         }
+        Ok(())
+    }
+
+    /// Stores the device's state. `before` is the image that it ran until now.
+    fn put_state(
+        &self,
+        unit: &mut RolloutUnit<'_>,
+        before: Option<Hash>,
+    ) -> Result<(), StateError> {
+        device_state::put_state(unit.overlay, &self.device.device, &self.state);
+        let named = image_reported(unit.overlay, &self.device, before, &self.state)?;
+        named.into_iter().for_each(|named| unit.notify(named));
         Ok(())
     }
 
@@ -255,8 +268,9 @@ impl ReportSubject {
         unit: &mut RolloutUnit<'_>,
         mut info: StepInfo,
     ) -> Result<(), ExecutionError> {
+        let before = self.state.digest;
         device_state::record_confirmed(&mut self.state, &self.manifest);
-        device_state::put_state(unit.overlay, &self.device.device, &self.state);
+        self.put_state(unit, before)?;
         info.detail.insert_str(0, "confirmed late: ");
         let end = self.deployment.state;
         unit.add_step(&mut self.deployment, end, info);

@@ -7,7 +7,7 @@ use lamplighter_types::{
 };
 
 use super::unit::{RolloutUnit, StepInfo};
-use super::{ROLLOUTS_AT_WORK_MAX, device_state, keys, operator_actions};
+use super::{ROLLOUTS_AT_WORK_MAX, device_state, grouped, keys, operator_actions};
 use crate::Reader;
 
 /// Handles the timers that have expired, no more than [`STEPS_PER_BLOCK_MAX`].
@@ -29,7 +29,8 @@ pub fn run(unit: &mut RolloutUnit<'_>) -> Result<(), StateError> {
     Ok(())
 }
 
-/// Looks at the rollouts whose soak or stop deadline has come, each of which is at work.
+/// Looks at the rollouts whose soak or stop deadline has come. Only those that run or are paused
+/// have one.
 pub fn run_rollouts(unit: &mut RolloutUnit<'_>) -> Result<(), StateError> {
     let timers = unit
         .overlay
@@ -37,6 +38,10 @@ pub fn run_rollouts(unit: &mut RolloutUnit<'_>) -> Result<(), StateError> {
     for (deadline_ms, name) in timers {
         if deadline_ms > unit.block.time_ms {
             break;
+        }
+        // A timer of a deployment may have ended the rollout in this block.
+        if !grouped::is_live(unit.rollout(&name)?.status) {
+            continue;
         }
         let stop_ms = unit
             .grouped(&name)?

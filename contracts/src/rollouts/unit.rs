@@ -379,7 +379,9 @@ impl<'a> RolloutUnit<'a> {
             if !is_open(rollout.status) && self.overlay.exists(&open)? {
                 self.overlay.delete(&open);
             }
-            let late = grouped.as_ref().map_or(0, |grouped| grouped.state.late);
+            let late = grouped
+                .as_ref()
+                .map_or(0, |grouped| grouped.late_to_enter());
             let key = keys::work(&name);
             let old = self.overlay.get(&key)?;
             match error_gate::work(rollout, late).map(|work| (name.clone(), work)) {

@@ -5,7 +5,8 @@ use lamplighter_contracts::{governance, rollouts, users};
 use lamplighter_types::*;
 
 use crate::city::{
-    ALL_THE_WAY, City, HOUR_MS, NORTH, id, list, manifest, plan, scope, secret, whole_city,
+    ALL_THE_WAY, City, HOUR_MS, NORTH, canaries, gate, group, grouped, id, list, manifest, plan,
+    scope, secret, whole_city,
 };
 
 const DAY_MS: u64 = 24 * HOUR_MS;
@@ -290,6 +291,52 @@ fn a_release_that_lost_its_approvals_is_not_rolled_out() {
         kill(&mut city);
         assert_eq!(city.rollouts("olga", resume("x")), refused, "{name}");
     }
+}
+
+/// Opening by hand is a decision as resuming is.
+#[test]
+fn a_group_opens_by_hand_only_with_the_approvals_of_plan_and_release() {
+    let ready = |approver| {
+        let mut city = City::with_lamps(2);
+        let mut by_hand = gate(100, 1, 0);
+        by_hand.next_by_hand = true;
+        let rest = group(GroupMembers::Rest, gate(100, 1, 0));
+        let plan = grouped("x", vec![group(canaries(&["lamp-0"]), by_hand), rest]);
+        city.plan_groups("olga", &plan).unwrap();
+        city.approve_groups(approver, &plan).unwrap();
+        city.rollouts("olga", start("x")).unwrap();
+        city.run_until_idle();
+        city.walk("x", "lamp-0", &ALL_THE_WAY);
+        city
+    };
+    let open = |city: &mut City| {
+        let (rollout, group) = (id("x"), 1);
+        city.rollouts("olga", RolloutsAction::OpenGroup { rollout, group })
+    };
+    for (name, kill, revive) in DEATHS {
+        // The approval of ben for the plan lives, those of the release are too few.
+        let mut city = ready("ben");
+        kill(&mut city);
+        assert_eq!(open(&mut city), Err("firmware.not_approved"), "{name}");
+        revive(&mut city);
+        open(&mut city).unwrap();
+        let mut city = ready("anna");
+        kill(&mut city);
+        assert_eq!(open(&mut city), Err("rollouts.not_approved"), "{name}");
+    }
+    let mut city = ready("ben");
+    edit(&mut city, "acme", |a| a.grants.clear());
+    assert_eq!(open(&mut city), Err("firmware.vendor_elsewhere"));
+    let mut city = ready("ben");
+    let release = id("r1");
+    city.firmware("anna", FirmwareAction::WithdrawApproval { release })
+        .unwrap();
+    assert_eq!(open(&mut city), Err("firmware.not_approved"));
+    let mut city = ready("anna");
+    let rollout = id("x");
+    city.rollouts("anna", RolloutsAction::WithdrawApproval { rollout })
+        .unwrap();
+    assert_eq!(open(&mut city), Err("rollouts.not_approved"));
 }
 
 #[test]

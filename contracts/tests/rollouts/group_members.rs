@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use lamplighter_contracts::rollouts;
+use lamplighter_contracts::{Reader, rollouts};
 use lamplighter_types::limits::STEPS_PER_BLOCK_MAX;
 use lamplighter_types::*;
 
@@ -161,33 +161,35 @@ fn retag(city: &mut City, device: &str, value: &str) {
 }
 
 #[test]
-fn late_devices_enter_the_group_that_opened_last_and_its_gate() {
+fn late_devices_wait_for_the_canaries_and_enter_the_next_group_and_its_gate() {
     let mut city = City::with_lamps(4);
     city.started_in_groups(&continuous());
     assert_eq!(city.members("x", 0), ["lamp-0"]);
     city.lamps(4..6, NORTH, true);
     assert_eq!(city.groups("x").late, 1, "lamp-4 matches, lamp-5 does not");
-    city.run_until_idle();
-    assert_eq!(city.members("x", 0), ["lamp-0", "lamp-4"]);
-    city.walk("x", "lamp-0", &ALL_THE_WAY);
-    assert_eq!(
-        city.group_statuses("x")[0],
-        GroupStatus::Running,
-        "lamp-4 counts"
-    );
     // A device that was selected before its tags changed keeps its place in a later group.
     retag(&mut city, "lamp-2", "0");
     retag(&mut city, "lamp-1", "0");
-    assert_eq!(city.groups("x").late, 1);
-    city.run_until_idle();
-    assert_eq!(city.members("x", 0), ["lamp-0", "lamp-1", "lamp-4"]);
-    for lamp in ["lamp-1", "lamp-4"] {
-        city.walk("x", lamp, &ALL_THE_WAY);
-    }
+    assert_eq!(city.groups("x").late, 2);
+    assert_eq!(
+        rollouts::due_ms(&city.overlay).unwrap(),
+        Some(city.time_ms + HOUR_MS),
+        "no block is made for those that wait"
+    );
+    city.block(1);
+    assert_eq!(city.members("x", 0), ["lamp-0"], "people named the canary");
+    city.walk("x", "lamp-0", &ALL_THE_WAY);
     city.block(HOUR_MS);
     city.run_until_idle();
-    assert_eq!(city.members("x", 1), ["lamp-2"]);
-    city.walk("x", "lamp-2", &ALL_THE_WAY);
+    assert_eq!(city.groups("x").late, 0);
+    assert_eq!(city.members("x", 1), ["lamp-1", "lamp-2", "lamp-4"]);
+    for lamp in ["lamp-1", "lamp-2"] {
+        city.walk("x", lamp, &ALL_THE_WAY);
+    }
+    let last = |city: &City| city.group_statuses("x")[1];
+    assert_eq!(last(&city), GroupStatus::Running, "lamp-4 counts");
+    city.walk("x", "lamp-4", &ALL_THE_WAY);
+    assert_eq!(last(&city), GroupStatus::Passed);
     assert_eq!(
         city.rollout("x").status,
         RolloutStatus::Running,
@@ -195,7 +197,106 @@ fn late_devices_enter_the_group_that_opened_last_and_its_gate() {
     );
     city.lamps(8..9, NORTH, true);
     city.run_until_idle();
-    assert_eq!(city.members("x", 1), ["lamp-2", "lamp-8"]);
+    assert_eq!(
+        city.members("x", 1),
+        ["lamp-1", "lamp-2", "lamp-4", "lamp-8"]
+    );
+}
+
+/// Also behind another group, whose devices the late ones would have been.
+#[test]
+fn late_devices_never_enter_a_group_of_named_devices_or_of_a_number() {
+    for exact in [canaries(&["lamp-1"]), GroupMembers::Count { count: 1 }] {
+        let mut city = City::with_lamps(3);
+        let selection = tagged("ring=0");
+        let matching = GroupMembers::Selected { selection };
+        let mut plan = grouped("x", all_but_last(vec![matching, exact]));
+        plan.continuous = true;
+        city.started_in_groups(&plan);
+        confirm_all(&mut city, 0);
+        assert_eq!(city.members("x", 1), ["lamp-1"]);
+        city.lamps(4..6, NORTH, true);
+        city.run_until_idle();
+        assert_eq!(city.members("x", 1), ["lamp-1"]);
+        confirm_all(&mut city, 1);
+        assert_eq!(city.members("x", 2), ["lamp-4", "lamp-5"]);
+        // If no other group is left, they follow when it has passed.
+        let mut city = City::with_lamps(3);
+        plan.groups.pop();
+        city.started_in_groups(&plan);
+        confirm_all(&mut city, 0);
+        city.lamps(4..6, NORTH, true);
+        city.run_until_idle();
+        assert_eq!(city.groups("x").late, 2);
+        confirm_all(&mut city, 1);
+        assert_eq!(city.groups("x").late, 0);
+        // No group has lamp-5.
+        assert_eq!(city.members("x", 1), ["lamp-1", "lamp-4"]);
+    }
+}
+
+/// Whoever belongs to a later group waits for it, so that a share and a number stay what they are.
+#[test]
+fn late_devices_keep_the_group_that_they_would_have_had() {
+    let mut city = City::with_lamps(40);
+    let share = GroupMembers::Percent { percent: 20 };
+    let count = GroupMembers::Count { count: 8 };
+    let mut plan = grouped("x", all_but_last(vec![count, share]));
+    plan.continuous = true;
+    city.started_in_groups(&plan);
+    assert_eq!(city.members("x", 0).len(), 8);
+    city.lamps(40..60, NORTH, true);
+    city.run_until_idle();
+    assert_eq!(city.members("x", 0).len(), 8, "the number is full");
+    confirm_all(&mut city, 0);
+    let before = city.members("x", 1).len();
+    city.lamps(100..300, NORTH, true);
+    city.run_until_idle();
+    let entered = city.members("x", 1).len() - before;
+    // Binomial: three standard deviations are 17 devices.
+    assert!((23..58).contains(&entered), "{entered}");
+    assert_eq!(city.groups("x").late, 0);
+    confirm_all(&mut city, 1);
+    let all: usize = (0..3).map(|at| city.members("x", at).len()).sum();
+    assert_eq!(all, 260, "the last group finds all others");
+}
+
+#[test]
+fn late_devices_fill_a_group_of_so_many() {
+    let mut city = City::with_lamps(2);
+    let members = GroupMembers::Count { count: 4 };
+    let mut plan = grouped("x", vec![group(members, gate(100, 4, 0))]);
+    plan.continuous = true;
+    city.started_in_groups(&plan);
+    city.lamps(2..7, NORTH, true);
+    city.run_until_idle();
+    assert_eq!(city.members("x", 0).len(), 4);
+    confirm_all(&mut city, 0);
+    assert_eq!(city.groups("x").late, 0);
+    assert_eq!(city.members("x", 0).len(), 4, "also when it has passed");
+}
+
+/// A group of so many devices has those that can prove something.
+#[test]
+fn devices_that_run_the_release_already_take_no_place() {
+    let mut city = City::with_lamps(6);
+    let running_already = ["lamp-0", "lamp-2"];
+    for lamp in running_already {
+        city.inventory(lamp, "r1");
+    }
+    let count = GroupMembers::Count { count: 2 };
+    city.started_in_groups(&grouped("x", all_but_last(vec![count])));
+    assert_eq!(
+        city.members("x", 0),
+        ["lamp-0", "lamp-1", "lamp-2", "lamp-3"]
+    );
+    let counts = city.groups("x").groups[0].counts.deployments;
+    assert_eq!((counts.assigned, counts.other), (2, 2));
+    for lamp in ["lamp-1", "lamp-3"] {
+        city.walk("x", lamp, &ALL_THE_WAY);
+    }
+    city.run_until_idle();
+    assert_eq!(city.members("x", 1), ["lamp-4", "lamp-5"]);
 }
 
 /// The height of its assignment names the group of a deployment.
@@ -216,7 +317,9 @@ fn no_device_is_assigned_in_the_block_that_opens_its_group() {
 #[test]
 fn late_devices_wait_while_the_rollout_is_paused_and_are_forgotten_when_it_stops() {
     let mut city = City::with_lamps(2);
-    city.started_in_groups(&continuous());
+    let mut plan = continuous();
+    plan.groups.remove(0);
+    city.started_in_groups(&plan);
     let (rollout, reason) = (id("x"), String::new());
     city.rollouts("olga", RolloutsAction::Pause { rollout, reason })
         .unwrap();
@@ -281,4 +384,14 @@ fn eight_continuous_rollouts_are_at_work_at_most() {
         let expected = (n == 8).then_some("rollouts.too_many_continuous");
         assert_eq!(started.err(), expected, "{n}");
     }
+    // One that ends leaves its row, and its place to the next one.
+    let continuous = rollouts::keys::continuous();
+    assert_eq!(city.overlay.page(&continuous, None, 100).unwrap().len(), 8);
+    let (rollout, reason) = (id("x-3"), String::new());
+    city.rollouts("olga", RolloutsAction::Cancel { rollout, reason })
+        .unwrap();
+    assert_eq!(city.overlay.page(&continuous, None, 100).unwrap().len(), 7);
+    let rollout = id("x-8");
+    city.rollouts("olga", RolloutsAction::Start { rollout })
+        .unwrap();
 }

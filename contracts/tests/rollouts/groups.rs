@@ -142,6 +142,88 @@ fn a_group_without_devices_proves_nothing() {
     assert_eq!(status(&city), RolloutStatus::PausedByErrors);
 }
 
+/// The canaries may have got the release from a rollout that was cancelled.
+#[test]
+fn devices_that_run_the_release_already_prove_nothing() {
+    let run_already = |lamps: &[&str]| {
+        let mut city = City::with_lamps(4);
+        for lamp in lamps {
+            city.inventory(lamp, "r1");
+        }
+        city.started_in_groups(&two_groups());
+        city
+    };
+    let mut city = run_already(&["lamp-0", "lamp-1"]);
+    assert_eq!(city.state_of("x", "lamp-0"), NotNeeded);
+    assert_eq!(city.group_statuses("x"), [GroupStatus::Failed, Waiting]);
+    assert_eq!(
+        city.rollout("x").reason,
+        "group 1 proved nothing: 2 devices run the release already or left, 0 can't install it"
+    );
+    city.block(10 * HOUR_MS);
+    assert_eq!(city.members("x", 1).len(), 0);
+    // One success is below the sample of two, as is one that a Thing reports to run already.
+    let mut city = run_already(&["lamp-0"]);
+    confirm(&mut city, &["lamp-1"]);
+    assert_eq!(city.group_statuses("x"), [GroupStatus::Failed, Waiting]);
+    let mut city = run_already(&[]);
+    confirm(&mut city, &["lamp-1"]);
+    city.walk("x", "lamp-0", &[Offered, NotNeeded]);
+    assert_eq!(city.group_statuses("x"), [GroupStatus::Failed, Waiting]);
+    assert_eq!(status(&city), RolloutStatus::PausedByErrors);
+}
+
+/// The sample may be larger than the group.
+#[test]
+fn the_last_failures_of_a_group_count_whatever_the_sample() {
+    let gates = [gate(50, 1, 0), gate(0, 0, 0)];
+    for (silent, gates) in [(false, gates), (true, gates)] {
+        let mut city = City::with_lamps(4);
+        let first = group(canaries(&["lamp-0", "lamp-1"]), gates[0]);
+        let mut plan = grouped("x", vec![first, group(GroupMembers::Rest, gates[1])]);
+        plan.base.error_sample_min = 1_000;
+        match silent {
+            true => plan.limits.silence_percent_max = Some(40),
+            false => plan.base.error_percent_max = 40,
+        }
+        city.started_in_groups(&plan);
+        let last_fails = |city: &mut City, lamp| match silent {
+            true => drop(city.block(HOUR_MS)),
+            false => fail(city, &[lamp]),
+        };
+        confirm(&mut city, &["lamp-0"]);
+        city.run_until_idle();
+        assert_eq!(city.members("x", 1), ["lamp-2", "lamp-3"]);
+        confirm(&mut city, &["lamp-2"]);
+        assert_eq!(status(&city), RolloutStatus::Running, "two are at work");
+        city.walk("x", "lamp-3", &[Offered]);
+        last_fails(&mut city, "lamp-1");
+        assert_eq!(status(&city), RolloutStatus::PausedByErrors);
+        city.approve_groups("anna", &plan).unwrap();
+        resume(&mut city).unwrap();
+        assert_eq!(status(&city), RolloutStatus::Running, "it counts from here");
+        last_fails(&mut city, "lamp-3");
+        assert_eq!(status(&city), RolloutStatus::PausedByErrors, "not finished");
+        city.approve_groups("anna", &plan).unwrap();
+        resume(&mut city).unwrap();
+        assert_eq!(status(&city), RolloutStatus::Finished);
+    }
+}
+
+#[test]
+fn the_end_of_a_group_is_looked_at_when_a_pause_ends() {
+    let mut city = City::with_lamps(2);
+    let mut plan = grouped("x", vec![group(GroupMembers::Rest, gate(0, 0, 0))]);
+    plan.base.error_sample_min = 1_000;
+    plan.base.error_percent_max = 40;
+    city.started_in_groups(&plan);
+    pause(&mut city);
+    fail(&mut city, &["lamp-0", "lamp-1"]);
+    assert_eq!(status(&city), RolloutStatus::Paused);
+    resume(&mut city).unwrap();
+    assert_eq!(status(&city), RolloutStatus::PausedByErrors);
+}
+
 #[test]
 fn a_pause_skips_nothing_and_a_soak_begins_again() {
     let mut city = City::with_lamps(4);
@@ -150,6 +232,20 @@ fn a_pause_skips_nothing_and_a_soak_begins_again() {
     pause(&mut city);
     city.block(10 * HOUR_MS);
     assert_eq!(city.group_statuses("x"), [Soaking, Waiting], "paused");
+    let mut other = City::with_lamps(4);
+    let mut plan = two_groups();
+    plan.groups[0].gate.soak_ms = 0;
+    other.started_in_groups(&plan);
+    for lamp in ["lamp-0", "lamp-1"] {
+        other.walk("x", lamp, &ALL_THE_WAY[..6]);
+    }
+    pause(&mut other);
+    for lamp in ["lamp-0", "lamp-1"] {
+        other.walk("x", lamp, &[Confirmed]);
+    }
+    assert_eq!(other.group_statuses("x"), [Running, Waiting], "paused");
+    resume(&mut other).unwrap();
+    assert_eq!(other.group_statuses("x"), [Passed, Running]);
     resume(&mut city).unwrap();
     assert_eq!(
         city.group_statuses("x"),

@@ -8,6 +8,7 @@ mod city;
 mod error_gate;
 mod firmware;
 mod group_members;
+mod group_properties;
 mod groups;
 mod lifecycle;
 mod planning;

@@ -17,8 +17,9 @@ pub struct GroupedPlan {
     pub groups: Vec<Group>,
     pub limits: PauseLimits,
     pub retry: RetryPolicy,
-    /// Devices that begin to match after the start enter the group that opened last, and the
-    /// rollout goes on until it is cancelled or its stop deadline has come.
+    /// Devices that begin to match after the start enter the group that opened last, unless a
+    /// later one has them or it is one of named devices; and the rollout goes on until it is
+    /// cancelled or its stop deadline has come.
     pub continuous: bool,
     /// Unix time in ms of the stop deadline: what is not yet installing is cancelled then.
     pub stop_ms: Option<u64>,
@@ -38,9 +39,9 @@ pub struct Group {
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum GroupMembers {
-    /// Named devices (canaries), or those that match a second filter.
+    /// Named devices (canaries), which late ones never join, or those that match a second filter.
     Selected { selection: Selection },
-    /// The first devices that can install the release, so many.
+    /// The first devices that need the release and can install it, so many.
     Count { count: u32 },
     /// A share of all devices of the rollout, chosen by a digest of rollout and device. Shares of
     /// several groups do not overlap.
@@ -56,7 +57,8 @@ pub enum GroupMembers {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GroupGate {
     /// The share of the group's devices that must have confirmed the release, in percent. Those
-    /// that are still at work count as well, those that ended without success or failure do not.
+    /// that are still at work count as well, those that ended without success or failure do not:
+    /// a device that runs the release already proves nothing.
     pub success_percent_min: u8,
     /// Number of deployments that must have ended with a success or a failure.
     pub sample_min: u32,
@@ -67,7 +69,7 @@ pub struct GroupGate {
 }
 
 /// Limits on the failures of one group above which the rollout pauses, besides
-/// `error_percent_max`.
+/// `error_percent_max`. When no deployment of the group is left, shares count whatever the sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
