@@ -28,7 +28,7 @@ use crate::lwm2m::resource;
 /// The path at which Things ask, and at which they are told the end.
 pub(super) const PATH: &str = "bs";
 /// Bootstraps at a time: a dozen requests of some hundred bytes each, on a mesh with work to do.
-const BOOTSTRAPS_MAX: usize = 32;
+pub(super) const BOOTSTRAPS_MAX: usize = 32;
 /// The time for one bootstrap, with repetitions; a Thing begins again after as long.
 const TIME_MAX: Duration = Duration::from_secs(247);
 
@@ -155,10 +155,14 @@ impl BootstrapServer {
         }
     }
 
-    /// Takes note that the response to a request at `/bs` is on its way.
-    pub(super) fn responded(&self, peer: Peer) {
+    /// Takes note that a response to a request at `/bs` is on its way. If it is a challenge in
+    /// place of ours, the Thing asks again, and has not been told that anything begins.
+    pub(super) fn responded(&self, peer: Peer, code: Code) {
+        if !matches!(code, Code::CHANGED | Code::UNAUTHORIZED) {
+            return;
+        }
         let accepted = self.lock().remove(&peer);
-        if let Some(bootstrap) = accepted
+        if let Some(bootstrap) = accepted.filter(|_| code == Code::CHANGED)
             && self.answered.try_send(bootstrap).is_err()
         {
             tracing::debug!(%peer, "the gateway ends");

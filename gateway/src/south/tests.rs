@@ -2,6 +2,7 @@
 //! with the agent are tested in the devnet, where they live.
 
 mod applying;
+mod bootstrap;
 mod fetching;
 mod foreign;
 mod freeing;

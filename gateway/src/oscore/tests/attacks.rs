@@ -1,11 +1,12 @@
 use proptest::prelude::*;
 
+use super::super::counts::RejectCounts;
 use super::super::replay::ReplayWindow;
 use super::super::table::Received;
-use super::thing::{Bed, Thing, address};
+use super::thing::{Bed, Thing, address, entry};
 use crate::coap::message::{Code, Message, MessageType};
 use crate::coap::{Request, format};
-use crate::credentials::tests::OTHER_KEY;
+use crate::credentials::tests::{KEY, OTHER_KEY};
 
 fn post() -> Request {
     Request::new(Code::POST, "/ev").with_payload(format::OCTETS, vec![7; 40])
@@ -102,6 +103,80 @@ fn protected_messages_in_outer_blocks_or_without_payload_are_refused() {
     in_blocks.message_type = MessageType::NonConfirmable;
     let received = bed.table.receive(address(1), &in_blocks.encode().unwrap());
     assert_eq!(received, Received::Nothing);
+}
+
+#[test]
+fn no_refusal_is_three_times_as_long_as_its_request_and_all_are_counted() {
+    let mut bed = Bed::new();
+    let mut thing = Thing::new(1, address(1));
+    let replayed = thing.request(&post());
+    bed.accept(&mut thing, &post());
+    bed.accept(&mut thing, &post());
+    let short = |option: &[u8], payload: &[u8]| {
+        let head = [0x40, 2, 0, 1, 0x90 | option.len() as u8];
+        [&head, option, &[0xFF], payload].concat()
+    };
+    let requests = [
+        (short(&[0xE0], &[0]), Code::BAD_OPTION),
+        (short(&[9, 0, 9], &[0]), Code::UNAUTHORIZED),
+        (replayed, Code::UNAUTHORIZED),
+        (short(&[9, 99, 1], &[0; 9]), Code::BAD_REQUEST),
+    ];
+    for (request, code) in &requests {
+        let received = bed.table.receive(address(7), request);
+        assert_eq!(code_of(&received), *code);
+        if let Received::Reply(reply) = received {
+            assert!(reply.len() <= 3 * request.len(), "{request:02x?}");
+        }
+    }
+    // A response to nothing, from a Thing that is known.
+    bed.table.receive(
+        address(1),
+        &[&[0x50, 0x44], &[0, 1, 0x90, 0xFF][..], &[0; 9]].concat(),
+    );
+    let (counts, newest) = bed.table.rejected();
+    let expected = RejectCounts {
+        malformed: 1,
+        unknown_keys: 1,
+        replayed: 1,
+        undecryptable: 1,
+        challenged: 1,
+        responses: 1,
+    };
+    assert_eq!(counts, expected);
+    let newest = newest.unwrap();
+    assert_eq!((newest.address, &newest.key_id[..]), (address(7), "01"));
+    let long = short(&[&[8][..], &[0xAB; 9]].concat(), &[0]);
+    bed.table.receive(address(7), &long);
+    let (_, newest) = bed.table.rejected();
+    assert_eq!(newest.unwrap().key_id, "ab".repeat(7));
+}
+
+#[test]
+fn an_id_context_is_that_of_the_file() {
+    let of_file = Some(vec![1, 2, 3]);
+    let keys = entry(1, KEY) + "context = \"010203\"\n";
+    for (sent, is_taken) in [
+        (None, true),
+        (of_file.clone(), true),
+        (Some(vec![1, 2, 4]), false),
+        (Some(Vec::new()), false),
+    ] {
+        let mut bed = Bed::with_keys(0, &keys);
+        let mut thing = Thing::with_context(1, address(1), of_file.clone());
+        thing.sent_context = sent.clone();
+        let received = bed.table.receive(address(1), &thing.request(&post()));
+        let Received::Reply(reply) = &received else {
+            panic!("{received:?}")
+        };
+        assert_eq!(thing.open(reply).is_some(), is_taken, "{sent:?}");
+        assert_eq!(code_of(&received) == Code::UNAUTHORIZED, !is_taken);
+    }
+    // And it is part of the keys: a Thing without it has others.
+    let mut bed = Bed::with_keys(0, &keys);
+    let mut thing = Thing::new(1, address(1));
+    let received = bed.table.receive(address(1), &thing.request(&post()));
+    assert_eq!(code_of(&received), Code::BAD_REQUEST);
 }
 
 proptest! {
