@@ -156,7 +156,10 @@ impl Interceptor {
     /// A response of the Thing to one of the newest requests, whose payload is its number.
     fn response(&mut self, at: u8) -> Option<Vec<u8>> {
         let count = self.asked_of.len();
-        let (token, binding) = self.asked_of.get(usize::from(at).checked_rem(count)?)?.clone();
+        let (token, binding) = self
+            .asked_of
+            .get(usize::from(at).checked_rem(count)?)?
+            .clone();
         let mut response = Response::content(format::OCTETS, self.next.to_be_bytes().to_vec());
         response.observe = (at & 0x80 != 0).then_some(0);
         let message_type = match at & 0x40 {
@@ -176,8 +179,12 @@ impl Interceptor {
         Some(self.keep(datagram.expect("it is short")))
     }
 
-    /// Any bytes, which the Thing protects as a request.
+    /// Any bytes, which the Thing protects as a request. Often they begin with a method.
     fn anything(&mut self, from: SocketAddr, bytes: &[u8]) {
+        let mut bytes = bytes.to_vec();
+        if let Some(code) = bytes.first_mut().filter(|code| **code >= 0x80) {
+            *code &= 7;
+        }
         let partial_iv = PartialIv::new(self.next).expect("a small number");
         self.next += 1;
         let binding = RequestBinding {
@@ -190,7 +197,7 @@ impl Interceptor {
             kid: Some(vec![1]),
         };
         let nonce = self.thing.sender_nonce(&partial_iv);
-        let payload = self.thing.seal(&nonce, &binding, bytes.to_vec());
+        let payload = self.thing.seal(&nonce, &binding, bytes);
         let outer = Message {
             message_type: MessageType::Confirmable,
             code: Code::POST,
@@ -231,7 +238,10 @@ impl Interceptor {
         let number = message.payload.as_slice().try_into();
         let number = u64::from_be_bytes(number.expect("only the Thing's payloads come out"));
         if message.code.is_response() {
-            return assert!(number < self.next && self.answers.insert(number), "{number}");
+            return assert!(
+                number < self.next && self.answers.insert(number),
+                "{number}"
+            );
         }
         assert!(number < self.next && self.taken.insert(number), "{number}");
         self.peer = Some(peer);
@@ -284,9 +294,13 @@ impl Interceptor {
 
     /// The Thing reads a reply, and takes note of a challenge.
     fn open(&mut self, datagram: &[u8]) {
-        let Ok(message) = Message::decode(datagram) else { return };
+        let Ok(message) = Message::decode(datagram) else {
+            return;
+        };
         let value = message.values(CoapOption::from(OSCORE)).next();
-        let number = value.and_then(OscoreOption::decode).and_then(|option| option.partial_iv);
+        let number = value
+            .and_then(OscoreOption::decode)
+            .and_then(|option| option.partial_iv);
         let token: Option<[u8; 2]> = message.token.as_bytes().try_into().ok();
         let binding = token.and_then(|token| self.bindings.get(&u16::from_be_bytes(token)));
         if let (Some(number), Some(binding)) = (number, binding) {
@@ -337,8 +351,8 @@ impl Interceptor {
             9 | 10 => {
                 if let Some(mut datagram) = self.response(at) {
                     let place = bytes.first().map_or(0, |place| usize::from(*place));
-                    let change = bytes.get(1).copied().unwrap_or_default();
-                    datagram[place % datagram.len()] ^= change;
+                    let place = place % datagram.len();
+                    datagram[place] ^= bytes.get(1).copied().unwrap_or_default();
                     let from = self.peer.map_or(address(at), |peer| peer.address);
                     self.hand(from, &datagram);
                 }
@@ -359,7 +373,9 @@ fn round_trips(input: &[u8]) {
         let again = OscoreOption::decode(&option.encode());
         assert_eq!(again, Some(option));
     }
-    let Ok(message) = Message::decode(input) else { return };
+    let Ok(message) = Message::decode(input) else {
+        return;
+    };
     if message.code == Code::EMPTY || message.options.iter().any(|(number, _)| *number == OSCORE) {
         return;
     }
@@ -370,7 +386,10 @@ fn round_trips(input: &[u8]) {
         thing_id: vec![thing_id],
         gateway_id: vec![gateway_id],
     };
-    let (one, other) = (SecurityContext::derive(&keys(1, 2)), SecurityContext::derive(&keys(2, 1)));
+    let (one, other) = (
+        SecurityContext::derive(&keys(1, 2)),
+        SecurityContext::derive(&keys(2, 1)),
+    );
     let partial_iv = PartialIv::new(input.len() as u64).expect("a small number");
     let binding = RequestBinding {
         kid: vec![2],
@@ -381,14 +400,19 @@ fn round_trips(input: &[u8]) {
         ..OscoreOption::default()
     };
     let nonce = one.sender_nonce(&partial_iv);
-    let Ok(protected) = protect(&one, &message, &option, &nonce, &binding) else { return };
+    let Ok(protected) = protect(&one, &message, &option, &nonce, &binding) else {
+        return;
+    };
     let opened = unprotect(&other, &protected, &nonce, &binding).expect("it is not changed");
     let sorted = |message: &Message| {
         let mut options = message.options.clone();
         options.sort_by_key(|(number, _)| *number);
         options
     };
-    assert_eq!((opened.code, &opened.payload), (message.code, &message.payload));
+    assert_eq!(
+        (opened.code, &opened.payload),
+        (message.code, &message.payload)
+    );
     assert_eq!(sorted(&opened), sorted(&message));
 }
 

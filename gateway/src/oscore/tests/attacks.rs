@@ -3,8 +3,8 @@ use proptest::prelude::*;
 use super::super::counts::RejectCounts;
 use super::super::replay::ReplayWindow;
 use super::super::table::Received;
-use super::thing::{Bed, Thing, address, entry};
-use crate::coap::message::{Code, Message, MessageType};
+use super::thing::{Bed, ECHO, Thing, address, entry};
+use crate::coap::message::{CoapOption, Code, Message, MessageType};
 use crate::coap::{Request, format};
 use crate::credentials::tests::{KEY, OTHER_KEY};
 
@@ -103,6 +103,64 @@ fn protected_messages_in_outer_blocks_or_without_payload_are_refused() {
     in_blocks.message_type = MessageType::NonConfirmable;
     let received = bed.table.receive(address(1), &in_blocks.encode().unwrap());
     assert_eq!(received, Received::Nothing);
+}
+
+/// Rightly protected, by a Thing in other hands.
+#[test]
+fn what_does_not_belong_inside_is_refused() {
+    let mut bed = Bed::new();
+    let mut thing = Thing::new(1, address(1));
+    bed.accept(&mut thing, &post());
+    let get = thing.sealed(&[1]);
+    let received = bed.table.receive(address(1), &get);
+    assert!(matches!(received, Received::Message(..)));
+    for inner in [
+        &[][..],
+        // No code, that of a response, the options OSCORE and Uri-Host, and no options at all.
+        &[0],
+        &[0x45],
+        &[1, 0x90],
+        &[1, 0x31, b'h'],
+        &[1, 0xF0, 0xFF],
+    ] {
+        let request = thing.sealed(inner);
+        let received = bed.table.receive(address(1), &request);
+        assert_eq!(code_of(&received), Code::BAD_REQUEST, "{inner:?}");
+    }
+    // For a proxy, which this is not.
+    let mut message = Message::decode(&thing.request(&post())).unwrap();
+    message.options.push((39, b"coap".to_vec()));
+    let received = bed.table.receive(address(1), &message.encode().unwrap());
+    assert_eq!(received, Received::Plain);
+}
+
+#[test]
+fn only_the_value_of_the_challenge_shows_that_a_request_is_fresh() {
+    let challenged = |bed: &mut Bed, thing: &mut Thing, echo: Option<Vec<u8>>| {
+        let request = Request { echo, ..post() };
+        match bed.table.receive(address(1), &thing.request(&request)) {
+            Received::Reply(reply) => {
+                let challenge = thing.open(&reply).expect("it is protected");
+                Some(challenge.values(CoapOption::from(ECHO)).next()?.to_vec())
+            }
+            _ => None,
+        }
+    };
+    let (mut bed, mut thing) = (Bed::new(), Thing::new(1, address(1)));
+    let before = challenged(&mut bed, &mut thing, None).unwrap();
+    // After a restart it is another one.
+    let mut bed = Bed::new();
+    let withheld = thing.request(&post());
+    let value = challenged(&mut bed, &mut thing, Some(before.clone())).unwrap();
+    assert_ne!(value, before);
+    for other in [before, vec![0; 8], Vec::new(), value[..7].to_vec()] {
+        let again = challenged(&mut bed, &mut thing, Some(other)).unwrap();
+        assert_eq!(again, value);
+    }
+    assert_eq!(challenged(&mut bed, &mut thing, Some(value)), None);
+    // What was made before it never comes, though it was never here.
+    let received = bed.table.receive(address(1), &withheld);
+    assert_eq!(code_of(&received), Code::UNAUTHORIZED);
 }
 
 #[test]

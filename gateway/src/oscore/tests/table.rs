@@ -154,6 +154,70 @@ fn a_request_has_one_response_with_a_number_of_its_own_or_without() {
     }
 }
 
+#[test]
+fn a_response_is_a_response_and_observes_what_is_observed() {
+    let mut bed = Bed::new();
+    let mut thing = Thing::new(1, address(1));
+    let (peer, _) = bed.accept(&mut thing, &post());
+    let token = Token::new(b"token").unwrap();
+    let get = Request::get("/3/0/3").to_message(MessageType::Confirmable, 7, token);
+    let (_, binding) = thing.opened_request(&bed.send(peer, &get)).unwrap();
+    // A request inside, for which the code outside stands for nothing.
+    let request = Request::get("/").to_message(MessageType::NonConfirmable, 9, token);
+    let mut request = Message::decode(&thing.respond(&request, &binding, true)).unwrap();
+    request.code = Code::CHANGED;
+    let received = bed.table.receive(thing.address, &request.encode().unwrap());
+    assert_eq!(received, Received::Nothing);
+    let mut notification = Response::content(format::TEXT, b"45".to_vec());
+    notification.observe = Some(0);
+    let notification = notification.to_message(MessageType::NonConfirmable, 9, token);
+    let notification = thing.respond(&notification, &binding, true);
+    let received = bed.table.receive(thing.address, &notification);
+    assert_eq!(received, Received::Nothing);
+    assert_eq!(bed.table.rejected().0.responses, 2);
+}
+
+/// What falls out fails as after a loss, and what came is not taken again for that.
+#[test]
+fn what_a_session_keeps_is_bounded() {
+    let mut bed = Bed::new();
+    let mut thing = Thing::new(1, address(1));
+    let (peer, _) = bed.accept(&mut thing, &post());
+    let requests: Vec<Vec<u8>> = (0..5).map(|_| thing.request(&post())).collect();
+    for request in &requests {
+        let received = bed.table.receive(address(1), request);
+        assert!(matches!(received, Received::Message(..)));
+    }
+    let replayed = bed.table.receive(address(1), &requests[0]);
+    assert!(matches!(replayed, Received::Reply(_)));
+    let repeated = bed.table.receive(address(1), &requests[1]);
+    assert_eq!(repeated, Received::Nothing);
+    let unknown = Message::empty(MessageType::Acknowledgement, 4_711);
+    let other = acknowledged(&unknown, Code::CHANGED).encode().unwrap();
+    assert_eq!(bed.table.send(peer, &other), Sent::Nothing, "to no request");
+    let ask = |id: u16| {
+        let token = Token::new(&id.to_be_bytes()).unwrap();
+        Request::get("/").to_message(MessageType::Confirmable, id, token)
+    };
+    let sent: Vec<Vec<u8>> = (0..33).map(|id| bed.send(peer, &ask(id))).collect();
+    for (id, is_known) in [(0, false), (1, true), (99, false)] {
+        let empty = Message::empty(MessageType::Acknowledgement, id);
+        let empty = empty.encode().unwrap();
+        let received = bed.table.receive(address(1), &empty);
+        match is_known {
+            true => assert_eq!(received, Received::Message(peer, empty)),
+            false => assert_eq!(received, Received::Plain),
+        }
+    }
+    for (id, is_known) in [(0_u8, false), (1, true)] {
+        let (request, binding) = thing.opened_request(&sent[usize::from(id)]).unwrap();
+        let response = acknowledged(&request, Code::CHANGED);
+        let response = thing.respond(&response, &binding, true);
+        let received = bed.table.receive(address(1), &response);
+        assert_eq!(matches!(received, Received::Message(..)), is_known);
+    }
+}
+
 /// What would be sent again is kept until the exchange ends, and that of a few exchanges.
 #[test]
 fn the_datagram_of_a_request_is_forgotten_with_its_answer() {

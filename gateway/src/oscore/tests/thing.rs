@@ -165,6 +165,16 @@ impl Thing {
         protected.unwrap().encode().unwrap()
     }
 
+    /// A request with this inside, be it a message or not.
+    pub fn sealed(&mut self, plaintext: &[u8]) -> Vec<u8> {
+        let mut outer = Message::decode(&self.request(&Request::get("/"))).unwrap();
+        let number = option_of(&outer).unwrap().partial_iv.unwrap();
+        let binding = self.binding.as_ref().unwrap();
+        let nonce = self.security.sender_nonce(&number);
+        outer.payload = self.security.seal(&nonce, binding, plaintext.to_vec());
+        outer.encode().unwrap()
+    }
+
     /// Opens a response to its newest request.
     pub fn open(&self, datagram: &[u8]) -> Option<Message> {
         let message = Message::decode(datagram).unwrap();
