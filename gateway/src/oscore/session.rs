@@ -84,7 +84,7 @@ impl Answers {
 
     /// Takes a response that the Thing made; returns its place among those that were taken. `None`
     /// if it is not newer than all of them (section 7.4.1), however long ago that was.
-    pub(super) fn take(&mut self, partial_iv: Option<&PartialIv>) -> Option<u32> {
+    pub(super) fn accept(&mut self, partial_iv: Option<&PartialIv>) -> Option<u32> {
         let number = partial_iv.map(PartialIv::number);
         let is_new = self.count == 0 || (self.observes && number > self.newest);
         if !is_new {

@@ -398,7 +398,7 @@ impl OscoreTable {
         if observe.is_some() && !request.answers.observes() {
             return None;
         }
-        let Some(place) = request.answers.take(option.partial_iv.as_ref()) else {
+        let Some(place) = request.answers.accept(option.partial_iv.as_ref()) else {
             return Some(Taken::Before);
         };
         if let Some((_, value)) = observe {

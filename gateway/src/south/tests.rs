@@ -10,6 +10,7 @@ mod hostile;
 mod identity;
 mod installing;
 mod libcoap;
+mod orders;
 mod pacing;
 mod proven;
 mod restarting;

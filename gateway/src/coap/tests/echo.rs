@@ -242,12 +242,12 @@ async fn what_is_around_a_message_counts_for_the_limit() {
     orders.await.unwrap();
 }
 
-/// A service with a long response, and the codes that it was told of.
+/// A service with a long response, and the codes that it was notified of.
 #[derive(Default)]
-struct Told(std::sync::Mutex<Vec<Code>>);
+struct Noted(std::sync::Mutex<Vec<Code>>);
 
 #[async_trait]
-impl CoapService for Told {
+impl CoapService for Noted {
     async fn handle(&self, _peer: Peer, _request: Request) -> Response {
         Response::content(format::TEXT, vec![7; 500])
     }
@@ -258,11 +258,11 @@ impl CoapService for Told {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_is_told_of_the_response_that_is_sent_and_of_no_other() {
+async fn a_service_is_notified_of_the_response_that_is_sent_and_of_no_other() {
     let network = SimulatedNetwork::new(1, Faults::NONE);
-    let told = Arc::new(Told::default());
-    let codes = || std::mem::take(&mut *told.0.lock().unwrap());
-    let _server = server(&network, told.clone());
+    let noted = Arc::new(Noted::default());
+    let codes = || std::mem::take(&mut *noted.0.lock().unwrap());
+    let _server = server(&network, noted.clone());
     // Nobody answers the short request: a challenge goes out.
     let token = Token::new(&[1; 8]).unwrap();
     let get = Request::get("/").to_message(MessageType::Confirmable, 7, token);

@@ -124,7 +124,7 @@ fn requests_to_a_thing_are_repeated_as_they_were_and_get_its_response_alone() {
 }
 
 #[test]
-fn a_request_has_one_response_with_a_number_of_its_own_or_without() {
+fn a_request_has_one_response_with_a_number_or_without() {
     let mut bed = Bed::new();
     let mut thing = Thing::new(1, address(1));
     let (peer, _) = bed.accept(&mut thing, &post());
@@ -384,12 +384,12 @@ fn no_message_grows_by_more_than_is_counted() {
         let datagram = thing.request(&post());
         bed.table.receive(thing.address, &datagram);
         let (peer, received) = bed.accept(&mut thing, &post());
-        let grown = datagram.len() - received.encode().unwrap().len();
+        let added = datagram.len() - received.encode().unwrap().len();
         let overhead = bed.table.overhead(peer, Code::POST);
-        assert!((overhead.received..=overhead.received + 1).contains(&grown));
+        assert!((overhead.received..=overhead.received + 1).contains(&added));
         let mut growth = |message: Message| {
-            let grown = bed.send(peer, &message).len() - message.encode().unwrap().len();
-            bed.table.overhead(peer, message.code).sent - grown
+            let added = bed.send(peer, &message).len() - message.encode().unwrap().len();
+            bed.table.overhead(peer, message.code).sent - added
         };
         let mut observe = Request::get("/3311/0");
         observe.observe = Some(1);

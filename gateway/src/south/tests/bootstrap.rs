@@ -3,10 +3,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
-use super::super::bootstrap::{BOOTSTRAPS_MAX, BootstrapServer};
+use super::super::bootstrap::{BOOTSTRAPS_MAX, BootstrapServer, RefusalLog};
 use super::super::{BootstrapConfig, ServedDevices, ServerAddress};
 use crate::coap::{Code, DatagramSocket, Peer, Request};
 use crate::credentials::{DeviceKey, OscoreKeys, Protection};
@@ -66,6 +68,16 @@ fn peer(n: usize) -> Peer {
         address: ([10, 0, 0, 1], n as u16).into(),
         session: Some(n as u64),
     }
+}
+
+#[test]
+fn refusals_are_logged_every_ten_seconds_with_their_number() {
+    let (mut log, begin) = (RefusalLog::default(), Instant::now());
+    let mut at = |s| log.count(begin + Duration::from_secs(s));
+    assert_eq!(at(0), Some(1));
+    assert_eq!([at(0), at(1), at(9)], [None; 3]);
+    assert_eq!(at(10), Some(4));
+    assert_eq!([at(19), at(20)], [None, Some(2)]);
 }
 
 #[test]
