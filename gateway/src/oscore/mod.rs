@@ -6,9 +6,10 @@
 //! use; [`option`] is the option that each protected message has, [`message`] the change from one
 //! message to the other; [`replay`] and [`numbers`] keep nonces and requests from being used twice,
 //! also over a restart; [`session`], [`sessions`] and [`table`] know which message belongs to which
-//! context, without IO; [`socket`] joins them with UDP and logs the [`counts`]. The blocks of a body
-//! are protected one by one. Blocks of a protected message, which only a proxy would make, are
-//! refused.
+//! context, without IO; [`socket`] joins them with UDP and logs the [`counts`].
+//!
+//! The blocks of a body are protected one by one. Blocks of a protected message, which only a proxy
+//! would make, are refused.
 
 pub mod context;
 mod contexts;
