@@ -1,6 +1,6 @@
 //! Datagrams at the table of OSCORE contexts: made up, changed, repeated and withheld, over
-//! restarts. Nothing that the Thing did not say comes out, nothing twice, and no nonce is used
-//! twice.
+//! restarts, and rightly protected ones with anything inside. Nothing that the Thing did not say
+//! comes out, nothing twice, and no nonce is used twice. What is protected opens as it was.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

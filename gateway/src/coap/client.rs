@@ -4,8 +4,8 @@
 use thiserror::Error;
 
 use super::block::{BLOCK_NUMBER_MAX, Block, SZX_MAX, size_bytes};
-use super::endpoint::CoapHandle;
 use super::exchange::RequestError;
+use super::handle::CoapHandle;
 use super::message::Code;
 use super::peer::Peer;
 use super::request::{Request, Response};

@@ -118,7 +118,8 @@ impl<P: Copy + Eq + Hash + Debug> AddressProofs<P> {
         }
     }
 
-    fn is_proven(&self, peer: &P) -> bool {
+    /// True if more may go to an address than came from it.
+    pub fn is_proven(&self, peer: &P) -> bool {
         !self.is_enforced || self.proven.contains(peer)
     }
 
@@ -131,7 +132,8 @@ impl<P: Copy + Eq + Hash + Debug> AddressProofs<P> {
         }
     }
 
-    /// Counts a datagram to an address; false if it must not be sent.
+    /// Counts a datagram to an address, with all that is around the message; false if it must not
+    /// be sent.
     pub fn may_send(&mut self, peer: P, bytes: usize) -> bool {
         if self.is_proven(&peer) {
             return true;
@@ -152,13 +154,14 @@ impl<P: Copy + Eq + Hash + Debug> AddressProofs<P> {
         }
     }
 
-    /// The short request to send before one that is too long for an unproven address.
-    pub fn ask_first(&mut self, peer: P, request: &Request) -> Option<Request> {
+    /// The short request to send before one that is too long for an unproven address. `protection`
+    /// is what the protection of a request adds to it.
+    pub fn ask_first(&mut self, peer: P, request: &Request, protection: usize) -> Option<Request> {
         if self.is_proven(&peer) {
             return None;
         }
         let path: usize = request.path.iter().map(String::len).sum();
-        let bytes = (request.payload.len() + path + OVERHEAD_BYTES) as u64;
+        let bytes = (request.payload.len() + path + OVERHEAD_BYTES + protection) as u64;
         let traffic = self.unproven.touch(peer, Traffic::default);
         if bytes <= traffic.left() {
             return None;
@@ -185,30 +188,37 @@ impl<P: Copy + Eq + Hash + Debug> AddressProofs<P> {
     }
 
     /// The challenge to send in place of a response that is too long for an unproven address.
-    pub fn challenge(&mut self, now: Instant, peer: P, response: &Response) -> Option<Response> {
+    /// `protection` is what the protection of a response adds to it.
+    pub fn challenge(
+        &mut self,
+        now: Instant,
+        peer: P,
+        response: &Response,
+        protection: usize,
+    ) -> Option<Response> {
         if self.is_proven(&peer) {
             return None;
         }
         let traffic = self.unproven.touch(peer, Traffic::default);
-        let bytes = (response.payload.len() + OVERHEAD_BYTES) as u64;
+        let bytes = (response.payload.len() + OVERHEAD_BYTES + protection) as u64;
         (bytes > traffic.left()).then(|| Response {
             echo: Some(self.value(peer, self.slot(now))),
             ..Response::new(Code::UNAUTHORIZED)
         })
     }
 
-    /// Proves an address by the value that a request from it repeats.
-    pub fn check(&mut self, now: Instant, peer: P, request: &Request) {
-        let Some(value) = &request.echo else { return };
+    /// True if a request repeats the value that its address got.
+    pub fn is_answer(&self, now: Instant, peer: P, request: &Request) -> bool {
+        let Some(value) = &request.echo else {
+            return false;
+        };
         let slot = self.slot(now);
         let slots = [Some(slot), slot.checked_sub(1)];
         let mut values = slots
             .into_iter()
             .flatten()
             .map(|slot| self.value(peer, slot));
-        if values.any(|expected| expected == *value) {
-            self.prove(peer);
-        }
+        values.any(|expected| expected == *value)
     }
 
     fn slot(&self, now: Instant) -> u32 {

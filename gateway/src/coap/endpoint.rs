@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use async_trait::async_trait;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::net::UdpSocket;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -19,11 +19,12 @@ use super::blockwise::{Assembled, Blockwise, BodyPolicy};
 use super::config::{CoapConfig, HANDLERS_MAX};
 use super::echo::AddressProofs;
 use super::exchange::{Exchange, Output, RequestError, RequestId};
+use super::handle::{Caller, CoapHandle, EndpointCommand};
 use super::message::{Code, DATAGRAM_BYTES_MAX};
 use super::peer::Peer;
 use super::protocol::Protocol;
 use super::request::{Request, Response};
-use super::socket::DatagramSocket;
+use super::socket::{DatagramSocket, Overhead};
 
 /// Requests of callers that wait for the endpoint's task.
 const COMMANDS_MAX: usize = 64;
@@ -41,135 +42,12 @@ pub trait CoapService: Send + Sync + 'static {
     /// Takes note that a peer's resource at a path has changed; a response has its state.
     fn notified(&self, _peer: Peer, _path: &[String], _response: Response) {}
 
-    /// Takes note that the response to a request is about to be sent.
-    fn responded(&self, _peer: Peer, _request: &Request) {}
+    /// Takes note that a response with this code is about to be sent to a request. It is not that
+    /// of the service if the peer has to prove its address first, and then repeats the request.
+    fn responded(&self, _peer: Peer, _request: &Request, _code: Code) {}
 
     /// Handles one request. The endpoint acknowledges the request by itself if this takes long.
     async fn handle(&self, peer: Peer, request: Request) -> Response;
-}
-
-#[derive(Debug)]
-enum EndpointCommand {
-    Request(Peer, RequestId, Box<Request>, Caller),
-    BeginSet(Peer, RequestId, u32, Caller),
-    Part(Peer, RequestId, Box<Request>, bool),
-    Cancel(Peer, RequestId),
-}
-
-/// Sends requests through a running endpoint; clones share it.
-#[derive(Debug, Clone)]
-pub struct CoapHandle {
-    commands: mpsc::Sender<EndpointCommand>,
-    next_request_id: Arc<AtomicU64>,
-    config: Arc<CoapConfig>,
-    local_addr: SocketAddr,
-}
-
-/// Cancels a request whose caller stopped waiting, so that it does not hold up the next one.
-#[derive(Debug)]
-struct CancelOnDrop<'a> {
-    handle: &'a CoapHandle,
-    peer: Peer,
-    request_id: Option<RequestId>,
-}
-
-impl Drop for CancelOnDrop<'_> {
-    fn drop(&mut self) {
-        if let Some(request_id) = self.request_id {
-            // If the queue is full the request merely runs into its own time limit.
-            let _ = self
-                .handle
-                .commands
-                .try_send(EndpointCommand::Cancel(self.peer, request_id));
-        }
-    }
-}
-
-/// A set of requests that are answered together; dropping it ends it.
-#[derive(Debug)]
-pub struct RequestSet<'a> {
-    cancel_on_drop: CancelOnDrop<'a>,
-    request_id: RequestId,
-    answer: oneshot::Receiver<Result<Box<Response>, RequestError>>,
-}
-
-impl RequestSet<'_> {
-    /// Sends one of its requests, unless it was answered meanwhile. The time for an answer begins
-    /// with the last one.
-    pub async fn send(&self, request: Request, is_last: bool) -> Result<(), RequestError> {
-        let CancelOnDrop { handle, peer, .. } = self.cancel_on_drop;
-        let part = EndpointCommand::Part(peer, self.request_id, Box::new(request), is_last);
-        let sent = handle.commands.send(part).await;
-        sent.map_err(|_| RequestError::Closed)
-    }
-
-    /// Waits for the answer to the requests so far. It may be dropped and called again.
-    pub async fn answer(&mut self) -> Result<Response, RequestError> {
-        let result = (&mut self.answer).await.map_err(|_| RequestError::Closed);
-        self.cancel_on_drop.request_id = None;
-        Ok(*result??)
-    }
-}
-
-impl CoapHandle {
-    /// Sends one request as one message and waits for its response.
-    pub async fn exchange(
-        &self,
-        peer: impl Into<Peer>,
-        request: Request,
-    ) -> Result<Response, RequestError> {
-        let peer = peer.into();
-        let request_id = self.next_request_id.fetch_add(1, Ordering::Relaxed);
-        let (sender, receiver) = oneshot::channel();
-        let command = EndpointCommand::Request(peer, request_id, Box::new(request), sender);
-        self.commands
-            .send(command)
-            .await
-            .map_err(|_| RequestError::Closed)?;
-        let mut cancel_on_drop = CancelOnDrop {
-            handle: self,
-            peer,
-            request_id: Some(request_id),
-        };
-        let result = receiver.await.map_err(|_| RequestError::Closed);
-        cancel_on_drop.request_id = None;
-        Ok(*result??)
-    }
-
-    /// Begins a set of requests that are answered together, after `silent` sets in a row that were
-    /// not answered.
-    pub async fn begin_set(
-        &self,
-        peer: impl Into<Peer>,
-        silent: u32,
-    ) -> Result<RequestSet<'_>, RequestError> {
-        let peer = peer.into();
-        let request_id = self.next_request_id.fetch_add(1, Ordering::Relaxed);
-        let (sender, answer) = oneshot::channel();
-        let command = EndpointCommand::BeginSet(peer, request_id, silent, sender);
-        let sent = self.commands.send(command).await;
-        sent.map_err(|_| RequestError::Closed)?;
-        let cancel_on_drop = CancelOnDrop {
-            handle: self,
-            peer,
-            request_id: Some(request_id),
-        };
-        Ok(RequestSet {
-            cancel_on_drop,
-            request_id,
-            answer,
-        })
-    }
-
-    /// Timers and limits of the endpoint.
-    pub fn config(&self) -> &CoapConfig {
-        &self.config
-    }
-
-    /// The address that the endpoint is bound to.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
-    }
 }
 
 /// A running endpoint; dropping it closes it.
@@ -252,9 +130,6 @@ impl Drop for CoapEndpoint {
     }
 }
 
-/// Waits for the end of a request.
-type Caller = oneshot::Sender<Result<Box<Response>, RequestError>>;
-
 /// Marks the ids of short requests that prove an address; those of callers count from 0.
 const PROVING: RequestId = 1 << 63;
 
@@ -276,7 +151,7 @@ struct EndpointTask {
     /// Short requests by which addresses are proven.
     proving: HashMap<RequestId, Peer>,
     /// Responses that are too long for an unproven address, by the short requests to it.
-    held: HashMap<RequestId, (Exchange, Response)>,
+    held: HashMap<RequestId, HandledRequest>,
     held_before: u64,
     handlers: JoinSet<HandledRequest>,
 }
@@ -311,12 +186,15 @@ impl EndpointTask {
     async fn received(&mut self, received: io::Result<(usize, Peer)>, buffer: &[u8]) {
         match received {
             Ok((count, peer)) => {
+                let bytes = &buffer[..count];
                 match self.link.proves_address(peer) {
                     true => self.proofs.prove(peer),
-                    false => self.proofs.received(peer, count),
+                    false => {
+                        let overhead = self.overhead(peer, code_of(bytes));
+                        self.proofs.received(peer, count + overhead.received);
+                    }
                 }
-                self.protocol
-                    .receive(Instant::now(), peer, &buffer[..count]);
+                self.protocol.receive(Instant::now(), peer, bytes);
             }
             Err(error) => {
                 // On UDP this is an ICMP answer to an earlier datagram; retransmission deals with
@@ -356,10 +234,24 @@ impl EndpointTask {
         }
     }
 
+    /// What is around a message with this code, as far as it counts.
+    fn overhead(&self, peer: Peer, code: Code) -> Overhead {
+        match self.proofs.is_proven(&peer) {
+            true => Overhead::default(),
+            false => self.link.overhead(peer, code),
+        }
+    }
+
+    fn prove(&mut self, peer: Peer) {
+        self.proofs.prove(peer);
+        self.link.address_proven(peer);
+    }
+
     /// Sends a short request before one that is too long for an unproven address; the protocol
     /// keeps their order.
     fn prove_first(&mut self, now: Instant, peer: Peer, request_id: RequestId, request: &Request) {
-        if let Some(short) = self.proofs.ask_first(peer, request) {
+        let overhead = self.overhead(peer, request.method).sent;
+        if let Some(short) = self.proofs.ask_first(peer, request, overhead) {
             let request_id = PROVING | request_id;
             self.proving.insert(request_id, peer);
             self.protocol.request(now, peer, request_id, short);
@@ -373,34 +265,44 @@ impl EndpointTask {
                 let response = self
                     .blockwise
                     .cut_response(now, exchange.peer, &request, response);
-                match self.proofs.challenge(now, exchange.peer, &response) {
-                    None => self.protocol.respond(now, exchange, &response),
+                match self.challenge(now, exchange.peer, &response) {
+                    None => self.respond(now, exchange, &request, &response),
                     Some(challenge) if response.code.is_success() => {
-                        self.hold(now, exchange, response, &challenge);
+                        self.hold(now, (exchange, request, response), &challenge);
                     }
-                    Some(challenge) => self.protocol.respond(now, exchange, &challenge),
+                    Some(challenge) => self.respond(now, exchange, &request, &challenge),
                 }
-                self.service.responded(exchange.peer, &request);
             }
             Err(error) => tracing::error!(%error, "a CoAP handler panicked"),
         }
     }
 
+    fn challenge(&mut self, now: Instant, peer: Peer, response: &Response) -> Option<Response> {
+        let overhead = self.overhead(peer, response.code).sent;
+        self.proofs.challenge(now, peer, response, overhead)
+    }
+
+    fn respond(&mut self, now: Instant, to: Exchange, request: &Request, response: &Response) {
+        self.protocol.respond(now, to, response);
+        self.service.responded(to.peer, request, response.code);
+    }
+
     /// Sends a short request to an unproven address; the response follows its answer. If one is
     /// under way the client gets the challenge.
-    fn hold(&mut self, now: Instant, exchange: Exchange, response: Response, challenge: &Response) {
+    fn hold(&mut self, now: Instant, handled: HandledRequest, challenge: &Response) {
+        let peer = handled.0.peer;
         let short = match self.held.len() < HELD_RESPONSES_MAX {
-            true => self.proofs.ask(exchange.peer),
+            true => self.proofs.ask(peer),
             false => None,
         };
         let Some(short) = short else {
-            return self.protocol.respond(now, exchange, challenge);
+            return self.respond(now, handled.0, &handled.1, challenge);
         };
         let request_id = PROVING_FOR_RESPONSE | self.held_before;
         self.held_before += 1;
-        self.held.insert(request_id, (exchange, response));
-        self.proving.insert(request_id, exchange.peer);
-        self.protocol.request(now, exchange.peer, request_id, short);
+        self.held.insert(request_id, handled);
+        self.proving.insert(request_id, peer);
+        self.protocol.request(now, peer, request_id, short);
     }
 
     async fn flush(&mut self) {
@@ -414,7 +316,8 @@ impl EndpointTask {
             for output in outputs {
                 match output {
                     Output::Send(peer, bytes) => {
-                        if !self.proofs.may_send(peer, bytes.len()) {
+                        let overhead = self.overhead(peer, code_of(&bytes)).sent;
+                        if !self.proofs.may_send(peer, bytes.len() + overhead) {
                             tracing::debug!(%peer, "the address has to prove itself first");
                             continue;
                         }
@@ -446,21 +349,23 @@ impl EndpointTask {
         let called = self.callers.get(request_id).map(|(peer, _)| *peer);
         match (asked.or(called), result) {
             // A reset is what a client answers that serves nothing.
-            (Some(peer), Ok(_) | Err(RequestError::Reset)) => self.proofs.prove(peer),
+            (Some(peer), Ok(_) | Err(RequestError::Reset)) => self.prove(peer),
             (Some(peer), Err(_)) if asked.is_some() => self.proofs.not_answered(peer),
             _ => {}
         }
-        if let Some((exchange, response)) = self.held.remove(request_id) {
+        if let Some((exchange, request, response)) = self.held.remove(request_id) {
             let now = Instant::now();
-            let challenge = self.proofs.challenge(now, exchange.peer, &response);
+            let challenge = self.challenge(now, exchange.peer, &response);
             let response = challenge.unwrap_or(response);
-            self.protocol.respond(now, exchange, &response);
+            self.respond(now, exchange, &request, &response);
         }
     }
 
     fn handle(&mut self, exchange: Exchange, request: Request) {
         let now = Instant::now();
-        self.proofs.check(now, exchange.peer, &request);
+        if self.proofs.is_answer(now, exchange.peer, &request) {
+            self.prove(exchange.peer);
+        }
         let policy = self.service.body_policy(exchange.peer, &request);
         let mut whole = match self.blockwise.accept(now, exchange.peer, request, policy) {
             Assembled::Complete(request) => request,
@@ -481,6 +386,11 @@ impl EndpointTask {
             (exchange, head, service.handle(exchange.peer, whole).await)
         });
     }
+}
+
+/// The code of an encoded message.
+fn code_of(bytes: &[u8]) -> Code {
+    Code(bytes.get(1).copied().unwrap_or_default())
 }
 
 /// Waits until an instant, or for ever without one.

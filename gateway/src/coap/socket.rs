@@ -6,8 +6,18 @@ use std::net::SocketAddr;
 use async_trait::async_trait;
 use tokio::net::UdpSocket;
 
+use super::message::Code;
 use super::peer::Peer;
 use crate::credentials::Protection;
+
+/// Bytes around a message that are not the endpoint's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Overhead {
+    /// At least so many around a message from the peer.
+    pub received: usize,
+    /// At most so many around one to it.
+    pub sent: usize,
+}
 
 /// A socket for datagrams.
 #[async_trait]
@@ -29,6 +39,13 @@ pub trait DatagramSocket: Send + Sync + 'static {
     fn proves_address(&self, peer: Peer) -> bool {
         // A handshake went to and fro.
         peer.session.is_some()
+    }
+    /// Takes note that a peer has shown in another way that its address is the sender's.
+    fn address_proven(&self, _peer: Peer) {}
+    /// Bytes that the protection of a peer adds to a message with this code: at least to one from
+    /// it, and at most to one to it.
+    fn overhead(&self, _peer: Peer, _code: Code) -> Overhead {
+        Overhead::default()
     }
     /// Its own address.
     fn local_addr(&self) -> io::Result<SocketAddr>;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use lamplighter_types::{ConfigReport, Hash, Id};
 
+use super::floors::Floors;
 use super::pause::ProofPause;
 use crate::lwm2m::mapping;
 use crate::lwm2m::order::OrderAction;
@@ -32,9 +33,10 @@ pub(super) struct PendingDocuments {
     sent: BTreeMap<Id, Hash>,
     /// The document whose report by the gateway itself is on its way to the ledger.
     queued: BTreeMap<Id, Hash>,
-    /// Height of the newest proven document of each device: older proofs are ignored.
-    floors: BTreeMap<Id, u64>,
-    /// The pauses of Things that found a proof outdated.
+    /// Heights of the newest proven documents of the devices.
+    floors: Floors,
+    /// The pauses of Things with a pending document that found a proof outdated. A pause is about
+    /// the Thing, so that another document does not end it.
     pauses: BTreeMap<Id, ProofPause>,
 }
 
@@ -43,11 +45,9 @@ impl PendingDocuments {
     /// device has reported it.
     pub fn set(&mut self, document: DesiredDocument) {
         let device = document.device.clone();
-        let floor = self.floors.entry(device.clone()).or_default();
-        if document.height < *floor {
+        if !self.floors.raise(&device, document.height) {
             return;
         }
-        *floor = document.height;
         let reported = document.reported.as_ref();
         if reported.is_some_and(|known| document.is_reported_by(&known.document, known.attested)) {
             self.pending.remove(&device);
@@ -81,13 +81,15 @@ impl PendingDocuments {
         self.queued.insert(device.clone(), document);
     }
 
-    /// Takes note that the ledger has answered a report. After a rejection the Thing is asked
-    /// again with the node's next reminder.
-    pub fn report_resolved(&mut self, report: &ConfigReport, rejected: bool) {
+    /// Takes note that the ledger has answered a report, in the block at `height`. After a
+    /// rejection the Thing is asked again with the node's next reminder.
+    pub fn report_resolved(&mut self, report: &ConfigReport, rejected: bool, height: u64) {
         self.queued.remove(&report.device);
         if rejected {
             self.sent.remove(&report.device);
         } else {
+            // An older proof, which is on its way, does not know of the report.
+            self.floors.raise(&report.device, height);
             self.reported(report);
         }
     }

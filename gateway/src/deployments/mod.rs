@@ -17,6 +17,7 @@
 
 mod configuration;
 mod documents;
+mod floors;
 mod job;
 mod pause;
 mod planner;

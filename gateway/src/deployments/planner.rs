@@ -8,6 +8,7 @@ use lamplighter_types::limits::TEXT_BYTES_MAX;
 use lamplighter_types::{DeploymentReport, DeploymentState, Hash, Id};
 
 use super::documents::PendingDocuments;
+use super::floors::Floors;
 use super::job::DeploymentJob;
 use crate::lwm2m::{Stage, UpdateResult};
 use crate::south::{SouthCommand, WorkNotice};
@@ -51,8 +52,8 @@ pub struct DeploymentPlanner {
     /// True for each registered Thing that has our agent.
     pub(super) agents: BTreeMap<Id, bool>,
     pub(super) documents: PendingDocuments,
-    /// Height of the newest proven state of a device's deployments: older proofs are ignored.
-    floors: BTreeMap<Id, u64>,
+    /// Heights of the newest proven states of the devices' deployments.
+    floors: Floors,
     /// Counters of the reports that the gateway makes for Things.
     counters: BTreeMap<Id, u64>,
     /// Height of the newest certified header.
@@ -75,7 +76,7 @@ impl DeploymentPlanner {
             jobs: BTreeMap::new(),
             agents: BTreeMap::new(),
             documents: PendingDocuments::default(),
-            floors: BTreeMap::new(),
+            floors: Floors::default(),
             counters: BTreeMap::new(),
             seen_height,
             record_age_max,
@@ -113,7 +114,7 @@ impl DeploymentPlanner {
         now_ms: u64,
     ) -> Vec<Effect> {
         let device = assignment.device.device.clone();
-        if !self.raise_floor(&device, assignment.height) {
+        if !self.floors.raise(&device, assignment.height) {
             return Vec::new();
         }
         self.observe_height(assignment.head_height);
@@ -140,7 +141,7 @@ impl DeploymentPlanner {
 
     /// Ends a deployment that is proven to have ended on the ledger.
     pub fn ended(&mut self, rollout: &Id, device: &Id, height: u64) -> Vec<Effect> {
-        if !self.raise_floor(device, height) {
+        if !self.floors.raise(device, height) {
             return Vec::new();
         }
         let Some(job) = self.job(rollout, device) else {
@@ -157,16 +158,10 @@ impl DeploymentPlanner {
         self.documents.remove(device);
         self.agents.remove(device);
         self.jobs.remove(device);
+        // The next assignment proves the ledger's counter, and the clock is above it.
+        self.counters.remove(device);
         let endpoint = device.to_string();
         vec![Effect::Command(SouthCommand::Release { endpoint })]
-    }
-
-    /// True if a proof of this height is not older than the newest one.
-    fn raise_floor(&mut self, device: &Id, height: u64) -> bool {
-        let floor = self.floors.entry(device.clone()).or_default();
-        let is_recent = height >= *floor;
-        *floor = (*floor).max(height);
-        is_recent
     }
 
     /// Continues after a fetch: the artifact is in the cache with the right bytes, or it is not
@@ -253,7 +248,7 @@ impl DeploymentPlanner {
                 self.step_resolved(report, rejected, height, now_ms)
             }
             OutgoingReport::Config(report) => {
-                self.documents.report_resolved(report, rejected);
+                self.documents.report_resolved(report, rejected, height);
                 Vec::new()
             }
             _ => Vec::new(),
@@ -273,7 +268,7 @@ impl DeploymentPlanner {
         if !job.report_resolved(report.to, rejected, now_ms) {
             return Vec::new();
         }
-        self.raise_floor(&report.device, height);
+        self.floors.raise(&report.device, height);
         if report.to.is_end() {
             // The Thing itself reported the end: there is nothing to cancel.
             self.jobs.remove(&report.device);

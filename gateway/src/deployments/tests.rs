@@ -1,4 +1,5 @@
 mod configuration;
+mod floors;
 mod proofs;
 
 use lamplighter_client::TrustAnchor;

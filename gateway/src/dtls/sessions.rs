@@ -18,8 +18,8 @@ use super::opening::{
 use crate::coap::Peer;
 use crate::credentials::{Credential, CredentialStore, KeyHolder};
 
-/// Sessions at a time: twice as many as Things that a gateway serves. The one idle for longest ends
-/// for a new one.
+/// Sessions at a time: a fifth of the Things that a gateway serves, since each has buffers of the
+/// library. The one idle for longest ends for a new one.
 pub const SESSIONS_MAX: usize = 2048;
 /// Handshakes at a time. One takes three round trips, so that this is 40 a second over a mesh with
 /// a second each; the oldest ends for a new one.

@@ -17,7 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::counters::{Counters, SessionCounts};
 use super::sessions::{SessionOutput, Sessions};
-use crate::coap::{DatagramSocket, Peer};
+use crate::coap::{Code, DatagramSocket, Overhead, Peer};
 use crate::credentials::{CredentialStore, KeyHolder, Protection, Purpose};
 use crate::oscore::OscoreSocket;
 
@@ -293,6 +293,18 @@ impl DatagramSocket for SouthSocket {
     fn proves_address(&self, peer: Peer) -> bool {
         let socket = self.socket_of(peer);
         socket.is_some_and(|socket| socket.proves_address(peer))
+    }
+
+    fn address_proven(&self, peer: Peer) {
+        if let Some(socket) = self.socket_of(peer) {
+            socket.address_proven(peer);
+        }
+    }
+
+    fn overhead(&self, peer: Peer, code: Code) -> Overhead {
+        let socket = self.socket_of(peer);
+        let overhead = socket.map(|socket| socket.overhead(peer, code));
+        overhead.unwrap_or_default()
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

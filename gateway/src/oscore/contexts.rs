@@ -2,21 +2,24 @@
 //! made from the file of keys when a Thing first uses it, and ends when its key is not there any
 //! more.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use rand::RngCore;
 
-use super::context::{RequestBinding, SecurityContext};
+use super::context::{RequestBinding, SecurityContext, TAG_BYTES};
 use super::message::protect;
 use super::numbers::STEP;
 use super::option::{OscoreOption, PartialIv};
 use super::replay::ReplayWindow;
-use crate::coap::message::{DecodeError, Message};
+use crate::coap::Overhead;
+use crate::coap::message::{Code, DecodeError, Message};
 use crate::credentials::{CredentialStore, OscoreCredential};
 
 /// Bytes of a value that a request repeats to show that it is fresh.
 const CHALLENGE_BYTES: usize = 8;
+/// Bytes of the option Observe outside, in a request to begin or to end.
+const OUTER_OBSERVE_BYTES: usize = 2;
 
 /// A context with what changes in it.
 pub(super) struct Context {
@@ -27,8 +30,6 @@ pub(super) struct Context {
     /// None since the start, until a request is known to be newer than it.
     pub(super) window: Option<ReplayWindow>,
     pub(super) challenge: [u8; CHALLENGE_BYTES],
-    /// Its sessions, the newest last.
-    pub(super) sessions: VecDeque<u64>,
 }
 
 impl Context {
@@ -66,6 +67,30 @@ impl Context {
         };
         let nonce = self.security.sender_nonce(&partial_iv);
         encoded(protect(&self.security, message, &option, &nonce, binding))
+    }
+
+    /// What is added to a message with this code.
+    pub(super) fn overhead(&self, code: Code) -> Overhead {
+        if code == Code::EMPTY {
+            return Overhead::default();
+        }
+        // The tag, the code, which moves inside, and the first byte of the option.
+        let always = TAG_BYTES + 1 + 1;
+        // The marker before a ciphertext without payload, and flags and number of the option.
+        let sent = always + 1 + 1 + PartialIv::BYTES_MAX;
+        if !code.is_request() {
+            let received = always;
+            return Overhead { received, sent };
+        }
+        let id_context = self.security.id_context();
+        let id_context = id_context.map_or(0, |context| 1 + context.len());
+        let id = self.security.sender_id().len();
+        Overhead {
+            // Flags, the shortest number and the id.
+            received: always + 1 + 1 + self.credential.keys.thing_id.len(),
+            // The option is long enough for a second byte before it.
+            sent: sent + 1 + id_context + id + OUTER_OBSERVE_BYTES,
+        }
     }
 }
 
@@ -117,11 +142,6 @@ impl Contexts {
         self.by_thing_id.get(thing_id)
     }
 
-    /// The same, to be changed.
-    pub(super) fn get_mut(&mut self, thing_id: &[u8]) -> Option<&mut Context> {
-        self.by_thing_id.get_mut(thing_id)
-    }
-
     /// The context of a Thing's sender id, made if it is not in use. A Thing may send its id
     /// context with it, which must be that of the file.
     pub(super) fn find(
@@ -140,7 +160,6 @@ impl Contexts {
                 next: self.unused,
                 window: None,
                 challenge,
-                sessions: VecDeque::new(),
             };
             self.by_thing_id.insert(thing_id.to_vec(), context);
         }
@@ -165,8 +184,8 @@ impl Contexts {
         Some(number)
     }
 
-    /// Takes out the contexts whose keys are not in the file any more.
-    pub(super) fn take_revoked(&mut self) -> Vec<Context> {
+    /// Takes out the contexts whose keys are not in the file any more, by the ids of the Things.
+    pub(super) fn take_revoked(&mut self) -> Vec<(Vec<u8>, Context)> {
         let generation = self.credentials.generation();
         if std::mem::replace(&mut self.generation, generation) == generation {
             return Vec::new();
@@ -175,7 +194,6 @@ impl Contexts {
         let is_revoked = |id: &Vec<u8>, context: &mut Context| {
             store.find_oscore(id).as_ref() != Some(&context.credential)
         };
-        let revoked = self.by_thing_id.extract_if(is_revoked);
-        revoked.map(|(_, context)| context).collect()
+        self.by_thing_id.extract_if(is_revoked).collect()
     }
 }

@@ -75,7 +75,7 @@ pub fn unprotect(
     let bytes = [head.encode().ok()?, rest.to_vec()].concat();
     let mut inner = Message::decode(&bytes).ok()?;
     let foreign = |(number, _): &(u16, Vec<u8>)| *number == OSCORE || is_outer(*number);
-    if inner.options.iter().any(foreign) || inner.code == Code::EMPTY {
+    if inner.options.iter().any(foreign) {
         return None;
     }
     let outer = message.options.iter();

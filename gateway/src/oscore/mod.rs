@@ -5,17 +5,21 @@
 //! [`SecurityContext`] has the keys and what is done with them ([`context`]), [`contexts`] those in
 //! use; [`option`] is the option that each protected message has, [`message`] the change from one
 //! message to the other; [`replay`] and [`numbers`] keep nonces and requests from being used twice,
-//! also over a restart; [`session`] and [`table`] know which message belongs to which context,
-//! without IO; [`socket`] joins them with UDP. The blocks of a body are protected one by one.
-//! Blocks of a protected message, which only a proxy would make, are refused.
+//! also over a restart; [`session`], [`sessions`] and [`table`] know which message belongs to which
+//! context, without IO; [`socket`] joins them with UDP and logs the [`counts`].
+//!
+//! The blocks of a body are protected one by one. Blocks of a protected message, which only a proxy
+//! would make, are refused.
 
 pub mod context;
 mod contexts;
+mod counts;
 pub mod message;
 mod numbers;
 pub mod option;
 mod replay;
 mod session;
+mod sessions;
 mod socket;
 mod table;
 #[cfg(test)]
@@ -23,5 +27,5 @@ mod tests;
 
 pub use context::SecurityContext;
 pub use numbers::NumbersError;
+pub use sessions::SESSIONS_MAX;
 pub use socket::OscoreSocket;
-pub use table::SESSIONS_MAX;

@@ -2,6 +2,10 @@
 //! which must never be used twice. All contexts count below one ceiling, which is on disk before
 //! the first number below it is used; after a restart they all begin at the ceiling that was left.
 //! So a crash between any two lines costs numbers, and never uses one twice.
+//!
+//! The file may be lost, or be an old copy of itself. So the clock has a say too: a start is never
+//! below the number of the present time, which is ahead of all that was used before. The file, in
+//! turn, makes up for a clock that was set back. Only if both are wrong the keys must be replaced.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,14 +13,17 @@ use std::path::{Path, PathBuf};
 use lamplighter_system::files;
 use serde::{Deserialize, Serialize};
 
-/// Numbers between two ceilings: one write for more messages than the largest image has blocks of
-/// 64 bytes, and 67 million restarts.
-pub(super) const STEP: u64 = 1 << 14;
-/// 2026-01-01 in seconds.
-const EPOCH_S: u64 = 1_767_225_600;
-/// A file that is lost is replaced by the clock: this many numbers for each hour since 2026. No
-/// context sends more than a step in an hour for months.
-const HOUR_S: u64 = 3_600;
+use super::option::PartialIv;
+
+/// Numbers between two ceilings: one write for 4,096 messages of the busiest Thing. A restart costs
+/// as many, 16 s of the clock's numbers, so that a gateway that restarts less often stays behind
+/// the clock.
+pub(super) const STEP: u64 = 1 << 12;
+/// 2026-01-01 in milliseconds.
+const EPOCH_MS: u64 = 1_767_225_600_000;
+/// The clock gives one number in this time: 250 a second, more than a mesh carries to one Thing,
+/// for 139 years.
+const NUMBER_MS: u64 = 4;
 
 /// Why the numbers can't be kept.
 #[derive(Debug, thiserror::Error)]
@@ -24,14 +31,20 @@ pub enum NumbersError {
     #[error("reading the sender numbers of OSCORE in {}", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error(
-        "the sender numbers of OSCORE in {} are malformed; if the file is lost, delete it, and \
-         replace the keys if the clock was ever wrong",
+        "the sender numbers of OSCORE in {} are malformed; delete the file if the clock is right \
+         and was never ahead, else replace the OSCORE keys first",
         path.display()
     )]
     Malformed {
         path: PathBuf,
         source: serde_json::Error,
     },
+    #[error(
+        "the sender numbers of OSCORE end before {start}, where {} and the clock begin; set the \
+         clock if it is wrong, else replace the OSCORE keys and delete the file",
+        path.display()
+    )]
+    Exhausted { path: PathBuf, start: u64 },
     #[error("writing the sender numbers of OSCORE in {}", path.display())]
     Write { path: PathBuf, source: io::Error },
 }
@@ -50,27 +63,24 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
-    /// Reads the ceiling that was left; contexts begin there.
-    pub(super) fn open(path: &Path, unix_s: u64) -> Result<(Numbers, u64), NumbersError> {
-        let ceiling = match std::fs::read(path) {
-            Ok(bytes) => {
-                let file: NumbersFile =
-                    serde_json::from_slice(&bytes).map_err(|source| NumbersError::Malformed {
-                        path: path.to_owned(),
-                        source,
-                    })?;
-                file.ceiling
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                unix_s.saturating_sub(EPOCH_S) / HOUR_S * STEP
-            }
-            Err(source) => {
-                let path = path.to_owned();
-                return Err(NumbersError::Read { path, source });
-            }
-        };
+    /// Reads the ceiling that was left. Contexts begin there, or where the clock is if that is
+    /// higher.
+    pub(super) fn open(path: &Path, unix_ms: u64) -> Result<(Numbers, u64), NumbersError> {
         let path = path.to_owned();
-        Ok((Numbers { path }, ceiling))
+        let left = match std::fs::read(&path) {
+            Ok(bytes) => match serde_json::from_slice::<NumbersFile>(&bytes) {
+                Ok(file) => file.ceiling,
+                Err(source) => return Err(NumbersError::Malformed { path, source }),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(source) => return Err(NumbersError::Read { path, source }),
+        };
+        let start = left.max(unix_ms.saturating_sub(EPOCH_MS) / NUMBER_MS);
+        // Nothing is written: with the right clock the next start may be lower.
+        if start >= PartialIv::COUNT {
+            return Err(NumbersError::Exhausted { path, start });
+        }
+        Ok((Numbers { path }, start))
     }
 
     /// Where it is.

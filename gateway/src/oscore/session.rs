@@ -1,5 +1,6 @@
 //! A context at one address: which request a response belongs to, and what was answered already.
-//! All of it is bounded; what falls out is repeated by the Thing, or fails as after a loss.
+//! All of it is bounded; what falls out is repeated by the Thing, or fails as after a loss. Nothing
+//! is forgotten after a time: what came once never comes again.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -12,8 +13,11 @@ use crate::coap::message::{Message, MessageType, Token};
 const EXCHANGES_MAX: usize = 4;
 /// Requests to a Thing whose responses are understood: two sets of blocks.
 const REQUESTS_MAX: usize = 32;
-/// Requests among them that observe: twice as many as a Thing has observed instances.
+/// Requests that observe, beside them: twice as many as a Thing has observed instances.
 const OBSERVATIONS_MAX: usize = 16;
+/// Datagrams of requests that may have to be sent again. The endpoint has one unanswered request to
+/// a Thing at a time; when it gave one up is not known here.
+const UNANSWERED_MAX: usize = 2;
 /// Confirmable messages to a Thing whose acknowledgements are its own.
 const CONFIRMABLES_MAX: usize = 32;
 
@@ -41,33 +45,53 @@ pub(super) struct Outgoing {
     pub(super) id: u16,
     pub(super) token: Token,
     pub(super) partial_iv: PartialIv,
-    /// Plaintext and datagram of a confirmable message: a repetition has the same bytes, or the
-    /// Thing could answer a number that is forgotten.
-    pub(super) sent: Option<(blake3::Hash, Vec<u8>)>,
-    /// The notifications, if the request observes.
-    pub(super) observation: Option<Observation>,
+    /// The responses that were taken.
+    pub(super) answers: Answers,
 }
 
-/// The notifications of a resource.
-#[derive(Debug, Default)]
-pub(super) struct Observation {
+/// A confirmable request that is not answered yet: a repetition has the same bytes, or the Thing
+/// could answer a number that is forgotten.
+#[derive(Debug)]
+struct Unanswered {
+    id: u16,
+    token: Token,
+    content: blake3::Hash,
+    datagram: Vec<u8>,
+}
+
+/// What was answered to a request: one response, or the notifications of a resource.
+#[derive(Debug)]
+pub(super) struct Answers {
+    observes: bool,
     newest: Option<u64>,
     count: u32,
 }
 
-impl Observation {
-    /// The place of a notification among those that were accepted; `None` if it is older than one
-    /// of them (section 7.4.1). The newest one may be repeated, since its acknowledgement may be
-    /// lost.
+impl Answers {
+    /// None so far.
+    pub(super) fn new(observes: bool) -> Answers {
+        Answers {
+            observes,
+            newest: None,
+            count: 0,
+        }
+    }
+
+    /// True if the request observes.
+    pub(super) fn observes(&self) -> bool {
+        self.observes
+    }
+
+    /// Takes a response that the Thing made; returns its place among those that were taken. `None`
+    /// if it is not newer than all of them (section 7.4.1), however long ago that was.
     pub(super) fn accept(&mut self, partial_iv: Option<&PartialIv>) -> Option<u32> {
         let number = partial_iv.map(PartialIv::number);
-        if number < self.newest {
+        let is_new = self.count == 0 || (self.observes && number > self.newest);
+        if !is_new {
             return None;
         }
-        if number > self.newest || self.count == 0 {
-            self.newest = number;
-            self.count += 1;
-        }
+        self.newest = number;
+        self.count += 1;
         Some(self.count)
     }
 }
@@ -77,10 +101,13 @@ impl Observation {
 pub(super) struct Session {
     pub(super) address: SocketAddr,
     pub(super) thing_id: Vec<u8>,
-    /// Counts up with each use of any session.
+    /// Counts up with each message that a Thing made, in any session.
     pub(super) used: u64,
+    /// Its address is the Thing's.
+    pub(super) is_proven: bool,
     incoming: VecDeque<Incoming>,
     outgoing: VecDeque<Outgoing>,
+    unanswered: VecDeque<Unanswered>,
     confirmables: VecDeque<u16>,
 }
 
@@ -90,8 +117,10 @@ impl Session {
             address,
             thing_id,
             used: 0,
+            is_proven: false,
             incoming: VecDeque::new(),
             outgoing: VecDeque::new(),
+            unanswered: VecDeque::new(),
             confirmables: VecDeque::new(),
         }
     }
@@ -146,16 +175,30 @@ impl Session {
         }
     }
 
-    /// Keeps a request to the Thing.
-    pub(super) fn begin_outgoing(&mut self, request: Outgoing) {
-        let is_observation = |one: &Outgoing| one.observation.is_some();
-        let is_one = is_observation(&request);
-        let limit = if is_one {
+    /// Keeps a request to the Thing, as this datagram.
+    pub(super) fn begin_outgoing(
+        &mut self,
+        request: Outgoing,
+        message: &Message,
+        content: blake3::Hash,
+        datagram: &[u8],
+    ) {
+        if message.message_type == MessageType::Confirmable {
+            make_room(&mut self.unanswered, UNANSWERED_MAX);
+            self.unanswered.push_back(Unanswered {
+                id: message.id,
+                token: message.token,
+                content,
+                datagram: datagram.to_vec(),
+            });
+        }
+        let observes = request.answers.observes;
+        let limit = if observes {
             OBSERVATIONS_MAX
         } else {
             REQUESTS_MAX
         };
-        let of_kind = |one: &Outgoing| is_observation(one) == is_one;
+        let of_kind = |one: &Outgoing| one.answers.observes == observes;
         if self.outgoing.iter().filter(|one| of_kind(one)).count() >= limit
             && let Some(oldest) = self.outgoing.iter().position(of_kind)
         {
@@ -166,10 +209,15 @@ impl Session {
 
     /// The datagram of a request that is repeated.
     pub(super) fn sent_before(&self, request: &Message, content: &blake3::Hash) -> Option<&[u8]> {
-        let mut requests = self.outgoing.iter();
-        let known = requests.find(|one| (one.id, one.token) == (request.id, request.token))?;
-        let (before, datagram) = known.sent.as_ref()?;
-        (before == content).then_some(datagram)
+        let mut requests = self.unanswered.iter();
+        let same = |one: &&Unanswered| (one.id, one.token) == (request.id, request.token);
+        let known = requests.find(same)?;
+        (known.content == *content).then_some(&known.datagram)
+    }
+
+    /// Forgets the datagram of a request that is acknowledged, answered or refused.
+    pub(super) fn end_transmission(&mut self, id: u16) {
+        self.unanswered.retain(|one| one.id != id);
     }
 
     /// The request that a response of the Thing is for.

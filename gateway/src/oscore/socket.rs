@@ -12,12 +12,13 @@ use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::counts::RejectCounts;
 use super::numbers::{Numbers, NumbersError};
 use super::table::{OscoreTable, Received, Sent};
-use crate::coap::{DatagramSocket, Peer};
+use crate::coap::{Code, DatagramSocket, Overhead, Peer};
 use crate::credentials::{CredentialStore, Protection, Purpose};
 
-/// The interval at which a change of the keys' file is looked for.
+/// The interval at which a change of the keys' file is looked for, and counts are logged.
 const REFRESH: Duration = Duration::from_secs(10);
 
 /// A socket that knows the Things that protect their messages.
@@ -35,8 +36,8 @@ pub struct OscoreSocket {
 struct SharedTable {
     table: Mutex<OscoreTable>,
     numbers: Numbers,
-    /// Held by the one that raises the ceiling.
-    raising: tokio::sync::Mutex<()>,
+    /// Held by the one that raises the ceiling; true if that has failed since it worked.
+    raising: Arc<tokio::sync::Mutex<bool>>,
 }
 
 impl std::fmt::Debug for SharedTable {
@@ -53,11 +54,15 @@ impl SharedTable {
     /// Makes more numbers durable, then allows them.
     async fn raise(&self) -> Result<(), NumbersError> {
         let before = self.lock().next_ceiling();
-        let _raising = self.raising.lock().await;
+        let mut has_failed = self.raising.lock().await;
         let ceiling = self.lock().next_ceiling();
-        if ceiling != before {
-            return Ok(());
+        match ceiling == before {
+            true => self.raise_as_one(ceiling, &mut has_failed).await,
+            false => Ok(()),
         }
+    }
+
+    async fn raise_as_one(&self, ceiling: u64, has_failed: &mut bool) -> Result<(), NumbersError> {
         let numbers = self.numbers.clone();
         let written = tokio::task::spawn_blocking(move || numbers.write(ceiling)).await;
         let written = written.unwrap_or_else(|error| {
@@ -65,13 +70,34 @@ impl SharedTable {
             let source = io::Error::other(error);
             Err(NumbersError::Write { path, source })
         });
-        if let Err(error) = &written {
-            let error = error as &dyn std::error::Error;
-            tracing::error!(error, "no more messages are protected");
-            return written;
+        let failed_before = std::mem::replace(has_failed, written.is_err());
+        match &written {
+            // Each message comes here: it is said once.
+            Err(error) if !failed_before => {
+                let error = error as &dyn std::error::Error;
+                tracing::error!(error, "no more messages are protected");
+            }
+            Err(_) => {}
+            Ok(()) => {
+                self.lock().raise(ceiling);
+                if failed_before {
+                    tracing::info!("messages are protected again");
+                }
+            }
         }
-        self.lock().raise(ceiling);
-        Ok(())
+        written
+    }
+
+    /// Logs what was refused, if it is more than `logged`.
+    fn log_counts(&self, logged: &mut RejectCounts) {
+        let table = self.lock();
+        let (counts, newest) = table.rejected();
+        let sessions = table.sessions.len();
+        drop(table);
+        if std::mem::replace(logged, counts) != counts {
+            let newest = newest.map(|newest| newest.to_string()).unwrap_or_default();
+            tracing::info!(sessions, ?counts, newest, "OSCORE");
+        }
     }
 }
 
@@ -86,18 +112,21 @@ impl OscoreSocket {
         numbers: &Path,
         accepts_plain: bool,
     ) -> Result<OscoreSocket, NumbersError> {
-        let (numbers, start) = Numbers::open(numbers, unix_ms() / 1_000)?;
+        let (numbers, start) = Numbers::open(numbers, unix_ms())?;
         let shared = Arc::new(SharedTable {
             table: Mutex::new(OscoreTable::new(credentials.clone(), start)),
             numbers,
-            raising: tokio::sync::Mutex::default(),
+            raising: Arc::default(),
         });
         shared.raise().await?;
         let stop = CancellationToken::new();
+        let table = shared.clone();
         let refresh = async move {
+            let mut logged = RejectCounts::default();
             loop {
                 tokio::time::sleep(REFRESH).await;
                 credentials.refresh_logged().await;
+                table.log_counts(&mut logged);
             }
         };
         let task = tokio::spawn(stop.clone().run_until_cancelled_owned(refresh));
@@ -118,12 +147,16 @@ impl OscoreSocket {
         (holder.purpose == purpose).then(|| holder.device.to_string())
     }
 
-    /// Raises the ceiling while nobody waits: what needs it comes again.
+    /// Raises the ceiling while nobody waits, unless that is under way: what needs it comes again.
     fn raise_behind(&self) {
+        let Ok(mut has_failed) = self.shared.raising.clone().try_lock_owned() else {
+            return;
+        };
         let shared = self.shared.clone();
         tokio::spawn(async move {
+            let ceiling = shared.lock().next_ceiling();
             // An error is in the log.
-            let _ = shared.raise().await;
+            let _ = shared.raise_as_one(ceiling, &mut has_failed).await;
         });
     }
 }
@@ -184,6 +217,14 @@ impl DatagramSocket for OscoreSocket {
     fn proves_address(&self, _peer: Peer) -> bool {
         // A message says who made it, and not where it was sent from.
         false
+    }
+
+    fn address_proven(&self, peer: Peer) {
+        self.shared.lock().prove_address(peer);
+    }
+
+    fn overhead(&self, peer: Peer, code: Code) -> Overhead {
+        self.shared.lock().overhead(peer, code)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

@@ -2,27 +2,24 @@
 //! known by their keys come out, and the other way round. A session is a context at an address; a
 //! Thing may have a few.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use rand::RngCore;
 
 use super::context::RequestBinding;
 use super::contexts::{Context, Contexts};
+use super::counts::{RejectCounts, RejectReason, Rejected};
 use super::message::unprotect;
 use super::option::{OSCORE, OscoreOption};
 use super::replay::ReplayWindow;
-use super::session::{Observation, Outgoing, Repetition, Session};
-use crate::coap::Peer;
+use super::session::{Answers, Outgoing, Repetition};
+use super::sessions::Sessions;
 use crate::coap::message::{CoapOption, Code, Message, MessageType, encode_uint};
+use crate::coap::{Overhead, Peer};
 use crate::credentials::{CredentialStore, KeyHolder};
 
-/// Sessions at a time: as many as Things that a gateway serves, and some at two addresses. The one
-/// that was unused for longest ends for a new one.
-pub const SESSIONS_MAX: usize = 12_000;
-/// Addresses of one Thing at a time: it may fetch a package from another port than that from which
-/// it registered.
-const ADDRESSES_MAX: usize = 4;
+/// Bytes of an answer for each byte of a datagram whose address is not proven, as at the endpoint.
+const AMPLIFICATION_MAX: usize = 3;
 /// Numbers of the options Observe, Echo, and of outer blocks.
 const OBSERVE: u16 = 6;
 const ECHO: u16 = 252;
@@ -55,22 +52,20 @@ pub(super) enum Sent {
     NoNumbers,
 }
 
-/// Why a request is refused without protection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum RejectReason {
-    Malformed,
-    UnknownContext,
-    Replayed,
-    Undecryptable,
+/// What became of a response.
+enum Taken {
+    /// The message inside.
+    New(Vec<u8>),
+    /// It was taken before, or is older than one that was.
+    Before,
 }
 
 /// All contexts in use, and their sessions.
 pub(super) struct OscoreTable {
     contexts: Contexts,
-    sessions: HashMap<u64, Session>,
-    by_address: HashMap<SocketAddr, Vec<u64>>,
-    last_session: u64,
-    uses: u64,
+    pub(super) sessions: Sessions,
+    counts: RejectCounts,
+    rejected: Option<Rejected>,
 }
 
 impl OscoreTable {
@@ -78,10 +73,30 @@ impl OscoreTable {
     pub(super) fn new(credentials: CredentialStore, start: u64) -> OscoreTable {
         OscoreTable {
             contexts: Contexts::new(credentials, start),
-            sessions: HashMap::new(),
-            by_address: HashMap::new(),
-            last_session: Peer::OSCORE_SESSIONS,
-            uses: 0,
+            sessions: Sessions::new(),
+            counts: RejectCounts::default(),
+            rejected: None,
+        }
+    }
+
+    /// Counts of what was not taken, and the newest of these messages.
+    pub(super) fn rejected(&self) -> (RejectCounts, Option<Rejected>) {
+        (self.counts, self.rejected.clone())
+    }
+
+    /// What the protection of a peer adds to a message with this code.
+    pub(super) fn overhead(&self, peer: Peer, code: Code) -> Overhead {
+        let session = peer.session.and_then(|number| self.sessions.get(number));
+        let context = session.and_then(|session| self.contexts.get(&session.thing_id));
+        let overhead = context.map(|context| context.overhead(code));
+        overhead.unwrap_or_default()
+    }
+
+    /// Takes note that the address of a session is the Thing's.
+    pub(super) fn prove_address(&mut self, peer: Peer) {
+        let number = peer.session.unwrap_or_default();
+        if let Some(session) = self.sessions.get_mut(number) {
+            session.is_proven = true;
         }
     }
 
@@ -97,7 +112,7 @@ impl OscoreTable {
 
     /// The holder of the key of a session.
     pub(super) fn holder(&self, session: u64) -> Option<&KeyHolder> {
-        let session = self.sessions.get(&session)?;
+        let session = self.sessions.get(session)?;
         let context = self.contexts.get(&session.thing_id)?;
         Some(&context.credential.holder)
     }
@@ -127,15 +142,21 @@ impl OscoreTable {
         let in_blocks = numbers().any(|number| BLOCKS.contains(&number));
         let option = option.filter(|_| !in_blocks && !message.payload.is_empty());
         self.forget_revoked();
-        let result = match (option, message.code.is_request()) {
-            (Some(option), true) => self.on_request(address, &message, &option, datagram),
-            (Some(option), false) => Ok(self.on_response(address, &message, &option)),
+        let result = match (&option, message.code.is_request()) {
+            (Some(option), true) => self.on_request(address, &message, option, datagram),
+            (Some(option), false) => return self.on_response(address, &message, option),
             (None, _) => Err(RejectReason::Malformed),
         };
         result.unwrap_or_else(|reason| {
-            tracing::debug!(%address, ?reason, "a protected message is refused");
+            self.counts.add(reason);
+            let kid = option.as_ref().and_then(|option| option.kid.as_deref());
+            let rejected = Rejected::new(address, reason, kid);
+            tracing::debug!(%rejected, "a protected message is refused");
+            self.rejected = Some(rejected);
             match message.message_type {
-                MessageType::Confirmable if message.code.is_request() => refused(&message, reason),
+                MessageType::Confirmable if message.code.is_request() => {
+                    refused(&message, reason, AMPLIFICATION_MAX * datagram.len())
+                }
                 _ => Received::Nothing,
             }
         })
@@ -145,7 +166,7 @@ impl OscoreTable {
     pub(super) fn send(&mut self, peer: Peer, bytes: &[u8]) -> Sent {
         self.forget_revoked();
         let number = peer.session.unwrap_or_default();
-        let Some(session) = self.sessions.get_mut(&number) else {
+        let Some(session) = self.sessions.get_mut(number) else {
             return Sent::Nothing;
         };
         let Ok(message) = Message::decode(bytes) else {
@@ -167,7 +188,7 @@ impl OscoreTable {
     }
 
     fn send_request(&mut self, number: u64, message: &Message, content: blake3::Hash) -> Sent {
-        let Some(session) = self.sessions.get_mut(&number) else {
+        let Some(session) = self.sessions.get_mut(number) else {
             return Sent::Nothing;
         };
         let Some(partial_iv) = self.contexts.next_number(&session.thing_id) else {
@@ -177,20 +198,19 @@ impl OscoreTable {
         let Some(bytes) = context.and_then(|context| context.request(message, partial_iv)) else {
             return Sent::Nothing;
         };
-        let is_confirmable = message.message_type == MessageType::Confirmable;
         let observes = message.uint(CoapOption::from(OBSERVE)) == Some(0);
-        session.begin_outgoing(Outgoing {
+        let request = Outgoing {
             id: message.id,
             token: message.token,
             partial_iv,
-            sent: is_confirmable.then(|| (content, bytes.clone())),
-            observation: observes.then(Observation::default),
-        });
+            answers: Answers::new(observes),
+        };
+        session.begin_outgoing(request, message, content, &bytes);
         Sent::Datagram(session.address, bytes)
     }
 
     fn send_response(&mut self, number: u64, message: &Message) -> Sent {
-        let Some(session) = self.sessions.get_mut(&number) else {
+        let Some(session) = self.sessions.get_mut(number) else {
             return Sent::Nothing;
         };
         let Some(binding) = session.answered(message) else {
@@ -209,20 +229,21 @@ impl OscoreTable {
     }
 
     /// An acknowledgement or a reset, which is not protected, is of the session that expects it.
-    fn on_empty(&self, address: SocketAddr, message: &Message, datagram: &[u8]) -> Received {
-        let of_session = |number: &&u64| {
-            let session = self.sessions.get(number);
-            session.is_some_and(|session| session.expects(message.id))
-        };
+    fn on_empty(&mut self, address: SocketAddr, message: &Message, datagram: &[u8]) -> Received {
         let is_answer = matches!(
             message.message_type,
             MessageType::Acknowledgement | MessageType::Reset
         );
-        let numbers = self.by_address.get(&address).into_iter().flatten();
-        match numbers.into_iter().filter(|_| is_answer).find(of_session) {
-            Some(number) => Received::Message(peer(address, *number), datagram.to_vec()),
-            None => Received::Plain,
+        for number in self.sessions.at(address) {
+            if let Some(session) = self.sessions.get_mut(number)
+                && is_answer
+                && session.expects(message.id)
+            {
+                session.end_transmission(message.id);
+                return Received::Message(peer(address, number), datagram.to_vec());
+            }
         }
+        Received::Plain
     }
 
     /// A plain error that acknowledges a protected request. The other side has no server, or no key
@@ -233,20 +254,21 @@ impl OscoreTable {
         if !is_error || message.message_type != MessageType::Acknowledgement {
             return Received::Plain;
         }
-        let numbers = self.by_address.get(&address).cloned().unwrap_or_default();
-        let refused = |number: &u64| {
-            let session = self.sessions.get_mut(number);
-            let request = session.and_then(|session| session.request(message.token));
-            request.is_some_and(|request| request.id == message.id)
-        };
-        let Some(number) = numbers.into_iter().find(refused) else {
-            return Received::Plain;
-        };
-        let reset = Message::empty(MessageType::Reset, message.id);
-        let reset = reset.encode();
-        reset.map_or(Received::Nothing, |reset| {
-            Received::Message(peer(address, number), reset)
-        })
+        for number in self.sessions.at(address) {
+            let Some(session) = self.sessions.get_mut(number) else {
+                continue;
+            };
+            let request = session.request(message.token);
+            if request.is_none_or(|request| request.id != message.id) {
+                continue;
+            }
+            session.end_transmission(message.id);
+            let reset = Message::empty(MessageType::Reset, message.id).encode();
+            return reset.map_or(Received::Nothing, |reset| {
+                Received::Message(peer(address, number), reset)
+            });
+        }
+        Received::Plain
     }
 
     fn on_request(
@@ -257,9 +279,14 @@ impl OscoreTable {
         datagram: &[u8],
     ) -> Result<Received, RejectReason> {
         let content = blake3::hash(datagram);
-        for number in self.by_address.get(&address).into_iter().flatten() {
-            let known = self.sessions[number].repetition(message.id, &content);
-            if let Repetition::Repeated(reply) = known {
+        for number in self.sessions.at(address) {
+            let Some(session) = self.sessions.get(number) else {
+                continue;
+            };
+            if let Repetition::Repeated(reply) = session.repetition(message.id, &content) {
+                // Anybody can repeat it, with the Thing's address.
+                let allowed = AMPLIFICATION_MAX * datagram.len();
+                let reply = reply.filter(|reply| session.is_proven || reply.len() <= allowed);
                 return Ok(reply.map_or(Received::Nothing, Received::Reply));
             }
         }
@@ -290,7 +317,7 @@ impl OscoreTable {
             None => return Ok(self.challenge(kid, message, &binding)),
         }
         let session = self.session(address, kid);
-        if let Some(session) = self.sessions.get_mut(&session) {
+        if let Some(session) = self.sessions.get_mut(session) {
             session.begin_incoming(message, content, binding);
         }
         let bytes = inner.encode().map_err(|_| RejectReason::Undecryptable)?;
@@ -299,6 +326,7 @@ impl OscoreTable {
 
     /// Asks for a request that is certainly newer than the start (appendix B.1.2).
     fn challenge(&mut self, kid: &[u8], request: &Message, binding: &RequestBinding) -> Received {
+        self.counts.challenged += 1;
         let Some(partial_iv) = self.contexts.next_number(kid) else {
             return Received::NoNumbers;
         };
@@ -327,24 +355,34 @@ impl OscoreTable {
         message: &Message,
         option: &OscoreOption,
     ) -> Received {
-        let numbers = self.by_address.get(&address).cloned().unwrap_or_default();
-        for number in numbers {
-            if let Some(bytes) = self.response_of(number, message, option) {
+        for number in self.sessions.at(address) {
+            let Some(taken) = self.response_of(number, message, option) else {
+                continue;
+            };
+            if let Taken::New(bytes) = taken {
+                self.sessions.touch(number);
                 return Received::Message(peer(address, number), bytes);
             }
+            if message.message_type != MessageType::Confirmable {
+                return Received::Nothing;
+            }
+            // Its acknowledgement was lost. The endpoint, which forgets, does not see it again.
+            let reply = Message::empty(MessageType::Acknowledgement, message.id).encode();
+            return reply.map_or(Received::Nothing, Received::Reply);
         }
+        self.counts.responses += 1;
         Received::Nothing
     }
 
-    /// The response that a session waits for; `None` if it waits for none with this token, or this
-    /// is none.
+    /// What a session has of a response; `None` if it asked for none with this token, or the Thing
+    /// did not make it.
     fn response_of(
         &mut self,
         number: u64,
         message: &Message,
         option: &OscoreOption,
-    ) -> Option<Vec<u8>> {
-        let session = self.sessions.get_mut(&number)?;
+    ) -> Option<Taken> {
+        let session = self.sessions.get_mut(number)?;
         let context = self.contexts.get(&session.thing_id)?;
         let request = session.request(message.token)?;
         let binding = context.binding(request.partial_iv);
@@ -357,81 +395,37 @@ impl OscoreTable {
             return None;
         }
         let observe = inner.options.iter_mut().find(|(n, _)| *n == OBSERVE);
+        if observe.is_some() && !request.answers.observes() {
+            return None;
+        }
+        let Some(place) = request.answers.accept(option.partial_iv.as_ref()) else {
+            return Some(Taken::Before);
+        };
         if let Some((_, value)) = observe {
-            let observation = request.observation.as_mut()?;
-            let place = observation.accept(option.partial_iv.as_ref())?;
             *value = encode_uint(place & 0xFF_FFFF);
         }
-        inner.encode().ok()
+        let id = request.id;
+        session.end_transmission(id);
+        inner.encode().ok().map(Taken::New)
     }
 
     /// The session of a context at an address.
     fn session(&mut self, address: SocketAddr, thing_id: &[u8]) -> u64 {
-        self.uses += 1;
-        let at_address = self.by_address.get(&address).into_iter().flatten();
-        for number in at_address.copied().collect::<Vec<_>>() {
-            if let Some(session) = self.sessions.get_mut(&number)
-                && session.thing_id == thing_id
-            {
-                session.used = self.uses;
-                return number;
-            }
-        }
-        self.begin_session(address, thing_id)
-    }
-
-    fn begin_session(&mut self, address: SocketAddr, thing_id: &[u8]) -> u64 {
-        let sessions = self.contexts.get(thing_id).map(|context| &context.sessions);
-        let mut ended = sessions
-            .filter(|all| all.len() >= ADDRESSES_MAX)
-            .and_then(|all| all.front().copied());
-        if self.sessions.len() >= SESSIONS_MAX {
-            let oldest = self.sessions.iter().min_by_key(|(_, session)| session.used);
-            ended = ended.or(oldest.map(|(number, _)| *number));
-        }
-        if let Some(number) = ended {
-            self.end_session(number);
-        }
-        self.last_session += 1;
-        let number = self.last_session;
-        let mut session = Session::new(address, thing_id.to_vec());
-        session.used = self.uses;
-        self.sessions.insert(number, session);
-        self.by_address.entry(address).or_default().push(number);
-        if let Some(context) = self.contexts.get_mut(thing_id) {
-            context.sessions.push_back(number);
-            let (device, purpose) = (
-                &context.credential.holder.device,
-                context.credential.holder.purpose,
-            );
+        let (number, begins) = self.sessions.find_or_begin(address, thing_id);
+        let context = self.contexts.get(thing_id).filter(|_| begins);
+        if let Some(holder) = context.map(|context| &context.credential.holder) {
+            let (device, purpose) = (&holder.device, holder.purpose);
             tracing::info!(%device, ?purpose, %address, number, "a Thing uses its OSCORE key");
         }
         number
     }
 
-    fn end_session(&mut self, number: u64) {
-        let Some(session) = self.sessions.remove(&number) else {
-            return;
-        };
-        if let Some(at_address) = self.by_address.get_mut(&session.address) {
-            at_address.retain(|other| *other != number);
-            if at_address.is_empty() {
-                self.by_address.remove(&session.address);
-            }
-        }
-        if let Some(context) = self.contexts.get_mut(&session.thing_id) {
-            context.sessions.retain(|other| *other != number);
-        }
-    }
-
     /// Ends the sessions whose keys are not in the file any more.
     fn forget_revoked(&mut self) {
-        for context in self.contexts.take_revoked() {
+        for (thing_id, context) in self.contexts.take_revoked() {
             let device = &context.credential.holder.device;
             tracing::info!(%device, "an OSCORE key was taken away");
-            for number in context.sessions {
-                self.end_session(number);
-            }
+            self.sessions.end_all(&thing_id);
         }
     }
 }
@@ -443,21 +437,27 @@ fn peer(address: SocketAddr, session: u64) -> Peer {
     }
 }
 
-/// The answer to a request that is not understood; it tells nobody more than he sent.
-fn refused(request: &Message, reason: RejectReason) -> Received {
+/// The answer to a request that is not understood; it tells nobody more than he sent, and has at
+/// most this many bytes.
+fn refused(request: &Message, reason: RejectReason, bytes_max: usize) -> Received {
     let (code, text) = match reason {
         RejectReason::Malformed => (Code::BAD_OPTION, "Failed to decode COSE"),
         RejectReason::UnknownContext => (Code::UNAUTHORIZED, "Security context not found"),
         RejectReason::Replayed => (Code::UNAUTHORIZED, "Replay detected"),
         RejectReason::Undecryptable => (Code::BAD_REQUEST, "Decryption failed"),
     };
-    let response = Message {
-        message_type: MessageType::Acknowledgement,
-        code,
-        id: request.id,
-        token: request.token,
-        options: vec![(MAX_AGE, Vec::new())],
-        payload: text.as_bytes().to_vec(),
+    let encode = |text: &str| {
+        let response = Message {
+            message_type: MessageType::Acknowledgement,
+            code,
+            id: request.id,
+            token: request.token,
+            options: vec![(MAX_AGE, Vec::new())],
+            payload: text.as_bytes().to_vec(),
+        };
+        let bytes = response.encode().ok();
+        bytes.filter(|bytes| bytes.len() <= bytes_max)
     };
-    response.encode().map_or(Received::Nothing, Received::Reply)
+    let reply = encode(text).or_else(|| encode(""));
+    reply.map_or(Received::Nothing, Received::Reply)
 }

@@ -3,6 +3,7 @@
 
 mod attacks;
 mod numbers;
+mod sessions;
 mod socket;
 mod table;
 mod thing;

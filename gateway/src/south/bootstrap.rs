@@ -13,6 +13,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::ServedDevices;
@@ -28,9 +29,11 @@ use crate::lwm2m::resource;
 /// The path at which Things ask, and at which they are told the end.
 pub(super) const PATH: &str = "bs";
 /// Bootstraps at a time: a dozen requests of some hundred bytes each, on a mesh with work to do.
-const BOOTSTRAPS_MAX: usize = 32;
+pub(super) const BOOTSTRAPS_MAX: usize = 32;
 /// The time for one bootstrap, with repetitions; a Thing begins again after as long.
 const TIME_MAX: Duration = Duration::from_secs(247);
+/// Time between two lines about refusals.
+const REFUSALS_EVERY: Duration = Duration::from_secs(10);
 
 /// Where a Thing registers with a key for one protocol.
 #[derive(Debug, Clone)]
@@ -98,6 +101,28 @@ impl BootstrapError {
     }
 }
 
+/// When a refusal is logged: anybody can ask, as often as he likes.
+#[derive(Debug, Default)]
+pub(super) struct RefusalLog {
+    logged: Option<Instant>,
+    /// Refusals since then.
+    count: u64,
+}
+
+impl RefusalLog {
+    /// Counts a refusal; returns how many there were since the last one that was logged, if this
+    /// one is.
+    pub(super) fn count(&mut self, now: Instant) -> Option<u64> {
+        self.count += 1;
+        let logged = self.logged;
+        if logged.is_some_and(|logged| now.saturating_duration_since(logged) < REFUSALS_EVERY) {
+            return None;
+        }
+        self.logged = Some(now);
+        Some(std::mem::take(&mut self.count))
+    }
+}
+
 /// A bootstrap that a Thing asked for.
 pub(super) struct Bootstrap {
     peer: Peer,
@@ -114,6 +139,7 @@ pub(super) struct BootstrapServer {
     permits: Arc<Semaphore>,
     /// Accepted, and not answered yet: a Thing takes nothing before its answer.
     accepted: Mutex<HashMap<Peer, Bootstrap>>,
+    refusals: Mutex<RefusalLog>,
     answered: mpsc::Sender<Bootstrap>,
 }
 
@@ -132,6 +158,7 @@ impl BootstrapServer {
             served,
             permits: Arc::new(Semaphore::new(BOOTSTRAPS_MAX)),
             accepted: Mutex::default(),
+            refusals: Mutex::default(),
             answered,
         };
         (server, receiver)
@@ -149,19 +176,31 @@ impl BootstrapServer {
                 Response::new(Code::CHANGED)
             }
             Err(error) => {
-                tracing::info!(%peer, %error, "a bootstrap is refused");
+                self.log_refusal(peer, &error);
                 Response::error(error.code(), &error.to_string())
             }
         }
     }
 
-    /// Takes note that the response to a request at `/bs` is on its way.
-    pub(super) fn responded(&self, peer: Peer) {
+    /// Takes note that a response to a request at `/bs` is on its way. If it is a challenge in
+    /// place of ours, the Thing asks again, and has not been told that anything begins.
+    pub(super) fn responded(&self, peer: Peer, code: Code) {
+        if !matches!(code, Code::CHANGED | Code::UNAUTHORIZED) {
+            return;
+        }
         let accepted = self.lock().remove(&peer);
-        if let Some(bootstrap) = accepted
+        if let Some(bootstrap) = accepted.filter(|_| code == Code::CHANGED)
             && self.answered.try_send(bootstrap).is_err()
         {
             tracing::debug!(%peer, "the gateway ends");
+        }
+    }
+
+    fn log_refusal(&self, peer: Peer, error: &BootstrapError) {
+        let refusals = self.refusals.lock();
+        let mut refusals = refusals.unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = refusals.count(Instant::now()) {
+            tracing::info!(%peer, %error, count, "a bootstrap is refused");
         }
     }
 

@@ -95,7 +95,8 @@ fn is_same(one: &SouthCommand, other: &SouthCommand) -> bool {
             one.deployment == other.deployment
         }
         // What counts is the newest document.
-        (SouthCommand::Apply { .. }, SouthCommand::Apply { .. }) => true,
+        (SouthCommand::Apply { .. }, SouthCommand::Apply { .. })
+        | (SouthCommand::Configure { .. }, SouthCommand::Configure { .. }) => true,
         _ => one == other,
     }
 }

@@ -226,9 +226,9 @@ impl CoapService for SouthService {
         }
     }
 
-    fn responded(&self, peer: Peer, request: &Request) {
+    fn responded(&self, peer: Peer, request: &Request, code: Code) {
         if request.path == [bootstrap::PATH] {
-            self.bootstraps.responded(peer);
+            self.bootstraps.responded(peer, code);
         }
     }
 

@@ -2,6 +2,7 @@
 //! with the agent are tested in the devnet, where they live.
 
 mod applying;
+mod bootstrap;
 mod fetching;
 mod foreign;
 mod freeing;
@@ -9,6 +10,7 @@ mod hostile;
 mod identity;
 mod installing;
 mod libcoap;
+mod orders;
 mod pacing;
 mod proven;
 mod restarting;

@@ -9,9 +9,9 @@ use lamplighter_types::{DeploymentState, DeviceEvent};
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::bootstrap::write_private;
 use crate::city::{City, id, is_empty, until};
 use crate::configuration;
+use crate::keys::write_keys;
 
 /// Longest run of the program; only a failing test gets there.
 const TIME: Duration = Duration::from_secs(90);
@@ -31,9 +31,8 @@ async fn update(endpoint: &str, options: &[&str], keys: &[OscoreEntry]) {
     let mut config = city.gateway_config(false);
     let folder = city.dir.path().join("keys");
     if !keys.is_empty() {
-        let credentials = city.dir.path().join("things.toml");
-        let text: Vec<String> = keys.iter().map(OscoreEntry::toml).collect();
-        write_private(&credentials, &text.concat());
+        let entries: Vec<String> = keys.iter().map(OscoreEntry::toml).collect();
+        let credentials = write_keys(&city, &entries);
         let known = keys.iter().filter(|key| key.is_known);
         known.for_each(|key| key.write_settings(&folder));
         let uri = None;

@@ -1,8 +1,6 @@
 //! Things that get their account by a bootstrap, and register with it.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -10,13 +8,13 @@ use lamplighter_gateway::coap::{
     CoapConfig, CoapEndpoint, CoapService, Code, Peer, Request, Response, format,
 };
 use lamplighter_gateway::lwm2m::value::parse_tlv;
-use lamplighter_gateway::{DtlsConfig, PlainCoap};
 
-use crate::city::{City, free_address, until};
+use crate::city::{City, until};
 use crate::foreign::{Foreign, register};
+use crate::keys::{SecureGateway, psk};
 use crate::secure::SecureSocket;
 
-pub const BOOTSTRAP_KEY: [u8; 16] = [0xB5; 16];
+const BOOTSTRAP_KEY: [u8; 16] = [0xB5; 16];
 const LASTING_KEY: [u8; 16] = [0x1A; 16];
 
 /// A Thing that has the account of its bootstrap server at `/0/0`, and no other.
@@ -69,16 +67,6 @@ impl NewThing {
     }
 }
 
-pub fn write_private(path: &Path, text: &str) {
-    std::fs::write(path, text).unwrap();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
-}
-
-fn psk(identity: &str, key: &[u8], device: &str, more: &str) -> String {
-    let key = hex::encode(key);
-    format!("[[psk]]\nidentity = \"{identity}\"\nkey = \"{key}\"\ndevice = \"{device}\"\n{more}\n")
-}
-
 /// Asks for a bootstrap; returns code and reason of the response.
 async fn ask(endpoint: &CoapEndpoint, gateway: std::net::SocketAddr, name: &str) -> (Code, String) {
     let request = Request::new(Code::POST, "/bs").with_query(format!("ep={name}"));
@@ -89,27 +77,15 @@ async fn ask(endpoint: &CoapEndpoint, gateway: std::net::SocketAddr, name: &str)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_thing_gets_its_account_by_a_bootstrap_and_registers_with_it() {
     let city = City::build(&["foreign-1", "foreign-2"]).await;
-    let mut config = city.gateway_config(false);
-    let credentials = city.dir.path().join("things.toml");
     let bootstrap = "purpose = \"bootstrap\"";
-    let text = [
+    let entries = [
         psk("bs-1", &BOOTSTRAP_KEY, "foreign-1", bootstrap),
         psk("old-1", &[3; 16], "foreign-1", ""),
         psk("lasting-1", &LASTING_KEY, "foreign-1", ""),
         psk("bs-2", &BOOTSTRAP_KEY, "foreign-2", bootstrap),
     ];
-    write_private(&credentials, &text.concat());
-    config.dtls = Some(DtlsConfig {
-        listen: free_address(),
-        credentials,
-        uri: None,
-    });
-    config.plain_coap = PlainCoap::WithoutCredentials;
-    let gateway = city.gateway_at(config).await;
-    let (plain, secure) = (
-        gateway.gateway.south_address(),
-        gateway.gateway.secure_address().unwrap(),
-    );
+    let gateway = SecureGateway::start(&city, &entries).await;
+    let (plain, secure) = (gateway.plain, gateway.secure);
     let thing = NewThing::default();
     let serve = async |identity: &str, key: [u8; 16]| {
         let socket = Arc::new(SecureSocket::connect(secure, identity, key).await);
@@ -175,5 +151,5 @@ async fn a_new_thing_gets_its_account_by_a_bootstrap_and_registers_with_it() {
     let event = Request::new(Code::POST, "/ev").with_payload(format::OCTETS, vec![1, 2, 255]);
     let answer = registered.handle().request(secure, event).await.unwrap();
     assert_eq!(answer.code, Code::BAD_REQUEST, "it is registered still");
-    gateway.stop().await;
+    gateway.running.stop().await;
 }

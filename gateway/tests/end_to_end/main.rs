@@ -7,6 +7,7 @@ mod bootstrap;
 mod city;
 mod configuration;
 mod foreign;
+mod keys;
 mod liar;
 mod many;
 mod orders;

@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -12,12 +11,12 @@ use async_trait::async_trait;
 use dimpl::crypto::Dtls12CipherSuite;
 use dimpl::{Config, Dtls, Output, PskResolver};
 use lamplighter_gateway::coap::{Code, DatagramSocket, Peer};
-use lamplighter_gateway::{DtlsConfig, PlainCoap};
 use lamplighter_types::DeploymentState;
 use tokio::net::UdpSocket;
 
-use crate::city::{City, free_address, until};
+use crate::city::{City, until};
 use crate::foreign::{Foreign, register};
+use crate::keys::{SecureGateway, psk};
 
 const KEY: [u8; 16] = [0x5A; 16];
 
@@ -111,31 +110,12 @@ impl DatagramSocket for SecureSocket {
     }
 }
 
-fn write_keys(path: &std::path::Path, identity: &str) {
-    let key = hex::encode(KEY);
-    let text =
-        format!("[[psk]]\nidentity = \"{identity}\"\nkey = \"{key}\"\ndevice = \"foreign-2\"\n");
-    std::fs::write(path, text).unwrap();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_that_proves_its_key_over_dtls_is_updated_and_no_other_in_its_name() {
     let city = City::build(&["foreign-2", "foreign-3"]).await;
-    let mut config = city.gateway_config(false);
-    let credentials = city.dir.path().join("things.toml");
-    write_keys(&credentials, "urn:lamp:2");
-    config.dtls = Some(DtlsConfig {
-        listen: free_address(),
-        credentials,
-        uri: None,
-    });
-    config.plain_coap = PlainCoap::WithoutCredentials;
-    let gateway = city.gateway_at(config).await;
-    let (plain, secure) = (
-        gateway.gateway.south_address(),
-        gateway.gateway.secure_address().unwrap(),
-    );
+    let entries = [psk("urn:lamp:2", &KEY, "foreign-2", "")];
+    let gateway = SecureGateway::start(&city, &entries).await;
+    let (plain, secure) = (gateway.plain, gateway.secure);
     let device = Foreign::default();
     device.with(|device| device.version = "1.0.0".to_owned());
     let socket = SecureSocket::connect(secure, "urn:lamp:2", KEY).await;
@@ -168,5 +148,5 @@ async fn a_device_that_proves_its_key_over_dtls_is_updated_and_no_other_in_its_n
     });
     reached(DeploymentState::Confirmed).await;
     assert_eq!(impostor.with(|device| device.state_reads), 0);
-    gateway.stop().await;
+    gateway.running.stop().await;
 }

@@ -50,24 +50,36 @@ fn a_challenge_is_answered_from_its_address_in_time() {
     let (mut proofs, now) = proofs();
     proofs.received(addr(1), 20);
     let long = Response::content(format::TEXT, vec![b'x'; 500]);
-    let challenge = proofs.challenge(now, addr(1), &long).unwrap();
+    let challenge = proofs.challenge(now, addr(1), &long, 0).unwrap();
     assert_eq!(challenge.code, Code::UNAUTHORIZED);
-    let answer = Request {
-        echo: challenge.echo,
-        ..Request::get("/")
-    };
     let of = |echo: Option<Vec<u8>>| Request {
         echo,
         ..Request::get("/")
     };
-    proofs.check(now, addr(2), &answer);
-    assert!(!proofs.may_send(addr(2), 1_000), "it was for another one");
-    proofs.check(now, addr(1), &of(Some(vec![0; 12])));
-    proofs.check(now, addr(1), &of(None));
-    proofs.check(now + Duration::from_secs(180), addr(1), &answer);
-    assert!(proofs.challenge(now, addr(1), &long).is_some());
-    proofs.check(now + Duration::from_secs(60), addr(1), &answer);
-    assert_eq!(proofs.challenge(now, addr(1), &long), None);
+    let answer = of(challenge.echo);
+    let after = |s| now + Duration::from_secs(s);
+    assert!(proofs.is_answer(now, addr(1), &answer));
+    assert!(
+        !proofs.is_answer(now, addr(2), &answer),
+        "it was for another one"
+    );
+    assert!(!proofs.is_answer(now, addr(1), &of(Some(vec![0; 12]))));
+    assert!(!proofs.is_answer(now, addr(1), &of(None)));
+    assert!(!proofs.is_answer(after(180), addr(1), &answer));
+    assert!(proofs.is_answer(after(60), addr(1), &answer));
+    proofs.prove(addr(1));
+    assert_eq!(proofs.challenge(now, addr(1), &long, 0), None);
+}
+
+#[test]
+fn protection_counts_before_a_message_is_made() {
+    let (mut proofs, now) = proofs();
+    proofs.received(addr(1), 20);
+    let short = Response::new(Code::CHANGED);
+    assert_eq!(proofs.challenge(now, addr(1), &short, 20), None);
+    assert!(proofs.challenge(now, addr(1), &short, 21).is_some());
+    assert_eq!(proofs.ask_first(addr(1), &Request::get("/"), 20), None);
+    assert!(proofs.ask_first(addr(1), &Request::get("/"), 21).is_some());
 }
 
 fn limited() -> CoapConfig {
@@ -170,6 +182,102 @@ async fn a_spoofed_request_costs_its_victim_at_most_three_times_its_length() {
         register.len()
     );
     orders.await.unwrap();
+}
+
+/// A link whose messages are protected.
+struct Protected(Arc<dyn DatagramSocket>);
+
+const AROUND: Overhead = Overhead {
+    received: 12,
+    sent: 18,
+};
+
+#[async_trait]
+impl DatagramSocket for Protected {
+    async fn receive(&self, buffer: &mut [u8]) -> std::io::Result<(usize, Peer)> {
+        self.0.receive(buffer).await
+    }
+
+    async fn send(&self, bytes: &[u8], peer: Peer) -> std::io::Result<()> {
+        let around = vec![0; AROUND.sent];
+        self.0.send(&[bytes, &around].concat(), peer).await
+    }
+
+    fn overhead(&self, _peer: Peer, code: Code) -> Overhead {
+        assert_ne!(code, Code::EMPTY, "nothing is acknowledged here");
+        AROUND
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+/// Many short messages, each of which grows by as much as it has.
+#[tokio::test(start_paused = true)]
+async fn what_is_around_a_message_counts_for_the_limit() {
+    let network = SimulatedNetwork::new(1, Faults::NONE);
+    let (sender, mut registered) = tokio::sync::mpsc::channel(16);
+    let link = Arc::new(Protected(network.attach(addr(2))));
+    let running = CoapEndpoint::start(link, limited(), Arc::new(Returning(sender))).unwrap();
+    let handle = running.handle();
+    let orders = tokio::spawn(async move {
+        let victim = registered.recv().await.unwrap();
+        for _ in 0..6 {
+            handle.request(victim, Request::get("/")).await.unwrap_err();
+        }
+    });
+    let token = Token::new(&[1; 8]).unwrap();
+    let register = Request::new(Code::POST, "/rd").with_query("ep=lamp-001".to_owned());
+    let register = register.to_message(MessageType::NonConfirmable, 7, token);
+    let register = register.encode().unwrap();
+    let back = bytes_back(&network, &register).await;
+    let allowed = 3 * (register.len() + AROUND.received);
+    // As many of the short requests as fit.
+    let each = 12 + AROUND.sent;
+    assert!(
+        allowed - each < back && back <= allowed,
+        "{back} of {allowed}"
+    );
+    orders.await.unwrap();
+}
+
+/// A service with a long response, and the codes that it was notified of.
+#[derive(Default)]
+struct Noted(std::sync::Mutex<Vec<Code>>);
+
+#[async_trait]
+impl CoapService for Noted {
+    async fn handle(&self, _peer: Peer, _request: Request) -> Response {
+        Response::content(format::TEXT, vec![7; 500])
+    }
+
+    fn responded(&self, _peer: Peer, _request: &Request, code: Code) {
+        self.0.lock().unwrap().push(code);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_is_notified_of_the_response_that_is_sent_and_of_no_other() {
+    let network = SimulatedNetwork::new(1, Faults::NONE);
+    let noted = Arc::new(Noted::default());
+    let codes = || std::mem::take(&mut *noted.0.lock().unwrap());
+    let _server = server(&network, noted.clone());
+    // Nobody answers the short request: a challenge goes out.
+    let token = Token::new(&[1; 8]).unwrap();
+    let get = Request::get("/").to_message(MessageType::Confirmable, 7, token);
+    let get = get.encode().unwrap();
+    let victim = network.attach(addr(9));
+    victim.send(&get, addr(2).into()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(codes(), [], "it waits");
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(codes(), [Code::UNAUTHORIZED]);
+    let config = CoapConfig::default();
+    let client = CoapEndpoint::start(network.attach(addr(1)), config, memory_service()).unwrap();
+    let answer = client.handle().exchange(addr(2), Request::get("/")).await;
+    assert_eq!(answer.unwrap().code, Code::CONTENT);
+    assert_eq!(codes(), [Code::CONTENT]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -88,3 +88,45 @@ fn an_older_document_is_not_taken_after_a_newer_one() {
         &planner.set_document(at(202, r#"{"dim":1}"#), NOW_MS)
     ));
 }
+
+/// A proof of before the report, which comes after it.
+#[test]
+fn an_older_proof_does_not_bring_back_a_document_that_the_ledger_has_a_report_of() {
+    let mut planner = DeploymentPlanner::default();
+    planner.thing_registered(&lamp(), true, NOW_MS);
+    let at = |height| DesiredDocument {
+        height,
+        ..document()
+    };
+    assert!(is_sent(&planner.set_document(at(200), NOW_MS)));
+    let report = OutgoingReport::Config(applied(true));
+    assert_eq!(planner.report_resolved(&report, false, 210, NOW_MS), []);
+    assert_eq!(planner.set_document(at(209), NOW_MS), []);
+    assert_eq!(planner.thing_registered(&lamp(), true, NOW_MS), []);
+    assert!(is_sent(&planner.set_document(at(210), NOW_MS)));
+}
+
+/// A Thing that is never content is not asked more often because its documents change.
+#[test]
+fn another_document_waits_for_the_end_of_a_pause() {
+    let mut planner = DeploymentPlanner::default();
+    planner.thing_registered(&lamp(), true, NOW_MS);
+    let outdated = WorkNotice::Outdated {
+        deployment: String::new(),
+    };
+    let at = |height: u64, proven_ms| DesiredDocument {
+        hash: Hash::of(&height.to_be_bytes()),
+        height,
+        proven_ms,
+        ..document()
+    };
+    for height in [200, 201] {
+        assert!(is_sent(&planner.set_document(at(height, NOW_MS), NOW_MS)));
+        let effects = planner.on_notice(&lamp(), &outdated, NOW_MS);
+        let is_paused = height == 201;
+        assert_eq!(effects.contains(&Effect::ProveAgain), !is_paused);
+    }
+    assert_eq!(planner.set_document(at(202, NOW_MS), NOW_MS), []);
+    assert_eq!(planner.tick(NOW_MS + 1_000), []);
+    assert!(is_sent(&planner.tick(NOW_MS + 5_000)));
+}

@@ -6,6 +6,7 @@ use std::path::Path;
 use tokio::net::UdpSocket;
 
 use super::super::OscoreSocket;
+use super::super::numbers::STEP;
 use super::thing::{ECHO, Thing, entry, option_of};
 use crate::coap::message::{CoapOption, Code, Message, MessageType, Token};
 use crate::coap::{DatagramSocket, Peer, Request, format};
@@ -105,4 +106,45 @@ async fn plain_messages_are_dropped_where_they_are_not_wanted() {
     let refused = socket.send(&plain.encode().unwrap(), address.into()).await;
     assert!(refused.is_err());
     socket.close().await;
+}
+
+/// A disk that fails, and works again.
+#[tokio::test]
+async fn a_number_that_is_not_durable_is_not_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let socket = start(directory.path(), true).await;
+    let mut thing = Thing::new(1, udp.local_addr().unwrap());
+    let (_, peer) = speak(&socket, &mut thing, &udp).await;
+    let (numbers, aside) = (
+        directory.path().join("numbers.json"),
+        directory.path().join("aside"),
+    );
+    let left = || {
+        let file = std::fs::read(&numbers).unwrap();
+        let file: serde_json::Value = serde_json::from_slice(&file).unwrap();
+        file["ceiling"].as_u64().unwrap()
+    };
+    let ceiling = left();
+    // A directory in its place is not replaced.
+    std::fs::rename(&numbers, &aside).unwrap();
+    std::fs::create_dir_all(numbers.join("in the way")).unwrap();
+    let ask = async |id: u16| {
+        let token = Token::new(&id.to_be_bytes()).unwrap();
+        let request = Request::get("/").to_message(MessageType::NonConfirmable, id, token);
+        socket.send(&request.encode().unwrap(), peer).await?;
+        std::io::Result::Ok(number(&received(&udp).await))
+    };
+    let mut highest = 0;
+    let refused = loop {
+        match ask(highest as u16).await {
+            Ok(number) => highest = number,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(highest, ceiling - 1, "{refused}");
+    assert!(ask(1).await.is_err());
+    std::fs::remove_dir_all(&numbers).unwrap();
+    assert_eq!(ask(2).await.unwrap(), ceiling);
+    assert_eq!(left(), ceiling + STEP);
 }

@@ -27,7 +27,7 @@ pub fn entry(n: u8, secret: &str) -> String {
     )
 }
 
-/// A table for `lamp-1` and `lamp-2`.
+/// A table for `lamp-1` and `lamp-2`, or for more.
 pub struct Bed {
     pub table: OscoreTable,
     pub store: CredentialStore,
@@ -42,9 +42,14 @@ impl Bed {
 
     /// A table whose numbers begin here.
     pub fn at(start: u64) -> Bed {
+        Bed::with_keys(start, &(entry(1, KEY) + &entry(2, OTHER_KEY)))
+    }
+
+    /// A table for Things with these entries.
+    pub fn with_keys(start: u64, keys: &str) -> Bed {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("things.toml");
-        write_private(&path, &(entry(1, KEY) + &entry(2, OTHER_KEY)));
+        write_private(&path, keys);
         let store = CredentialStore::open(path.clone()).unwrap();
         let mut table = OscoreTable::new(store.clone(), start);
         table.raise(start + STEP);
@@ -100,20 +105,30 @@ pub struct Thing {
     pub id: u16,
     /// The newest request of it.
     binding: Option<RequestBinding>,
+    /// The id context that its requests name.
+    pub sent_context: Option<Vec<u8>>,
 }
 
 impl Thing {
     pub fn new(n: u8, address: SocketAddr) -> Thing {
-        let secret = if n == 1 { KEY } else { OTHER_KEY };
-        Thing::with_secret(n, address, secret)
+        Thing::with_context(n, address, None)
     }
 
     pub fn with_secret(n: u8, address: SocketAddr, secret: &str) -> Thing {
+        Thing::derived(n, address, secret, None)
+    }
+
+    pub fn with_context(n: u8, address: SocketAddr, id_context: Option<Vec<u8>>) -> Thing {
+        let secret = if n == 1 { KEY } else { OTHER_KEY };
+        Thing::derived(n, address, secret, id_context)
+    }
+
+    fn derived(n: u8, address: SocketAddr, secret: &str, id_context: Option<Vec<u8>>) -> Thing {
         // The other way round: its own id is that of the sender.
         let security = SecurityContext::derive(&OscoreKeys {
             secret: hex::decode(secret).unwrap().into(),
             salt: Vec::new(),
-            id_context: None,
+            id_context,
             thing_id: vec![0xFF],
             gateway_id: vec![n],
         });
@@ -124,6 +139,7 @@ impl Thing {
             next: 0,
             id: 100,
             binding: None,
+            sent_context: None,
         }
     }
 
@@ -140,13 +156,23 @@ impl Thing {
         };
         let option = OscoreOption {
             partial_iv: Some(partial_iv),
-            kid_context: None,
+            kid_context: self.sent_context.clone(),
             kid: Some(self.kid.clone()),
         };
         let nonce = self.security.sender_nonce(&partial_iv);
         let protected = protect(&self.security, &message, &option, &nonce, &binding);
         self.binding = Some(binding);
         protected.unwrap().encode().unwrap()
+    }
+
+    /// A request with this inside, be it a message or not.
+    pub fn sealed(&mut self, plaintext: &[u8]) -> Vec<u8> {
+        let mut outer = Message::decode(&self.request(&Request::get("/"))).unwrap();
+        let number = option_of(&outer).unwrap().partial_iv.unwrap();
+        let binding = self.binding.as_ref().unwrap();
+        let nonce = self.security.sender_nonce(&number);
+        outer.payload = self.security.seal(&nonce, binding, plaintext.to_vec());
+        outer.encode().unwrap()
     }
 
     /// Opens a response to its newest request.

@@ -100,6 +100,15 @@ fn contexts_are_derived() {
     }
 }
 
+/// The RFC has no context of 24 bytes or more, before which CBOR has its length.
+#[test]
+fn a_long_id_context_has_its_length_before_it() {
+    let digits = "5a".repeat(24);
+    let info = info(&[1], Some(&[0x5A; 24]), "Key", 16);
+    let expected = format!("8541015818{digits}0a634b657910");
+    assert_eq!(hex::encode(info), expected);
+}
+
 /// The infos and the keys themselves, as the RFC prints them.
 #[test]
 fn keys_are_those_of_the_rfc() {
@@ -278,6 +287,8 @@ fn options_are_read_strictly() {
         "06010203040506",
         "07",
         "29",
+        "290125",
+        "8901",
         "09",
         "1901",
         "190105aa",
