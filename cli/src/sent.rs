@@ -47,7 +47,7 @@ fn list(kept: &KeptTransactions) -> Result<Vec<KeptTransaction>, Failure> {
 }
 
 async fn fate(session: &Session, one: &KeptTransaction) -> Result<Fate, Failure> {
-    match session.client.transaction(&one.transaction).await {
+    match session.client.transaction(one.transaction).await {
         Ok(found) => Ok(Fate::InBlock(Box::new(found))),
         Err(ClientError::Deadline { .. }) | Err(ClientError::Problem { .. })
             if unix_ms() <= one.expires_ms =>
