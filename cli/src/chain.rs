@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::str::FromStr;
 
 use clap::Subcommand;
-use lamplighter_client::{Cursor, TransactionRecord};
-use lamplighter_types::{Action, Hash, HexError, Outcome, SignedTransaction, codec};
+use lamplighter_client::TransactionRecord;
+use lamplighter_types::wire::{ProtocolStatus, TransactionName};
+use lamplighter_types::{Action, Hash, Outcome, SignedTransaction, codec};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -21,6 +21,7 @@ struct Status {
     chain_id: Hash,
     name: String,
     version: String,
+    protocol: Option<ProtocolStatus>,
     node: u64,
     height: u64,
     head_time_ms: u64,
@@ -72,6 +73,19 @@ impl Progress {
     }
 }
 
+/// The protocol versions of the chain and of the node.
+fn protocol(status: &ProtocolStatus) -> String {
+    let ProtocolStatus {
+        version,
+        next,
+        known,
+    } = status;
+    let next = next.map_or(String::new(), |next| {
+        format!(", {} from block {} on", next.version, next.from_height)
+    });
+    format!("version {version}{next}; this node knows versions up to {known}")
+}
+
 /// Prints the state of the nodes.
 pub async fn status(session: &Session) -> Result<ExitCode, Failure> {
     let read = session.client.get::<Value>("/v1/status").await;
@@ -91,6 +105,7 @@ pub async fn status(session: &Session) -> Result<ExitCode, Failure> {
             format!("{} of {name}, version {version}", status.node),
         ),
         ("chain", status.chain_id.to_string()),
+        ("protocol", or_dash(status.protocol.as_ref().map(protocol))),
         ("block", format!("{}, made {made}", status.height)),
         (
             "certified",
@@ -140,7 +155,7 @@ pub async fn transaction(
     command: TransactionCommand,
 ) -> Result<ExitCode, Failure> {
     match command {
-        TransactionCommand::Show { transaction } => show(session, &transaction).await?,
+        TransactionCommand::Show { transaction } => show(session, transaction).await?,
         TransactionCommand::Send { file } => {
             let signed: SignedTransaction = read_json(&file)?;
             session.output.submitted(&session.send(&signed).await?);
@@ -157,39 +172,9 @@ pub async fn transaction(
     Ok(ExitCode::SUCCESS)
 }
 
-/// A transaction, named by its hash or by its place in the chain.
-#[derive(Clone, Debug)]
-pub enum TransactionName {
-    Hash(Hash),
-    /// Its block, and its number there.
-    Place(Cursor),
-}
-
-impl FromStr for TransactionName {
-    type Err = HexError;
-    fn from_str(text: &str) -> Result<Self, HexError> {
-        match text.parse() {
-            Ok(place) => Ok(Self::Place(place)),
-            Err(_) => text.parse().map(Self::Hash),
-        }
-    }
-}
-
-async fn hash_of(session: &Session, name: &TransactionName) -> Result<Hash, Failure> {
-    let Cursor { height, index } = match name {
-        TransactionName::Hash(hash) => return Ok(*hash),
-        TransactionName::Place(place) => *place,
-    };
-    let block = session.client.block(height).await.map_err(asking)?;
-    let found = block.transactions.get(index as usize);
-    let missing = || Failure::plain(format!("block {height} has no transaction {index}"));
-    found.map(|found| found.transaction).ok_or_else(missing)
-}
-
 /// Prints a transaction. A failed one makes the command fail, as when it is sent.
-async fn show(session: &Session, name: &TransactionName) -> Result<(), Failure> {
-    let hash = hash_of(session, name).await?;
-    let found = session.client.transaction(&hash).await.map_err(asking)?;
+async fn show(session: &Session, name: TransactionName) -> Result<(), Failure> {
+    let found = session.client.transaction(name).await.map_err(asking)?;
     if session.output.json {
         print(&json!(found));
     } else {

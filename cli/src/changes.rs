@@ -11,7 +11,7 @@ use lamplighter_types::{
 use crate::failure::Failure;
 use crate::governance;
 use crate::keys::{NewKey, grant};
-use crate::session::Session;
+use crate::session::{Session, asking};
 
 #[derive(Debug, Subcommand)]
 pub enum ChangeCommand {
@@ -32,8 +32,9 @@ pub enum ChangeCommand {
     SetProtocol {
         #[arg(long)]
         version: u32,
+        /// The first block under them, or `+100` for so many blocks after the newest one.
         #[arg(long)]
-        from_height: u64,
+        from_height: FromHeight,
     },
     /// A new user with roles.
     Register {
@@ -165,6 +166,37 @@ impl FromStr for Expiry {
         let ms = ms.parse().map_err(|_| "MS is a whole number")?;
         let kind = kind.to_owned();
         Ok(Self { kind, ms })
+    }
+}
+
+/// A height, or so many blocks after the newest one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FromHeight {
+    Block(u64),
+    After(u64),
+}
+
+impl FromStr for FromHeight {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let read = match text.strip_prefix('+') {
+            Some(blocks) => blocks.parse().map(Self::After),
+            None => text.parse().map(Self::Block),
+        };
+        read.map_err(|_| "write the number of a block, or +100 for blocks after the newest one")
+    }
+}
+
+impl FromHeight {
+    async fn at(self, session: &Session) -> Result<u64, Failure> {
+        match self {
+            Self::Block(height) => Ok(height),
+            Self::After(blocks) => {
+                let newest = session.client.status().await.map_err(asking)?.height;
+                Ok(newest.saturating_add(blocks))
+            }
+        }
     }
 }
 
@@ -304,7 +336,7 @@ impl ChangeCommand {
                 from_height,
             } => GovernanceChange::SetProtocol {
                 version,
-                from_height,
+                from_height: from_height.at(session).await?,
             },
             Self::Register {
                 account,

@@ -12,9 +12,10 @@ use serde_json::json;
 
 use crate::describe::words;
 use crate::failure::Failure;
+use crate::filter::{SilentFor, WrittenFilter};
 use crate::history::{self, author, changes, emit_delivery};
 use crate::import;
-use crate::output::{Output, emit_members, emit_table, joined, or_dash, print, yes};
+use crate::output::{Output, emit_list, emit_members, joined, or_dash, print, yes};
 use crate::session::{Session, asking};
 use crate::{describe, paging, reports, time};
 
@@ -101,10 +102,10 @@ pub struct Choice {
     owner: Option<Id>,
     /// A filter in RSQL, e.g. `model==Lamp*;(alarm==*,drifted==true)`; docs/api.md has the fields.
     #[arg(long)]
-    filter: Option<String>,
+    filter: Option<WrittenFilter>,
     /// Only devices not seen for so long, e.g. `24h`, `30m`, `7d`.
     #[arg(long, value_name = "TIME")]
-    silent: Option<String>,
+    silent: Option<SilentFor>,
 }
 
 impl From<Choice> for DeviceFilter {
@@ -116,8 +117,8 @@ impl From<Choice> for DeviceFilter {
             filter,
             silent,
         } = choice;
-        let silent = silent.map(|time| format!("last_seen=lt=-{time}"));
-        let text = match (filter, silent) {
+        let silent = silent.map(|silent| silent.0);
+        let text = match (filter.map(|filter| filter.0), silent) {
             (Some(filter), Some(silent)) => Some(format!("({filter});{silent}")),
             (filter, silent) => filter.or(silent),
         };
@@ -198,7 +199,7 @@ async fn list(session: &Session, choice: Choice) -> Result<ExitCode, Failure> {
         "gateway",
         "owner",
     ];
-    session.output.list(&devices, &heads, |device| {
+    session.output.list("devices", &devices, &heads, |device| {
         let gateway = device
             .gateway
             .as_ref()
@@ -359,7 +360,7 @@ fn list_events(output: Output, events: &[EventEntry]) {
         "by way of",
         "data",
     ];
-    emit_table(&heads, rows.collect());
+    emit_list("events", &heads, rows.collect());
 }
 
 #[derive(Debug, Subcommand)]
@@ -396,7 +397,7 @@ pub async fn alarm(session: &Session, command: AlarmCommand) -> Result<ExitCode,
                 "cleared",
                 "acknowledged",
             ];
-            session.output.list(&alarms, &heads, alarm_row);
+            session.output.list("alarms", &alarms, &heads, alarm_row);
             return Ok(ExitCode::SUCCESS);
         }
         AlarmCommand::Ack {

@@ -13,7 +13,6 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::{Duration, timeout};
 
-use crate::approved;
 use crate::describe::words;
 use crate::failure::Failure;
 use crate::governance::approvers;
@@ -133,15 +132,17 @@ async fn uploads(session: &Session) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let heads = ["digest", "at", "bytes", "of", "expires"];
-    session.output.list(&all, &heads, |(node, upload)| {
-        vec![
-            upload.digest.to_string(),
-            node.clone(),
-            upload.offset.to_string(),
-            upload.size_bytes.to_string(),
-            time::local(upload.expires_ms),
-        ]
-    });
+    session
+        .output
+        .list("unfinished uploads", &all, &heads, |(node, upload)| {
+            vec![
+                upload.digest.to_string(),
+                node.clone(),
+                upload.offset.to_string(),
+                upload.size_bytes.to_string(),
+                time::local(upload.expires_ms),
+            ]
+        });
     Ok(ExitCode::SUCCESS)
 }
 
@@ -154,7 +155,7 @@ async fn drop_upload(session: &Session, digest: &Hash) -> Result<ExitCode, Failu
         ))),
         nodes => {
             let text = format!("dropped at {nodes} nodes");
-            session.output.print_text(&text);
+            session.output.answer(&json!({ "nodes": nodes }), &text);
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -222,29 +223,31 @@ fn manifest_members(manifest: &ReleaseManifest) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Approves a release and prints the approved fields. An account that may not approve sees only the
-/// refusal.
+/// Approves a release. What the vendor signed is printed before the approval is sent.
 async fn approve(
     session: &Session,
     release: Id,
     manifest: Option<Hash>,
 ) -> Result<ExitCode, Failure> {
-    let (looked_at, manifest) = match manifest {
-        Some(manifest) => (None, manifest),
+    let manifest = match manifest {
+        Some(manifest) => manifest,
         None => {
             let read = session.client.release(&release).await;
             // The manifest that the vendor signed counts, not the node's copy of it.
             let signed = read.map_err(asking)?.value.signed.verify();
             let signed = signed.map_err(Failure::during("the release is not signed"))?;
             let digest = codec::digest(&signed);
-            (Some(signed), digest)
+            if !session.output.json {
+                let mut members = manifest_members(&signed);
+                members.push(("manifest", digest.to_string()));
+                emit_members(&members);
+                emit("");
+            }
+            digest
         }
     };
     let action = FirmwareAction::Approve { release, manifest };
     session.act(Action::Firmware(action)).await?;
-    if let Some(signed) = looked_at {
-        approved::print_fields(session.output, &signed);
-    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -345,17 +348,19 @@ async fn list(session: &Session) -> Result<ExitCode, Failure> {
         "bytes",
         "approved by",
     ];
-    session.output.list(&releases, &heads, |release| {
-        let manifest = &release.manifest;
-        vec![
-            manifest.release.to_string(),
-            manifest.version.to_string(),
-            words(&release.status),
-            manifest.vendor.to_string(),
-            manifest.security_counter.to_string(),
-            manifest.size_bytes.to_string(),
-            joined(&approvers(&release.approvals)),
-        ]
-    });
+    session
+        .output
+        .list("releases", &releases, &heads, |release| {
+            let manifest = &release.manifest;
+            vec![
+                manifest.release.to_string(),
+                manifest.version.to_string(),
+                words(&release.status),
+                manifest.vendor.to_string(),
+                manifest.security_counter.to_string(),
+                manifest.size_bytes.to_string(),
+                joined(&approvers(&release.approvals)),
+            ]
+        });
     Ok(ExitCode::SUCCESS)
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use lamplighter_client::HistoryOf;
+use lamplighter_types::protocol::PROTOCOL_VERSION;
 use lamplighter_types::wire::{ApprovalCounts, ApprovalStanding, Candidate, ProposalStanding};
 use lamplighter_types::{
     Action, Approval, GovernanceAction, GovernanceChange, Hash, Id, Policies, Proposal, Scope,
@@ -41,11 +42,12 @@ pub enum GovernanceCommand {
         #[command(subcommand)]
         change: ChangeCommand,
     },
-    /// Approves the changes with this digest, which `show` prints.
+    /// Prints the changes that are on the ledger and approves them, or those with this digest,
+    /// which `show` prints.
     Approve {
         proposal: Id,
         #[arg(long)]
-        digest: Hash,
+        digest: Option<Hash>,
     },
     /// Takes an approval back; who proposed ends the proposal by it.
     Withdraw { proposal: Id },
@@ -66,6 +68,7 @@ pub async fn carry_out(session: &Session, command: GovernanceCommand) -> Result<
         GovernanceCommand::Show { proposal } => show(session, &proposal).await?,
         GovernanceCommand::Propose { proposal, change } => {
             let changes = change.changes(session).await?;
+            demand_known_protocol(&changes)?;
             demand_connected(session, &changes).await?;
             let digest = GovernanceChange::digest(&changes);
             let action = GovernanceAction::Propose {
@@ -79,13 +82,7 @@ pub async fn carry_out(session: &Session, command: GovernanceCommand) -> Result<
             ));
         }
         GovernanceCommand::Approve { proposal, digest } => {
-            let all = proposals(session).await?;
-            if let Some(found) = all.iter().find(|found| found.proposal == proposal) {
-                demand_connected(session, &found.changes).await?;
-            }
-            let changes = digest;
-            let action = GovernanceAction::Approve { proposal, changes };
-            session.act(Action::Governance(action)).await?;
+            approve(session, proposal, digest).await?;
         }
         GovernanceCommand::Withdraw { proposal } => {
             let action = GovernanceAction::Withdraw { proposal };
@@ -93,6 +90,45 @@ pub async fn carry_out(session: &Session, command: GovernanceCommand) -> Result<
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn approve(session: &Session, proposal: Id, digest: Option<Hash>) -> Result<(), Failure> {
+    let all = proposals(session).await?;
+    let found = all.iter().find(|found| found.proposal == proposal);
+    if let Some(found) = found {
+        demand_known_protocol(&found.changes)?;
+        demand_connected(session, &found.changes).await?;
+        let words = describe::changes(&found.changes);
+        session.output.print_text(&format!("{proposal}: {words}"));
+    }
+    let changes = match (digest, found) {
+        (Some(digest), _) => digest,
+        (None, Some(found)) => GovernanceChange::digest(&found.changes),
+        (None, None) => return Err(no_proposal(&proposal)),
+    };
+    let action = GovernanceAction::Approve { proposal, changes };
+    session.act(Action::Governance(action)).await
+}
+
+/// Refuses a protocol version that this program does not know: the contract can't know what
+/// programs the nodes run, and each that does not know the version stops for good at its block.
+fn demand_known_protocol(changes: &[GovernanceChange]) -> Result<(), Failure> {
+    for change in changes {
+        if let GovernanceChange::SetProtocol {
+            version,
+            from_height,
+        } = change
+            && *version > PROTOCOL_VERSION
+        {
+            return Err(Failure::plain(format!(
+                "this program knows protocol versions up to {PROTOCOL_VERSION}, and nodes that \
+                 do not know version {version} stop at block {from_height}: install a release of \
+                 Lamplighter that knows it on all nodes and here first (`lamplighter status` \
+                 shows what a node knows)"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses to add a validator that the asked node is not connected with. A validator counts for the
@@ -136,7 +172,7 @@ async fn nodes(session: &Session) -> Result<(), Failure> {
         .chain(of("observer", "observers"))
         .collect();
     let heads = ["node", "kind", "account", "address", "key"];
-    session.output.list(&all, &heads, |(kind, node)| {
+    session.output.list("nodes", &all, &heads, |(kind, node)| {
         let member = |name: &str| text(&node[name]);
         vec![
             member("node"),
@@ -167,11 +203,15 @@ async fn proposals(session: &Session) -> Result<Vec<Proposal>, Failure> {
 pub async fn proposal(session: &Session, proposal: &Id) -> Result<ProposalStanding, Failure> {
     match session.client.proposal(proposal).await {
         Ok(read) => Ok(read.value),
-        Err(error) if error.is_not_found() => Err(Failure::refused(format!(
-            "refused: there is no open proposal {proposal} (not_found)"
-        ))),
+        Err(error) if error.is_not_found() => Err(no_proposal(proposal)),
         Err(error) => Err(asking(error)),
     }
+}
+
+fn no_proposal(proposal: &Id) -> Failure {
+    Failure::refused(format!(
+        "refused: there is no open proposal {proposal} (not_found)"
+    ))
 }
 
 async fn show(session: &Session, proposal: &Id) -> Result<(), Failure> {
@@ -306,22 +346,24 @@ async fn list(session: &Session) -> Result<(), Failure> {
         "expires",
         "changes",
     ];
-    session.output.list(&all, &heads, |standing| {
-        let ProposalStanding {
-            proposal,
-            needed,
-            counted,
-            ..
-        } = standing;
-        vec![
-            proposal.proposal.to_string(),
-            proposal.author.to_string(),
-            joined(&approvers(&proposal.approvals)),
-            format!("{} of {needed}", needed.saturating_sub(*counted)),
-            joined(&candidates(standing)),
-            time::local(proposal.expires_ms),
-            describe::changes(&proposal.changes),
-        ]
-    });
+    session
+        .output
+        .list("open proposals", &all, &heads, |standing| {
+            let ProposalStanding {
+                proposal,
+                needed,
+                counted,
+                ..
+            } = standing;
+            vec![
+                proposal.proposal.to_string(),
+                proposal.author.to_string(),
+                joined(&approvers(&proposal.approvals)),
+                format!("{} of {needed}", needed.saturating_sub(*counted)),
+                joined(&candidates(standing)),
+                time::local(proposal.expires_ms),
+                describe::changes(&proposal.changes),
+            ]
+        });
     Ok(())
 }

@@ -73,11 +73,13 @@ pub fn key(command: KeyCommand, session: &SessionArguments) -> Result<ExitCode, 
                 (false, false) => KeyPurpose::Account,
             };
             let chain_id = session.read_genesis()?.chain_id();
-            emit(&secret.prove(purpose, &chain_id, &subject).to_string());
+            let proof = secret.prove(purpose, &chain_id, &subject).to_string();
+            session.output().answer(&json!({ "proof": proof }), &proof);
             return Ok(ExitCode::SUCCESS);
         }
     };
-    emit(&format!("{}", secret.public()));
+    let public = secret.public().to_string();
+    session.output().answer(&json!({ "key": public }), &public);
     Ok(ExitCode::SUCCESS)
 }
 

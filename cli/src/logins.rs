@@ -64,19 +64,21 @@ async fn list(session: &Session, account: Option<&Id>) -> Result<ExitCode, Failu
     let heads = [
         "session", "at", "for", "key", "from", "since", "until", "open", "this",
     ];
-    session.output.list(&all, &heads, |(node, listed)| {
-        vec![
-            listed.session.to_string(),
-            node.clone(),
-            name(&listed.audience),
-            short(&listed.key),
-            or_dash(listed.address.as_ref()),
-            time::local(listed.issued_ms),
-            time::local(listed.expires_ms),
-            listed.connections.to_string(),
-            yes(listed.current),
-        ]
-    });
+    session
+        .output
+        .list("sessions", &all, &heads, |(node, listed)| {
+            vec![
+                listed.session.to_string(),
+                node.clone(),
+                name(&listed.audience),
+                short(&listed.key),
+                or_dash(listed.address.as_ref()),
+                time::local(listed.issued_ms),
+                time::local(listed.expires_ms),
+                listed.connections.to_string(),
+                yes(listed.current),
+            ]
+        });
     Ok(ExitCode::SUCCESS)
 }
 
@@ -93,7 +95,7 @@ async fn end(
              `lamplighter session list` lists them"
         )));
     }
-    session.output.print_text("ended");
+    session.output.answer(&json!({ "ended": 1 }), "ended");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -110,8 +112,7 @@ async fn end_all(session: &Session, account: Option<&Id>) -> Result<ExitCode, Fa
             }
         }
     }
-    session
-        .output
-        .print_text(&format!("{ended} sessions ended"));
+    let words = format!("{ended} sessions ended");
+    session.output.answer(&json!({ "ended": ended }), &words);
     failed.map_or(Ok(ExitCode::SUCCESS), Err)
 }

@@ -4,7 +4,6 @@
 // All output to a terminal goes through `output`, which escapes it.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-mod approved;
 mod audit;
 mod chain;
 mod changes;
@@ -13,6 +12,7 @@ mod describe;
 mod devices;
 mod devnet;
 mod failure;
+mod filter;
 mod firmware;
 mod governance;
 mod groups;
@@ -27,6 +27,7 @@ mod output;
 mod paging;
 mod pending;
 mod people;
+mod plans;
 mod proof;
 mod reports;
 mod rollouts;

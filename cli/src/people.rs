@@ -219,22 +219,24 @@ async fn list(session: &Session) -> Result<ExitCode, Failure> {
     let client = &session.client;
     let accounts = paging::all(async |after: Option<&str>| client.users(after).await).await?;
     let heads = ["account", "kind", "organization", "roles", "name"];
-    session.output.list(&accounts, &heads, |account| {
-        let roles: Vec<_> = account.grants.iter().map(role).collect();
-        let kind = if account.disabled {
-            format!("{} (disabled)", name(&account.kind))
-        } else {
-            name(&account.kind)
-        };
-        let organization = account.organization.to_string();
-        let who = account.account.to_string();
-        vec![
-            who,
-            kind,
-            organization,
-            joined(&roles),
-            account.name.clone(),
-        ]
-    });
+    session
+        .output
+        .list("accounts", &accounts, &heads, |account| {
+            let roles: Vec<_> = account.grants.iter().map(role).collect();
+            let kind = if account.disabled {
+                format!("{} (disabled)", name(&account.kind))
+            } else {
+                name(&account.kind)
+            };
+            let organization = account.organization.to_string();
+            let who = account.account.to_string();
+            vec![
+                who,
+                kind,
+                organization,
+                joined(&roles),
+                account.name.clone(),
+            ]
+        });
     Ok(ExitCode::SUCCESS)
 }

@@ -14,8 +14,11 @@ use serde_json::{Value, json};
 use crate::describe::{self, words};
 use crate::devices::Choice;
 use crate::failure::Failure;
+use crate::filter::WrittenFilter;
 use crate::history::author;
-use crate::output::{emit, emit_table, joined, or_dash, print, print_csv, warn, yes};
+use crate::output::{
+    emit, emit_list, emit_table, joined, or_dash, print, print_csv, remark_none, warn, yes,
+};
 use crate::session::{Session, asking};
 use crate::{paging, time};
 
@@ -40,7 +43,7 @@ pub struct ExposureOf {
     config: Option<Hash>,
     /// Only devices that match a filter in RSQL.
     #[arg(long)]
-    filter: Option<String>,
+    filter: Option<WrittenFilter>,
     /// Prints CSV.
     #[arg(long)]
     csv: bool,
@@ -63,14 +66,19 @@ pub struct Export {
     csv: bool,
 }
 
-/// Prints rows as JSON, as CSV or as a table.
+/// Prints rows of devices as JSON, as CSV or as a table.
 fn emit_rows(session: &Session, csv: bool, json: Value, heads: &[&str], rows: Vec<Vec<String>>) {
     if session.output.json {
-        print(&json);
-    } else if csv {
+        return print(&json);
+    }
+    let is_empty = rows.is_empty();
+    if csv {
         print_csv(heads, rows);
     } else {
         emit_table(heads, rows);
+    }
+    if is_empty {
+        remark_none("devices that this account may read");
     }
 }
 
@@ -124,7 +132,8 @@ pub async fn exposure(session: &Session, exposure: ExposureOf) -> Result<ExitCod
         (None, Some(config)) => ExposureTo::Config(config),
         (None, None) => return Err(Failure::plain("give --release or --config".to_owned())),
     };
-    let (client, filter) = (&session.client, filter.as_deref());
+    let filter = filter.as_ref().map(|filter| filter.0.as_str());
+    let client = &session.client;
     let read = async |after: Option<&str>| client.exposure(&to, filter, after).await;
     let devices = paging::all(read).await?;
     let heads = [
@@ -191,10 +200,6 @@ pub async fn timeline(session: &Session, timeline: Timeline) -> Result<ExitCode,
     let client = &session.client;
     let page = client.device_timeline(&device, after.as_deref()).await;
     let page = page.map_err(asking)?.value;
-    if page.items.is_empty() && after.is_none() {
-        // A device that does not exist has no timeline either, but that is another answer.
-        client.device(&device).await.map_err(asking)?;
-    }
     let older = |next: &str| format!("there is more: device timeline {device} --after {next}");
     if session.output.json {
         print(&json!(page.items));
@@ -204,7 +209,8 @@ pub async fn timeline(session: &Session, timeline: Timeline) -> Result<ExitCode,
         return Ok(ExitCode::SUCCESS);
     }
     let rows = page.items.iter().map(timeline_row).collect();
-    emit_table(&["time", "who", "block", "what happened", "proof"], rows);
+    let heads = ["time", "who", "block", "what happened", "proof"];
+    emit_list("changes or events", &heads, rows);
     if let Some(next) = &page.next {
         emit(&older(next));
     }
@@ -255,7 +261,7 @@ pub async fn export(session: &Session, export: Export) -> Result<ExitCode, Failu
     }
     let (heads, rows) = export_table(&devices);
     let heads: Vec<_> = heads.iter().map(String::as_str).collect();
-    print_csv(&heads, rows);
+    emit_rows(session, true, Value::Null, &heads, rows);
     Ok(ExitCode::SUCCESS)
 }
 

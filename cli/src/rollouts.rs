@@ -5,20 +5,19 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use lamplighter_client::{FeedFilter, HistoryOf};
 use lamplighter_types::{
-    Action, DeferralPolicy, Fact, GroupedPlan, Hash, Id, Postponement, Rollout, RolloutCounts,
-    RolloutPlan, RolloutsAction, Scope, Selection, StepTimers, codec,
+    Action, DeferralPolicy, Fact, GroupStatus, GroupedPlan, Hash, Id, Postponement, Rollout,
+    RolloutCounts, RolloutPlan, RolloutsAction, Scope, Selection, StepTimers,
 };
 use serde_json::json;
 
-use crate::approved;
 use crate::describe::words;
 use crate::failure::Failure;
 use crate::governance::approvers;
 use crate::groups::{self, Grouping};
 use crate::history::{author, changes, emit_changes, emit_delivery};
-use crate::output::{emit, emit_members, emit_table, joined, or_dash, print, yes};
+use crate::output::{emit, emit_members, emit_table, joined, or_dash, print, print_line, yes};
 use crate::session::{Session, asking};
-use crate::{describe, paging, time};
+use crate::{paging, plans, time};
 
 const MINUTE_MS: u64 = 60_000;
 
@@ -44,7 +43,7 @@ pub enum RolloutCommand {
         #[arg(value_parser = clap::value_parser!(u32).range(1..))]
         group: u32,
     },
-    /// Approves the plan that is on the ledger, or the one with this digest.
+    /// Prints the plan that is on the ledger and approves it, or approves the one with this digest.
     Approve {
         rollout: Id,
         #[arg(long)]
@@ -79,7 +78,7 @@ pub enum RolloutCommand {
         #[arg(long, default_value = "")]
         reason: String,
     },
-    /// Prints each step until the rollout has ended.
+    /// Prints each step until the rollout has ended, or a person has to open its next group.
     Watch {
         rollout: Id,
     },
@@ -141,7 +140,9 @@ pub async fn rollout(session: &Session, command: RolloutCommand) -> Result<ExitC
             rollout,
             group: group - 1,
         },
-        RolloutCommand::Approve { rollout, plan } => return approve(session, rollout, plan).await,
+        RolloutCommand::Approve { rollout, plan } => {
+            return plans::approve(session, rollout, plan).await;
+        }
         RolloutCommand::WithdrawApproval { rollout } => {
             RolloutsAction::WithdrawApproval { rollout }
         }
@@ -165,36 +166,6 @@ pub async fn rollout(session: &Session, command: RolloutCommand) -> Result<ExitC
         .act(Action::Rollouts(action))
         .await
         .map(|()| ExitCode::SUCCESS)
-}
-
-/// Approves a plan, and prints the approved fields.
-async fn approve(session: &Session, rollout: Id, plan: Option<Hash>) -> Result<ExitCode, Failure> {
-    let (looked_at, plan) = match plan {
-        Some(plan) => (None, plan),
-        None => {
-            let read = session.client.rollout(&rollout).await;
-            let base = read.map_err(asking)?.value.plan;
-            match grouped_plan(session, &rollout).await? {
-                Some(plan) => (Some(json!(plan)), codec::digest(&plan)),
-                None => (Some(json!(base)), codec::digest(&base)),
-            }
-        }
-    };
-    let action = RolloutsAction::Approve { rollout, plan };
-    session.act(Action::Rollouts(action)).await?;
-    if let Some(plan) = looked_at {
-        approved::print_fields(session.output, &plan);
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// The plan in groups, if the rollout has groups.
-async fn grouped_plan(session: &Session, rollout: &Id) -> Result<Option<GroupedPlan>, Failure> {
-    match session.client.grouped_plan(rollout).await {
-        Ok(read) => Ok(Some(read.value)),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(asking(error)),
-    }
 }
 
 /// The plan, and the options of groups if one was written.
@@ -256,19 +227,21 @@ async fn list(session: &Session) -> Result<ExitCode, Failure> {
         "failed",
         "skipped",
     ];
-    session.output.list(&rollouts, &heads, |rollout| {
-        let counts = &rollout.counts;
-        vec![
-            rollout.plan.rollout.to_string(),
-            rollout.plan.release.to_string(),
-            words(&rollout.status),
-            rollout.author.to_string(),
-            (counts.assigned + counts.active).to_string(),
-            counts.confirmed.to_string(),
-            counts.failed.to_string(),
-            counts.skipped.to_string(),
-        ]
-    });
+    session
+        .output
+        .list("rollouts", &rollouts, &heads, |rollout| {
+            let counts = &rollout.counts;
+            vec![
+                rollout.plan.rollout.to_string(),
+                rollout.plan.release.to_string(),
+                words(&rollout.status),
+                rollout.author.to_string(),
+                (counts.assigned + counts.active).to_string(),
+                counts.confirmed.to_string(),
+                counts.failed.to_string(),
+                counts.skipped.to_string(),
+            ]
+        });
     Ok(ExitCode::SUCCESS)
 }
 
@@ -278,7 +251,7 @@ async fn show(session: &Session, rollout: &Id, limit: usize) -> Result<ExitCode,
     let read = async |after: Option<&str>| client.deployments(rollout, after).await;
     let deployments = paging::first(limit, read).await?;
     let changes = changes(session, &HistoryOf::Rollout(rollout.clone())).await?;
-    let grouped = match grouped_plan(session, rollout).await? {
+    let grouped = match plans::grouped_plan(session, rollout).await? {
         Some(plan) => Some((plan, client.groups(rollout).await.map_err(asking)?.value)),
         None => None,
     };
@@ -328,7 +301,11 @@ async fn show(session: &Session, rollout: &Id, limit: usize) -> Result<ExitCode,
         "signed",
         "detail",
     ];
-    emit_table(&heads, rows.collect());
+    if deployments.is_empty() {
+        emit("no deployments yet");
+    } else {
+        emit_table(&heads, rows.collect());
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -337,7 +314,7 @@ fn members(rollout: &Rollout) -> Vec<(&'static str, String)> {
         "" => words(&rollout.status),
         reason => format!("{}: {reason}", words(&rollout.status)),
     };
-    let mut members = plan_members(&rollout.plan);
+    let mut members = plans::members(&rollout.plan);
     members.extend([
         ("plan", rollout.plan_digest.to_string()),
         ("author", rollout.author.to_string()),
@@ -364,60 +341,28 @@ fn counts(counts: &RolloutCounts) -> String {
     )
 }
 
-fn plan_members(plan: &RolloutPlan) -> Vec<(&'static str, String)> {
-    let RolloutPlan {
-        rollout,
-        release,
-        selection,
-        error_percent_max,
-        error_sample_min,
-        deferral,
-        timers,
-        retries_max,
-    } = plan;
-    let DeferralPolicy {
-        count_max,
-        total_ms_max,
-    } = deferral;
-    let StepTimers {
-        offer_ms,
-        download_ms,
-        install_ms,
-        trial_ms,
-    } = timers;
-    let (offer, download) = (time::duration(*offer_ms), time::duration(*download_ms));
-    let (install, trial) = (time::duration(*install_ms), time::duration(*trial_ms));
-    let steps = format!("offer {offer}, download {download}, install {install}, trial {trial}");
-    let put_off = format!(
-        "{count_max} times, {} in all",
-        time::duration(*total_ms_max)
-    );
-    let gate = format!("more than {error_percent_max} % of {error_sample_min} or more failed");
-    vec![
-        ("rollout", rollout.to_string()),
-        ("release", release.to_string()),
-        ("devices", describe::selection(selection)),
-        ("pauses when", gate),
-        ("postponed at most", put_off),
-        ("time for each step", steps),
-        ("tried again", format!("{retries_max} times")),
-    ]
-}
-
-/// Follows the feed until the rollout has ended.
+/// Follows the feed until the rollout has ended, or waits for a person.
 async fn watch(session: &Session, rollout: &Id) -> Result<ExitCode, Failure> {
     let mut feed = session.feed(&FeedFilter::default(), None);
     feed.connect().await.map_err(asking)?;
     // The stream is open, so steps that the record lacks yet will come.
     let record = session.client.rollout(rollout).await.map_err(asking)?.value;
-    session.output.print_text(&format!(
-        "{}: {}",
-        words(&record.status),
-        counts(&record.counts)
-    ));
+    let begun = json!({ "status": record.status, "counts": record.counts });
+    if session.output.json {
+        print_line(&begun);
+    } else {
+        emit(&format!(
+            "{}: {}",
+            words(&record.status),
+            counts(&record.counts)
+        ));
+    }
     use lamplighter_types::RolloutStatus::{Finished, Stopped};
     if matches!(record.status, Finished | Stopped) {
         return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(ready) = ready_group(session, rollout).await? {
+        return Ok(waits_for_person(session, rollout, ready));
     }
     loop {
         let delivery = feed.next().await.map_err(asking)?;
@@ -437,5 +382,30 @@ async fn watch(session: &Session, rollout: &Id) -> Result<ExitCode, Failure> {
         if ended || !read {
             return Ok(ExitCode::SUCCESS);
         }
+        if let Fact::GroupReady { group, .. } = fact {
+            return Ok(waits_for_person(session, rollout, *group as usize));
+        }
     }
+}
+
+/// The group behind which a person opens the next one, if the rollout waits for that.
+async fn ready_group(session: &Session, rollout: &Id) -> Result<Option<usize>, Failure> {
+    match session.client.groups(rollout).await {
+        Ok(read) => {
+            let mut groups = read.value.groups.iter();
+            Ok(groups.position(|group| group.status == GroupStatus::Ready))
+        }
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(asking(error)),
+    }
+}
+
+fn waits_for_person(session: &Session, rollout: &Id, ready: usize) -> ExitCode {
+    // People count groups from 1.
+    let (ready, next) = (ready + 1, ready + 2);
+    session.output.print_text(&format!(
+        "group {ready} is good enough; open the next one with: \
+         lamplighter rollout open {rollout} {next}"
+    ));
+    ExitCode::SUCCESS
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::failure::Failure;
 use crate::kept::{KeptTransaction, KeptTransactions};
-use crate::output::{emit_table, print};
+use crate::output::{emit_table, print, remark_none};
 use crate::session::{Session, asking};
 use crate::time;
 
@@ -47,7 +47,7 @@ fn list(kept: &KeptTransactions) -> Result<Vec<KeptTransaction>, Failure> {
 }
 
 async fn fate(session: &Session, one: &KeptTransaction) -> Result<Fate, Failure> {
-    match session.client.transaction(&one.transaction).await {
+    match session.client.transaction(one.transaction).await {
         Ok(found) => Ok(Fate::InBlock(Box::new(found))),
         Err(ClientError::Deadline { .. }) | Err(ClientError::Problem { .. })
             if unix_ms() <= one.expires_ms =>
@@ -83,10 +83,14 @@ pub async fn pending(session: &Session) -> Result<(), Failure> {
     if session.output.json {
         print(&json!(records));
     } else {
+        let is_empty = rows.is_empty();
         emit_table(
             &["transaction", "account", "may happen until", "state"],
             rows,
         );
+        if is_empty {
+            remark_none("pending transactions");
+        }
     }
     Ok(())
 }
@@ -106,6 +110,9 @@ pub async fn resume(session: &Session, transaction: Option<Hash>) -> Result<(), 
             }
         }
         None => selected.retain(|one| unix_ms() <= one.expires_ms),
+    }
+    if selected.is_empty() {
+        remark_none("pending transactions");
     }
     for one in &selected {
         session.output.submitted(&session.send(&one.signed).await?);

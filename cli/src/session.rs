@@ -417,11 +417,21 @@ fn keep(kept: Option<&KeptTransactions>, hash: &Hash, signed: &SignedTransaction
     }
 }
 
+/// How a later version of the protocol comes into force.
+const OTHER_PROTOCOL: &str = "`lamplighter status` shows the version in force and the next one. \
+     Two administrators put one into force: `lamplighter governance propose NAME set-protocol \
+     --version 2 --from-height +100`";
+
 /// The failure for an error of the client: a node's refusal, or no node was reached.
 pub fn asking(error: ClientError) -> Failure {
     match error.problem() {
         Some(problem) if (400..500).contains(&problem.status) => {
-            Failure::refused(format!("refused: {} ({})", problem.detail, problem.code))
+            let refused =
+                Failure::refused(format!("refused: {} ({})", problem.detail, problem.code));
+            match problem.code.as_str() {
+                "admission.protocol_version" => refused.with_note(OTHER_PROTOCOL),
+                _ => refused,
+            }
         }
         _ => Failure::new("asking the ledger", error),
     }

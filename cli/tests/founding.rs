@@ -54,6 +54,9 @@ fn a_ledger_is_founded() {
     let folder = folder.path();
     let admin = done(folder, &["key", "new", "admin.key"]);
     assert_eq!(done(folder, &["key", "show", "admin.key"]), admin);
+    let json = done(folder, &["key", "show", "admin.key", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["key"], admin.as_str());
     let init = [
         "node",
         "init",

@@ -597,6 +597,30 @@ async fn who_did_what_and_when_is_read_in_words() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plan_is_read_in_words_before_it_is_approved() {
+    let node = serve().await;
+    let approve = ["rollout", "approve", "spring"];
+    let output = lamplighter(&node, &approve).await;
+    assert_eq!(output.status.code(), Some(1), "no account, nothing is sent");
+    let shown = harmless(&output.stdout, &approve);
+    let plan = codec::digest(&grouped_plan()).to_string();
+    for part in [
+        "release             r-2",
+        "which is            version 2.0.0 by acme, for ",
+        "devices             every active device of the whole city, model ",
+        "pauses when         more than 10 % of 5 or more failed",
+        "pauses also when    more than 3 of a group failed, more than 5 % of a group were silent",
+        "retries             after 1 min, then twice as long, code 8",
+        "stops at            2026-11-30T22:30:00+01:00",
+        "95 % of 1 or more, for 1 h",
+        &plan,
+    ] {
+        assert!(shown.contains(part), "{part:?} in\n{shown}");
+    }
+    assert!(!shown.contains("{\""), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_proposal_shows_what_it_lacks_and_who_may_approve() {
     let node = serve().await;
     let shown = lamplighter(&node, &["governance", "show", "join-5"]).await;

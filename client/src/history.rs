@@ -1,7 +1,7 @@
 //! Transactions in blocks, and the histories of records.
 
-use lamplighter_types::wire::{HistoryEntry, Page, TransactionRecord};
-use lamplighter_types::{AlarmId, ConfigTarget, Hash, Id};
+use lamplighter_types::wire::{HistoryEntry, Page, TransactionName, TransactionRecord};
+use lamplighter_types::{AlarmId, ConfigTarget, Id};
 
 use crate::Client;
 use crate::error::ClientError;
@@ -42,9 +42,13 @@ impl HistoryOf {
 }
 
 impl Client {
-    /// A transaction in a block, decoded, with its receipt.
-    pub async fn transaction(&self, hash: &Hash) -> Result<TransactionRecord, ClientError> {
-        Ok(self.get(&format!("/v1/transactions/{hash}")).await?.value)
+    /// A transaction in a block, named by its hash or its place, decoded, with its receipt.
+    pub async fn transaction(
+        &self,
+        name: impl Into<TransactionName>,
+    ) -> Result<TransactionRecord, ClientError> {
+        let name = name.into();
+        Ok(self.get(&format!("/v1/transactions/{name}")).await?.value)
     }
 
     /// The changes of a record, newest first.

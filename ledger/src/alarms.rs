@@ -3,6 +3,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 
+use lamplighter_types::protocol::PROTOCOL_VERSION;
 use lamplighter_types::{Attestation, Hash, PublicKey};
 use tokio::time::Instant;
 
@@ -53,6 +54,8 @@ pub enum NodeAlarm {
     DiskFull(DiskFull),
     /// An artifact's bytes on this disk were damaged; it was moved aside and is fetched again.
     DamagedArtifact(Hash),
+    /// The chain will run a protocol version that this program does not know: the node stops there.
+    NewerProtocol { version: u32, from_height: u64 },
 }
 
 impl NodeAlarm {
@@ -70,7 +73,8 @@ impl NodeAlarm {
             | Self::EarlyBatch { .. }
             | Self::DoubleAttestation(_)
             | Self::Equivocation { .. }
-            | Self::DamagedArtifact(_) => false,
+            | Self::DamagedArtifact(_)
+            | Self::NewerProtocol { .. } => false,
         }
     }
 
@@ -151,6 +155,14 @@ impl fmt::Display for NodeAlarm {
                 f,
                 "the artifact {artifact} was damaged on this disk; it was moved aside and is \
                  fetched again"
+            ),
+            Self::NewerProtocol {
+                version,
+                from_height,
+            } => write!(
+                f,
+                "this node stops at block {from_height}, where protocol version {version} begins: \
+                 it knows versions up to {PROTOCOL_VERSION}; install a newer release before"
             ),
         }
     }

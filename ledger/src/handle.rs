@@ -2,11 +2,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use lamplighter_consensus::{Consensus, Metrics, ReadError};
+use lamplighter_contracts::governance;
 use lamplighter_state::{StateError, View, tables};
 use lamplighter_types::proof::{ProofBundle, SetPath};
 use lamplighter_types::{
-    Action, Block, Certificate, Genesis, Hash, Header, Id, PublicKey, Receipt, SignedTransaction,
-    ValidatorSet,
+    Action, Block, Certificate, Genesis, Hash, Header, Id, Protocol, PublicKey, Receipt,
+    SignedTransaction, ValidatorSet,
 };
 use tokio::sync::watch;
 
@@ -317,6 +318,11 @@ impl Handle {
 
     pub fn artifacts(&self) -> &Artifacts {
         &self.0.artifacts
+    }
+
+    /// The protocol version in force at the newest block, and the next one.
+    pub fn protocol(&self) -> Result<Protocol, StateError> {
+        governance::protocol(&self.view()?.0)
     }
 
     pub fn status(&self) -> Status {

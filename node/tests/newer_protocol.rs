@@ -4,9 +4,10 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
-use lamplighter_ledger::Verdict;
+use lamplighter_ledger::{NodeAlarm, Verdict};
 use lamplighter_node::{Node, NodeConfig, key};
 use lamplighter_system::{error_chain, unix_ms};
+use lamplighter_types::protocol::PROTOCOL_VERSION;
 use lamplighter_types::{
     Action, Encoding, GENESIS_VERSION, Genesis, GenesisAccount, GovernanceAction, GovernanceChange,
     Grant, Id, Outcome, Policies, Role, Scope, SecretKey, SignedTransaction, Transaction,
@@ -16,6 +17,8 @@ use tokio::time::timeout;
 
 /// Only a failing test waits so long.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// Blocks before the unknown version: some seconds, in which the node looks for faults.
+const BLOCKS_BEFORE: u64 = 40;
 
 fn id(text: &str) -> Id {
     Id::new(text).unwrap()
@@ -64,10 +67,10 @@ fn alone(dir: &Path) -> NodeConfig {
     NodeConfig::read(&dir.join("node.toml")).unwrap()
 }
 
-async fn submit(node: &Node, number: u8, action: GovernanceAction) {
+async fn submit(node: &Node, number: u8, sequence: u64, action: GovernanceAction) {
     let transaction = Transaction {
         sender: id(&format!("admin-{number}")),
-        sequence: 1,
+        sequence,
         expires_ms: unix_ms() + 600_000,
         action: Action::Governance(action),
     };
@@ -83,33 +86,68 @@ async fn submit(node: &Node, number: u8, action: GovernanceAction) {
     }
 }
 
+/// Two administrators put a version into force some blocks after the newest one.
+async fn set_protocol(node: &Node, version: u32, blocks: u64) {
+    let changes = vec![GovernanceChange::SetProtocol {
+        version,
+        from_height: node.handle.head().height + blocks,
+    }];
+    let digest = GovernanceChange::digest(&changes);
+    let proposal = id(&format!("version-{version}"));
+    let propose = GovernanceAction::Propose {
+        proposal: proposal.clone(),
+        changes,
+    };
+    let sequence = u64::from(version) - 1;
+    submit(node, 1, sequence, propose).await;
+    let approve = GovernanceAction::Approve {
+        proposal,
+        changes: digest,
+    };
+    submit(node, 2, sequence, approve).await;
+}
+
+/// Waits for a block after which something is true.
+async fn wait_for(node: &Node, is_true: impl Fn() -> bool) {
+    let mut head = node.handle.watch_head();
+    let all = async {
+        while !is_true() {
+            head.changed().await.unwrap();
+        }
+    };
+    timeout(TIMEOUT, all).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_stops_at_a_newer_protocol_version_and_reports_it() {
     let dir = tempfile::tempdir().unwrap();
     let config = alone(dir.path());
     let node = Node::start(config.clone()).await.unwrap();
-    let changes = vec![GovernanceChange::SetProtocol {
-        version: 1_000,
-        from_height: node.handle.head().height + 100,
-    }];
-    let (proposal, digest) = (id("upgrade"), GovernanceChange::digest(&changes));
-    let propose = GovernanceAction::Propose {
-        proposal: proposal.clone(),
-        changes,
+    // Each version up to the newest known one, then one more.
+    for version in 2..=PROTOCOL_VERSION {
+        set_protocol(&node, version, 3).await;
+        let in_force = || node.handle.protocol().unwrap().version == version;
+        wait_for(&node, in_force).await;
+    }
+    let newer = PROTOCOL_VERSION + 1;
+    set_protocol(&node, newer, BLOCKS_BEFORE).await;
+    let from_height = node.handle.protocol().unwrap().next.unwrap().1;
+    let alarm = NodeAlarm::NewerProtocol {
+        version: newer,
+        from_height,
     };
-    submit(&node, 1, propose).await;
-    let approve = GovernanceAction::Approve {
-        proposal,
-        changes: digest,
+    let is_raised = || {
+        let alarms = node.handle.status().alarms;
+        alarms.iter().any(|raised| raised.alarm == alarm)
     };
-    submit(&node, 2, approve).await;
+    wait_for(&node, is_raised).await;
 
     let stopped = timeout(TIMEOUT, node.failed()).await.unwrap();
     let text = error_chain(&stopped);
-    assert!(text.contains("protocol version"), "{text}");
-    assert!(text.contains("1000"), "{text}");
+    let named = format!("runs protocol version {newer}");
+    assert!(text.contains(&named), "{text}");
     let halted = node.handle.status().halted.unwrap().to_string();
-    assert!(halted.contains("protocol version"), "{halted}");
+    assert!(halted.contains(&named), "{halted}");
     let url = format!("http://{}/readyz", node.edges.admin);
     let http = reqwest::Client::builder()
         .tls_backend_preconfigured(lamplighter_tls::client(None, [].into()).unwrap())

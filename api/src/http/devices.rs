@@ -96,6 +96,16 @@ pub fn parse_filter(text: &str) -> Result<Filter, ApiError> {
     text.parse().map_err(refused)
 }
 
+/// Requires a device that exists and that the account may read, for what is listed of it.
+pub fn require_listed(state: &View, rights: &Rights, id: &Id) -> Result<(), ApiError> {
+    let device = devices::device(state, id)?;
+    let device = device.ok_or_else(|| ApiError::not_found(format!("device {id}")))?;
+    if !rights.at(state).allows(&Record::Device(&device))? {
+        return Err(read::outside());
+    }
+    Ok(())
+}
+
 /// Devices by id. `gateway`, `district`, `owner` and `filter` narrow the list together. A page may
 /// be short or empty while its `next` leads on.
 #[utoipa::path(get, path = "/v1/devices", tag = "devices", params(DeviceQuery),
@@ -206,7 +216,7 @@ async fn history(
 /// The events of a device, newest first.
 #[utoipa::path(get, path = "/v1/devices/{device}/events", tag = "events",
     params(("device" = Id, Path), PageQuery),
-    responses((status = 200, body = DeviceEvents)))]
+    responses((status = 200, body = DeviceEvents), (status = 404, body = Problem)))]
 async fn device_events(
     State(app): State<App>,
     Extension(rights): Extension<Rights>,
@@ -216,9 +226,7 @@ async fn device_events(
     let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let (after, limit) = (query.after::<u64>()?, query.limit());
     let read = move || {
-        if !rights.at(&state).allows(&Record::DeviceNamed(&id))? {
-            return Err(read::outside());
-        }
+        require_listed(&state, &rights, &id)?;
         let store = &**state.store();
         let entries = tables::device_events(store, &id, after, Direction::Backward, limit)?;
         let items = entries.into_iter().map(|entry| EventEntry {

@@ -11,6 +11,7 @@ mod cors;
 mod devices;
 mod document;
 mod error;
+mod exposure;
 mod extract;
 mod feed;
 mod firmware;

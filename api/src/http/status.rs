@@ -1,10 +1,15 @@
 //! `/v1/status` and `/v1/genesis`: open to everybody, so that a client can orient itself.
 
+use std::error::Error;
+
 use axum::Json;
 use axum::extract::State;
 use lamplighter_ledger::{DiskFull, NodeAlarm, Phase, Progress, RaisedAlarm};
-use lamplighter_types::Genesis;
-use lamplighter_types::wire::{NodeAlarmKind, NodeAlarmStatus, Status, SyncProgress};
+use lamplighter_types::protocol::PROTOCOL_VERSION;
+use lamplighter_types::wire::{
+    NextProtocol, NodeAlarmKind, NodeAlarmStatus, ProtocolStatus, Status, SyncProgress,
+};
+use lamplighter_types::{Genesis, Protocol};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -47,11 +52,36 @@ fn alarm_status(RaisedAlarm { alarm, time_ms }: RaisedAlarm) -> NodeAlarmStatus 
             reserve_bytes,
         },
         NodeAlarm::DamagedArtifact(artifact) => NodeAlarmKind::DamagedArtifact { artifact },
+        NodeAlarm::NewerProtocol {
+            version,
+            from_height,
+        } => NodeAlarmKind::NewerProtocol {
+            version,
+            from_height,
+        },
     };
     NodeAlarmStatus {
         alarm,
         time_ms,
         message,
+    }
+}
+
+/// The rest of the status serves all the more when the state can't be read.
+fn protocol_status(app: &App) -> Option<ProtocolStatus> {
+    match app.handle.protocol() {
+        Ok(Protocol { version, next }) => Some(ProtocolStatus {
+            version,
+            next: next.map(|(version, from_height)| NextProtocol {
+                version,
+                from_height,
+            }),
+            known: PROTOCOL_VERSION,
+        }),
+        Err(error) => {
+            tracing::error!(error = &error as &dyn Error, "reading the protocol");
+            None
+        }
     }
 }
 
@@ -87,6 +117,7 @@ async fn status(State(app): State<App>) -> AtHeight<Status> {
         chain_id: app.handle.chain_id(),
         name: app.handle.genesis().name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        protocol: protocol_status(&app),
         node: status.node,
         height,
         head: status.head.hash,

@@ -11,7 +11,9 @@ use lamplighter_state::{View, tables};
 use lamplighter_system::error_chain;
 use lamplighter_types::limits::TRANSACTION_BYTES_MAX;
 use lamplighter_types::wire::content_type::transaction_encoding;
-use lamplighter_types::wire::{DecodedTransaction, Submitted, TransactionRecord, Wait};
+use lamplighter_types::wire::{
+    DecodedTransaction, Submitted, TransactionName, TransactionNameError, TransactionRecord, Wait,
+};
 use lamplighter_types::{Encoding, Hash, Outcome, Receipt, SignedTransaction, codec};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
@@ -177,19 +179,24 @@ pub fn decode(app: &App, signed: &SignedTransaction) -> Result<DecodedTransactio
 
 /// A transaction in a block, with its sender, its action, its time and its receipt.
 #[utoipa::path(get, path = "/v1/transactions/{hash}", tag = "transactions",
-    params(("hash" = Hash, Path, description = "The transaction's name.")),
+    params(("hash" = String, Path, pattern = "^(?:[0-9a-f]{64}|[0-9]{1,15}[.][0-9]{1,9})$",
+        description = "The transaction's name: 64 hexadecimal digits, or its place, \
+        `height.index`.")),
     responses(
         (status = 200, description = "In a block.", body = TransactionRecord),
         (status = 404, description = "In no block that this node has.", body = Problem)))]
 async fn transaction(
     State(app): State<App>,
     Extension(rights): Extension<Rights>,
-    Path(hash): Path<Hash>,
+    Path(name): Path<String>,
 ) -> Result<JsonAt<TransactionRecord>, ApiError> {
+    let name: TransactionName = name.parse().map_err(|error: TransactionNameError| {
+        ApiError::invalid(code::PARAMETER, error.to_string())
+    })?;
     let (state, head) = view(&app, None, false).await?;
     let reader = app.clone();
     let read = move || {
-        let record = read_transaction(&reader, &state, &hash)?;
+        let record = read_transaction(&reader, &state, &name)?;
         let sender = &record.decoded.sender;
         let allowed = rights.at(&state).allows(&Record::Transaction { sender })?;
         if !allowed {
@@ -200,10 +207,19 @@ async fn transaction(
     off_thread(&app, read).await
 }
 
-fn read_transaction(app: &App, state: &View, hash: &Hash) -> Result<TransactionRecord, ApiError> {
+fn read_transaction(
+    app: &App,
+    state: &View,
+    name: &TransactionName,
+) -> Result<TransactionRecord, ApiError> {
     let store = &**state.store();
-    let missing = || ApiError::not_found(format!("transaction {hash}"));
-    let (height, index) = tables::transaction_place(store, hash)?.ok_or_else(missing)?;
+    let missing = || ApiError::not_found(format!("transaction {name}"));
+    let (height, index) = match name {
+        TransactionName::Hash(hash) => {
+            tables::transaction_place(store, hash)?.ok_or_else(missing)?
+        }
+        TransactionName::Place(place) => (place.height, place.index),
+    };
     let (header, signed, receipt) = (
         tables::header(store, height)?.ok_or_else(missing)?,
         tables::transaction(store, height, index)?.ok_or_else(missing)?,

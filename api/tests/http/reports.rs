@@ -1,7 +1,8 @@
 //! Filters of devices, reports over many records, and the timeline of a device.
 
 use lamplighter_types::{
-    Action, ConfigAction, ConfigReport, DeploymentReport, DeploymentState, Hash, Id, RolloutsAction,
+    Action, ConfigAction, ConfigReport, ConfigTarget, DeploymentReport, DeploymentState, Hash, Id,
+    RolloutsAction,
 };
 use serde_json::Value;
 
@@ -182,7 +183,33 @@ async fn the_exposure_names_since_when_and_by_which_decisions() {
         (&"2.0.0".into(), &Value::Null)
     );
     assert_eq!(summary["last_seen_ms"], last["time_ms"]);
+    // What is decided afterwards is not what brought the device there.
+    let withdraw = RolloutsAction::WithdrawApproval {
+        rollout: id("ro-1"),
+    };
+    city.must_act("pia", 3_000, Action::Rollouts(withdraw))
+        .await;
+    let now = city.get("auditor", path).await.ok();
+    assert_eq!(now["items"][0]["decisions"], row["decisions"]);
     of_configuration(&city).await;
+    city.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_belongs_to_nothing_is_not_found() {
+    let city = City::start().await;
+    for path in [
+        "/v1/reports/exposure/release/r-9",
+        "/v1/devices/lamp-9/timeline",
+        "/v1/devices/lamp-9/events",
+    ] {
+        for account in ["auditor", "north", "vendor", "gw"] {
+            let answer = city.get(account, path).await;
+            answer.assert_problem(404, "not_found");
+        }
+    }
+    let detail = city.get("north", "/v1/reports/exposure/release/r-9").await;
+    assert_eq!(detail.json["detail"], "there is no release r-9");
     city.node.stop().await;
 }
 
@@ -213,6 +240,22 @@ async fn of_configuration(city: &City) {
         let answer = city.get("auditor", proof.as_str().unwrap()).await.ok();
         assert!(answer["proof"].is_object(), "{proof}");
     }
+    // A document that is set afterwards did not bring it there.
+    let set = ConfigAction::SetDesired {
+        target: ConfigTarget::Device {
+            device: id("lamp-1"),
+        },
+        document: r#"{"dim":90}"#.to_owned(),
+        replaces_version: 1,
+    };
+    city.must_act("north", 1, Action::Config(set)).await;
+    let again = city.get("auditor", &path).await.ok();
+    let row = &again["items"][0];
+    let now: Vec<_> = row["decisions"].as_array().unwrap().iter().collect();
+    assert_eq!(now, targets);
+    let proof = row["proofs"].as_array().unwrap().last().unwrap();
+    let answer = city.get("auditor", proof.as_str().unwrap()).await.ok();
+    assert!(answer["ancestor"].is_object(), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -79,6 +79,7 @@ async fn transactions_are_for_their_sender_and_auditors_and_blocks_for_auditors(
     ] {
         for path in [
             path.clone(),
+            format!("/v1/transactions/{height}.{}", answer["index"]),
             format!("/v1/blocks/{height}"),
             format!("/v1/proofs/transactions/{hash}"),
             format!("/v1/proofs/transactions/{hash}?receipt=true"),
@@ -120,6 +121,17 @@ async fn transactions_are_for_their_sender_and_auditors_and_blocks_for_auditors(
         let path = format!("/v1/{path}/{hash}");
         assert_eq!(city.get("nobody", &path).await.status, 200, "{path}");
         assert_eq!(city.get("gw", &path).await.status, 403, "{path}");
+    }
+    // By its place as well, which tables show.
+    let place = format!("/v1/transactions/{}.{}", sent["height"], sent["index"]);
+    let found = city.get("nobody", &place).await.ok();
+    assert_eq!(found["transaction"], sent["transaction"]);
+    for (path, status, code) in [
+        (format!("{place}9"), 404, "not_found"),
+        ("/v1/transactions/1.".to_owned(), 400, "parameter"),
+        ("/v1/transactions/mine".to_owned(), 400, "parameter"),
+    ] {
+        city.get("nobody", &path).await.assert_problem(status, code);
     }
     assert_eq!(city.get("nobody", "/v1/users/nobody").await.status, 200);
     city.get("nobody", "/v1/users/admin")

@@ -11,9 +11,9 @@ use lamplighter_types::{
     RolloutGroups, RolloutPlan, Scope, Selection,
 };
 
-use crate::describe::{self, words};
+use crate::describe::words;
 use crate::output::{emit_table, or_dash, yes};
-use crate::time;
+use crate::{plans, time};
 
 const MINUTE_MS: u64 = 60_000;
 
@@ -23,7 +23,7 @@ pub struct Grouping {
     /// A group, in the order of opening: its devices, and after a colon what opens the next one:
     /// `lamp-1,lamp-2: success 100, sample 2, soak 24h, by hand`. Devices are ids, `25 devices`,
     /// `10%`, `tag=street`, `model=L2`, `class=lamp-v2`, `district=north` or `rest`. Success is
-    /// 95 %, the sample 1 and the soak 1h where nothing else is written.
+    /// 95 %, the sample 1 and the soak 1h where nothing else is written; the last group has none.
     #[arg(long = "group")]
     groups: Vec<WrittenGroup>,
     /// Pauses when more deployments of a group than this failed.
@@ -69,7 +69,10 @@ impl Grouping {
 
     /// The plan in groups; without a written group all devices are one.
     pub fn plan(self, base: RolloutPlan) -> GroupedPlan {
-        let mut groups: Vec<Group> = self.groups.into_iter().map(|group| group.0).collect();
+        let count = self.groups.len();
+        let groups = self.groups.into_iter().zip(1..);
+        let groups = groups.map(|(group, number)| group.group(number == count));
+        let mut groups: Vec<Group> = groups.collect();
         if groups.is_empty() {
             groups.push(Group {
                 members: GroupMembers::Rest,
@@ -105,23 +108,42 @@ const DEFAULT_GATE: GroupGate = GroupGate {
 
 /// A group as a person wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct WrittenGroup(Group);
-
-/// Why a text is no group.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "`{part}`: write the devices (`lamp-1,lamp-2`, `25 devices`, `10%`, `tag=street`, `rest`), and \
-     after a colon any of `success 95`, `sample 20`, `soak 24h`, `by hand`, with commas"
-)]
-pub struct NotAGroup {
-    part: String,
+struct WrittenGroup {
+    members: GroupMembers,
+    gate: GroupGate,
+    is_soak_written: bool,
 }
 
-fn no_group(part: &str) -> NotAGroup {
-    NotAGroup {
-        part: part.to_owned(),
+impl WrittenGroup {
+    /// The last group opens none, so it waits for nothing but what is written.
+    fn group(self, is_last: bool) -> Group {
+        let Self {
+            members,
+            mut gate,
+            is_soak_written,
+        } = self;
+        if is_last && !is_soak_written {
+            gate.soak_ms = 0;
+        }
+        Group { members, gate }
     }
 }
+
+/// Why a text is no group.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAGroup {
+    #[error(
+        "`{0}` names no devices: write `lamp-1,lamp-2`, `25 devices`, `10%`, `tag=street`, \
+         `model=L2`, `class=lamp-v2`, `district=north` or `rest`"
+    )]
+    Devices(String),
+    #[error("`{0}`: the options of a group are {OPTIONS}, after a colon, with commas between them")]
+    Option(String),
+    #[error("`{part}`: {wanted}")]
+    Value { part: String, wanted: &'static str },
+}
+
+const OPTIONS: &str = "`success 95`, `sample 20`, `soak 24h` and `by hand`";
 
 impl FromStr for WrittenGroup {
     type Err = NotAGroup;
@@ -129,33 +151,53 @@ impl FromStr for WrittenGroup {
     fn from_str(text: &str) -> Result<Self, NotAGroup> {
         let (devices, rules) = text.split_once(':').unwrap_or((text, ""));
         let mut gate = DEFAULT_GATE;
-        for rule in rules
-            .split(',')
-            .map(str::trim)
-            .filter(|rule| !rule.is_empty())
-        {
-            apply(&mut gate, rule).ok_or_else(|| no_group(rule))?;
+        let rules = rules.split(',').map(str::trim);
+        let mut is_soak_written = false;
+        for rule in rules.filter(|rule| !rule.is_empty()) {
+            apply(&mut gate, rule)?;
+            is_soak_written |= rule.starts_with("soak");
         }
         let devices = devices.trim();
-        let members = members(devices).ok_or_else(|| no_group(devices))?;
-        Ok(Self(Group { members, gate }))
+        let members = members(devices).ok_or_else(|| NotAGroup::Devices(devices.to_owned()))?;
+        Ok(Self {
+            members,
+            gate,
+            is_soak_written,
+        })
     }
 }
 
-fn apply(gate: &mut GroupGate, rule: &str) -> Option<()> {
+fn apply(gate: &mut GroupGate, rule: &str) -> Result<(), NotAGroup> {
     if rule == "by hand" {
         gate.next_by_hand = true;
-        return Some(());
+        return Ok(());
     }
-    let (name, value) = rule.split_once(' ')?;
+    let (name, value) = rule.split_once(' ').unwrap_or((rule, ""));
     let value = value.trim();
+    let wanted = |wanted| NotAGroup::Value {
+        part: rule.to_owned(),
+        wanted,
+    };
     match name {
-        "success" => gate.success_percent_min = value.trim_end_matches('%').trim().parse().ok()?,
-        "sample" => gate.sample_min = value.parse().ok()?,
-        "soak" => gate.soak_ms = duration_ms(value)?,
-        _ => return None,
+        "success" => {
+            let percent = value.trim_end_matches('%').trim().parse().ok();
+            let percent = percent.filter(|percent| *percent <= 100);
+            gate.success_percent_min =
+                percent.ok_or_else(|| wanted("write a percentage, e.g. `success 95`"))?;
+        }
+        "sample" => {
+            let number = value.parse().ok();
+            gate.sample_min =
+                number.ok_or_else(|| wanted("write a number of devices, e.g. `sample 20`"))?;
+        }
+        "soak" => {
+            let time = duration_ms(value);
+            gate.soak_ms =
+                time.ok_or_else(|| wanted("write a time as `90s`, `30m`, `24h`, `2d` or `0`"))?;
+        }
+        _ => return Err(NotAGroup::Option(rule.to_owned())),
     }
-    Some(())
+    Ok(())
 }
 
 /// A length of time such as `90s`, `30m`, `24h`, `2d`, or `0`.
@@ -290,14 +332,14 @@ pub fn print(plan: &GroupedPlan, progress: &RolloutGroups) {
         "silent",
         "at work",
         "left out",
-        "opens the next",
+        "gate",
     ];
     let rows = plan.groups.iter().zip(&progress.groups).zip(1..);
     let rows = rows.map(|((group, record), number)| {
         let counts = &record.counts.deployments;
         vec![
             number.to_string(),
-            describe::members(&group.members),
+            plans::of_group(&group.members),
             state(group, record.status, record.soaking_since_ms),
             or_dash(record.opened_ms.map(time::local)),
             counts.confirmed.to_string(),

@@ -3,7 +3,8 @@ use lamplighter_types::{Group, GroupGate, GroupMembers, Id, Scope, Selection};
 use super::{WrittenGroup, gate};
 
 fn read(text: &str) -> Option<Group> {
-    text.parse::<WrittenGroup>().ok().map(|group| group.0)
+    let group = text.parse::<WrittenGroup>().ok();
+    group.map(|group| group.group(false))
 }
 
 fn ids(names: &[&str]) -> GroupMembers {
@@ -66,21 +67,39 @@ fn a_group_is_read_as_people_write_it() {
 
 #[test]
 fn another_text_is_no_group_and_the_wrong_part_is_named() {
-    for (text, part) in [
-        ("", "``"),
-        ("ten devices", "`ten devices`"),
-        ("300%", "`300%`"),
-        ("rest: soak 3", "`soak 3`"),
+    let (names_none, known) = ("names no devices: write `lamp-1,lamp-2`", "`soak 24h` and");
+    for (text, part, words) in [
+        ("", "``", names_none),
+        ("ten devices", "`ten devices`", names_none),
+        ("300%", "`300%`", names_none),
+        ("colour=red", "`colour=red`", names_none),
+        ("rest: soak 3", "`soak 3`", "`24h`"),
         (
             "rest: soak 99999999999999999999d",
             "`soak 99999999999999999999d`",
+            "`24h`",
         ),
-        ("rest: hurry", "`hurry`"),
-        ("colour=red", "`colour=red`"),
+        ("rest: success 101", "`success 101`", "a percentage"),
+        ("rest: success many", "`success many`", "a percentage"),
+        ("rest: sample", "`sample`", "a number of devices"),
+        ("rest: hurry", "`hurry`", known),
+        ("10%: sucess 95", "`sucess 95`", known),
     ] {
         let refused = text.parse::<WrittenGroup>().unwrap_err().to_string();
         assert!(refused.starts_with(part), "{text}: {refused}");
+        assert!(refused.contains(words), "{text}: {refused}");
     }
+}
+
+#[test]
+fn the_last_group_soaks_only_if_that_is_written() {
+    let soak_ms = |text: &str, is_last| {
+        let group = text.parse::<WrittenGroup>().unwrap().group(is_last);
+        group.gate.soak_ms
+    };
+    assert_eq!(soak_ms("rest", false), 3_600_000);
+    assert_eq!(soak_ms("rest", true), 0);
+    assert_eq!(soak_ms("rest: success 90, soak 30s", true), 30_000);
 }
 
 #[test]

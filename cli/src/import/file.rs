@@ -1,4 +1,4 @@
-//! Reader of the file; each error names its row and field.
+//! Reader of the file; each error names its row and field, or its line and column.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -8,13 +8,41 @@ use std::path::Path;
 use lamplighter_types::{NewDevice, codec};
 use serde_json::{Value, json};
 
-use super::{Problem, Row, problems, table};
+use super::{Place, Problem, Row, problems, table};
 use crate::failure::Failure;
 
 /// Half a million devices; a larger file is a mistake, and would fill the memory.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// The mark that editors write before UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// The form of a file.
+#[derive(Clone, Copy)]
+enum Form<'a> {
+    List,
+    Table {
+        /// The line of each device.
+        lines: &'a [u64],
+    },
+}
+
+impl Form<'_> {
+    /// The place of a device, by its index.
+    fn place(self, at: usize) -> Place {
+        match self {
+            Self::List => Place::Row(at + 1),
+            Self::Table { lines } => Place::Line(lines.get(at).copied().unwrap_or_default()),
+        }
+    }
+
+    /// What a part of a device is called.
+    fn part(self) -> &'static str {
+        match self {
+            Self::List => "field",
+            Self::Table { .. } => "column",
+        }
+    }
+}
 
 /// The devices of a file, each sound in itself and none twice.
 pub fn read(path: &Path) -> Result<Vec<Row>, Failure> {
@@ -42,20 +70,20 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Row>, Vec<String>> {
         return Err(vec!["the text is in UTF-16; save it as UTF-8".to_owned()]);
     }
     let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
-    let from_table;
-    let bytes = if table::is_table(bytes) {
-        from_table = table::to_json(bytes)?.to_string();
-        from_table.as_bytes()
+    let (from_table, lines);
+    let (bytes, form) = if table::is_table(bytes) {
+        (from_table, lines) = table::to_json(bytes)?;
+        (from_table.as_bytes(), Form::Table { lines: &lines })
     } else {
-        bytes
+        (bytes, Form::List)
     };
     let devices: Vec<NewDevice> =
-        serde_json::from_slice(bytes).map_err(|error| locate(bytes, &error))?;
-    let number = |(at, device)| Row {
-        number: at + 1,
+        serde_json::from_slice(bytes).map_err(|error| locate(bytes, form, &error))?;
+    let row = |(at, device)| Row {
+        place: form.place(at),
         device,
     };
-    let rows: Vec<_> = devices.into_iter().enumerate().map(number).collect();
+    let rows: Vec<_> = devices.into_iter().enumerate().map(row).collect();
     if rows.is_empty() {
         return Err(vec!["the list has no device".to_owned()]);
     }
@@ -77,19 +105,19 @@ fn repeated(rows: &[Row]) -> Vec<Problem> {
     let mut keys = BTreeMap::new();
     let mut wrong = Vec::new();
     for row in rows {
-        if let Some(first) = names.insert(&row.device.device, row.number) {
-            wrong.push(row.problem(format!("row {first} has the same device")));
+        if let Some(first) = names.insert(&row.device.device, row.place) {
+            wrong.push(row.problem(format!("{first} has the same device")));
         } else if let Some(key) = row.device.key
-            && let Some(first) = keys.insert(key, row.number)
+            && let Some(first) = keys.insert(key, row.place)
         {
-            wrong.push(row.problem(format!("row {first} has the same key")));
+            wrong.push(row.problem(format!("{first} has the same key")));
         }
     }
     wrong
 }
 
 /// Finds the errors in a text that is no list of devices.
-fn locate(bytes: &[u8], error: &serde_json::Error) -> Vec<String> {
+fn locate(bytes: &[u8], form: Form<'_>, error: &serde_json::Error) -> Vec<String> {
     let Ok(whole) = serde_json::from_slice::<Value>(bytes) else {
         let what = "this is no JSON, and no CSV with a column `device`";
         return vec![format!("{what}: {error}")];
@@ -102,12 +130,14 @@ fn locate(bytes: &[u8], error: &serde_json::Error) -> Vec<String> {
         .iter()
         .enumerate()
         .flat_map(|(at, item)| {
-            let row = at + 1;
+            let place = form.place(at);
             let device = item["device"].as_str().unwrap_or("without a name");
-            wrong_with(item).into_iter().map(move |what| Problem {
-                row,
-                text: format!("row {row} ({}): {what}", device.escape_debug()),
-            })
+            wrong_with(item, form.part())
+                .into_iter()
+                .map(move |what| Problem {
+                    place,
+                    text: format!("{place} ({}): {what}", device.escape_debug()),
+                })
         })
         .collect();
     if wrong.is_empty() {
@@ -118,8 +148,8 @@ fn locate(bytes: &[u8], error: &serde_json::Error) -> Vec<String> {
     }
 }
 
-/// The errors in one item.
-fn wrong_with(item: &Value) -> Vec<String> {
+/// The errors in one item, whose parts are called so.
+fn wrong_with(item: &Value, part: &str) -> Vec<String> {
     let read = |item: &Value| codec::decode_json::<NewDevice>(item.to_string().as_bytes());
     let reason = |error: codec::CodecError| match error {
         codec::CodecError::Json { source, .. } => source.message(),
@@ -139,7 +169,7 @@ fn wrong_with(item: &Value) -> Vec<String> {
         if probe.get(name).is_some() {
             probe[name] = value.clone();
             if let Err(error) = read(&probe) {
-                wrong.push(format!("the field `{name}`: {}", reason(error)));
+                wrong.push(format!("the {part} `{name}`: {}", reason(error)));
             }
         }
     }

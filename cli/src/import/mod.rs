@@ -9,6 +9,7 @@ pub(crate) mod file;
 mod ledger;
 mod table;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -42,29 +43,47 @@ pub struct Register {
     skip_existing: bool,
 }
 
-/// A device with its row in the file, counted from 1.
+/// Where a device stands in its file, counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// The number of a device in a list.
+    Row(usize),
+    /// The line of a table on which its record begins.
+    Line(u64),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Row(number) => write!(f, "row {number}"),
+            Self::Line(number) => write!(f, "line {number}"),
+        }
+    }
+}
+
+/// A device with its place in the file.
 #[derive(Clone, Debug)]
 pub struct Row {
-    pub number: usize,
+    pub place: Place,
     pub device: NewDevice,
 }
 
 /// An error in a row.
 #[derive(Debug)]
 pub struct Problem {
-    pub row: usize,
-    /// Begins with the row and the device.
+    pub place: Place,
+    /// Begins with the place and the device.
     pub text: String,
 }
 
 impl Row {
     fn name(&self) -> String {
-        format!("row {} ({})", self.number, self.device.device)
+        format!("{} ({})", self.place, self.device.device)
     }
 
-    pub fn problem(&self, what: impl std::fmt::Display) -> Problem {
+    pub fn problem(&self, what: impl fmt::Display) -> Problem {
         Problem {
-            row: self.number,
+            place: self.place,
             text: format!("{}: {what}", self.name()),
         }
     }
@@ -152,10 +171,10 @@ fn stopped(failure: Failure, batch: &[Row], of: usize, counts: &Counts) -> Failu
     };
     let words = failure.to_string();
     let note = format!(
-        "This was the transaction with rows {} to {}. {} of {of} new devices are registered; of \
-         the others none is known to be. Give the same command again to go on: what is registered \
-         is left out.",
-        first.number, last.number, counts.registered
+        "This was the transaction with {} to {}. {} of {of} new devices are registered; of the \
+         others none is known to be. Give the same command again to go on: what is registered is \
+         left out.",
+        first.place, last.place, counts.registered
     );
     match batch.iter().find(|row| names(&words, &row.device)) {
         Some(row) => failure.with_note(format!("It speaks of {}.\n{note}", row.name())),
@@ -174,8 +193,8 @@ fn names(words: &str, device: &NewDevice) -> bool {
 
 /// Several problems, in the order of the rows: a line that counts them, and one for each.
 fn problems(mut all: Vec<Problem>, rows: usize) -> Vec<String> {
-    all.sort_by_key(|problem| problem.row);
-    let mut wrong: Vec<_> = all.iter().map(|problem| problem.row).collect();
+    all.sort_by_key(|problem| problem.place);
+    let mut wrong: Vec<_> = all.iter().map(|problem| problem.place).collect();
     wrong.dedup();
     let shown = all.iter().take(PROBLEMS_SHOWN);
     let shown = shown.map(|problem| format!("  {}", problem.text));

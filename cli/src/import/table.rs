@@ -1,7 +1,7 @@
 //! Lists of devices as CSV: commas, semicolons or tabs, with a line of heads. Each record becomes
 //! the JSON that a list of devices has, so that both are checked by the same rules.
 
-use csv::{ReaderBuilder, StringRecord, Trim};
+use csv::{ErrorKind, Position, ReaderBuilder, StringRecord, Trim};
 use serde_json::{Map, Value, json};
 
 /// Columns that a device has once.
@@ -15,6 +15,8 @@ const COLUMNS: [&str; 8] = [
     "key",
     "proof",
 ];
+/// Columns that a table must have. An empty district is the whole city, the others are never empty.
+const REQUIRED: [&str; 5] = ["device", "owner", "model", "hardware_class", "district"];
 /// The column of tags, as `pole=17 ring=2`.
 const TAGS: &str = "tags";
 /// Begin of the name of a column with one tag, e.g. `tag.pole`.
@@ -38,36 +40,52 @@ fn delimiter(heads: &[u8]) -> u8 {
         .unwrap_or(&b',')
 }
 
-/// The records as a JSON list of devices.
+/// The records as a JSON list of devices, and the line on which each begins.
 ///
 /// # Errors
 /// A line for each column or record that is wrong in its form.
-pub fn to_json(text: &[u8]) -> Result<Value, Vec<String>> {
+pub fn to_json(text: &[u8]) -> Result<(String, Vec<u64>), Vec<String>> {
     let heads = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let mut reader = ReaderBuilder::new()
         .delimiter(delimiter(heads))
         .trim(Trim::All)
         .from_reader(text);
-    let columns = reader.headers().map_err(|error| vec![error.to_string()])?;
+    let columns = reader.headers().map_err(|error| vec![fault(&error)])?;
     let columns = columns.clone();
     let wrong = wrong_columns(&columns);
     if !wrong.is_empty() {
         return Err(wrong);
     }
-    let (mut items, mut wrong) = (Vec::new(), Vec::new());
-    for (at, record) in reader.records().enumerate() {
+    let (mut items, mut lines, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
+    for record in reader.records() {
         match record {
-            Ok(record) => match device(&columns, &record) {
-                Ok(item) => items.push(item),
-                Err(what) => wrong.push(format!("row {}: {what}", at + 1)),
-            },
-            Err(error) => wrong.push(format!("row {}: {error}", at + 1)),
+            Ok(record) => {
+                let line = record.position().map_or(0, Position::line);
+                match device(&columns, &record) {
+                    Ok(item) => items.push(item),
+                    Err(what) => wrong.push(format!("line {line}: {what}")),
+                }
+                lines.push(line);
+            }
+            Err(error) => wrong.push(fault(&error)),
         }
     }
     if wrong.is_empty() {
-        Ok(Value::Array(items))
+        Ok((Value::Array(items).to_string(), lines))
     } else {
         Err(wrong)
+    }
+}
+
+/// What is wrong with a record, and on which line.
+fn fault(error: &csv::Error) -> String {
+    let line = error.position().map_or(0, Position::line);
+    match error.kind() {
+        ErrorKind::UnequalLengths {
+            expected_len, len, ..
+        } => format!("line {line} has {len} cells, and the first line has {expected_len}"),
+        ErrorKind::Utf8 { .. } => format!("line {line} is not in UTF-8; save the file as UTF-8"),
+        _ => format!("line {line}: {error}"),
     }
 }
 
@@ -90,6 +108,8 @@ fn wrong_columns(columns: &StringRecord) -> Vec<String> {
         }
         seen.push(name);
     }
+    let missing = REQUIRED.iter().filter(|name| !seen.contains(*name));
+    wrong.extend(missing.map(|name| format!("there is no column `{name}`")));
     wrong
 }
 
@@ -111,6 +131,8 @@ fn device(columns: &StringRecord, record: &StringRecord) -> Result<Value, String
             }
         } else if !cell.is_empty() || name == "district" {
             fields.insert(name.to_owned(), json!(cell));
+        } else if REQUIRED.contains(&name) {
+            return Err(format!("the column `{name}` is empty"));
         }
     }
     fields.insert(TAGS.to_owned(), Value::Array(tags));

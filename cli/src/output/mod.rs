@@ -25,12 +25,18 @@ pub struct Output {
 }
 
 impl Output {
-    /// A list: each item on a line of a table, or all of them as JSON.
-    pub fn list<T: Serialize>(self, items: &[T], heads: &[&str], row: impl Fn(&T) -> Vec<String>) {
+    /// A list of `what`: each item on a line of a table, or all of them as JSON.
+    pub fn list<T: Serialize>(
+        self,
+        what: &str,
+        items: &[T],
+        heads: &[&str],
+        row: impl Fn(&T) -> Vec<String>,
+    ) {
         if self.json {
             print(&json!(items))
         } else {
-            emit_table(heads, items.iter().map(row).collect())
+            emit_list(what, heads, items.iter().map(row).collect());
         }
     }
 
@@ -45,6 +51,15 @@ impl Output {
                 emit_members(&members.collect::<Vec<_>>());
             }
             _ => print(&value),
+        }
+    }
+
+    /// An answer: words for people, or JSON.
+    pub fn answer(self, value: &Value, words: &str) {
+        if self.json {
+            print(value);
+        } else {
+            emit(words);
         }
     }
 
@@ -84,6 +99,22 @@ impl Output {
             emit(&format!("  {}", describe::notification(notification)));
         }
     }
+}
+
+/// A table of `what`; when it is empty, standard error says so. Nodes leave out what the account
+/// may not read.
+pub fn emit_list(what: &str, heads: &[&str], rows: Vec<Vec<String>>) {
+    let is_empty = rows.is_empty();
+    emit_table(heads, rows);
+    if is_empty {
+        remark_none(&format!("{what} that this account may read"));
+    }
+}
+
+/// Says on standard error that a list of `what` is empty.
+pub fn remark_none(what: &str) {
+    // Without a reader the remark is lost.
+    let _unread = writeln!(std::io::stderr(), "lamplighter: no {what}");
 }
 
 /// A table with its heads.

@@ -182,42 +182,61 @@ fn what_is_exported_is_registered_again() {
 }
 
 #[test]
-fn a_wrong_cell_is_reported_with_row_and_column() {
+fn a_wrong_cell_is_reported_with_line_and_column() {
     let heads = "device;owner;model;hardware_class;district;tags\n";
     let good = "lamp-1;city;lamp;lamp-v1;north;\n";
-    let text = format!("{heads}{good}lamp-2;City Hall;lamp;lamp-v1;north;\n");
-    assert!(
-        wrong(&text).contains("row 2 (lamp-2): the field `owner`: "),
-        "{}",
-        wrong(&text)
-    );
-    let text = format!("{heads}{good}lamp-2;city;;lamp-v1;north;\n");
-    assert!(
-        wrong(&text).contains("row 2 (lamp-2): missing field `model`"),
-        "{}",
-        wrong(&text)
-    );
-    let text = format!("{heads}{good}lamp-2;city;lamp\n");
-    assert!(wrong(&text).contains("row 2: "), "{}", wrong(&text));
-    let text = format!("{heads}{good}lamp-2;city;lamp;lamp-v1;north;pole\n");
-    assert!(
-        wrong(&text).contains("row 2: the column `tags`: pole is no tag"),
-        "{}",
-        wrong(&text)
-    );
-    let text = format!("{heads}{good}{good}");
-    assert!(wrong(&text).contains("row 2 (lamp-1): row 1 has the same device"));
-    let text = "device;owner;colour;owner\n";
-    let lines = wrong(text);
-    assert!(
-        lines.contains("column 3: there is no field `colour`"),
-        "{lines}"
-    );
-    assert!(
-        lines.contains("column 4: `owner` is there more than once"),
-        "{lines}"
-    );
-    assert!(wrong(heads).contains("the list has no device"));
+    // A cell may have several lines.
+    let long = "lamp-0;city;lamp;lamp-v1;north;\"pole=17\nring=2\"\n";
+    for (rows, expected) in [
+        (
+            format!("{good}lamp-2;City Hall;lamp;lamp-v1;north;\n"),
+            "line 3 (lamp-2): the column `owner`: ",
+        ),
+        (
+            format!("{long}lamp-2;City Hall;lamp;lamp-v1;north;\n"),
+            "line 4 (lamp-2): the column `owner`: ",
+        ),
+        (
+            format!("{good}lamp-2;city;;lamp-v1;north;\n"),
+            "line 3: the column `model` is empty",
+        ),
+        (
+            format!("{good};city;lamp;lamp-v1;north;\n"),
+            "line 3: the column `device` is empty",
+        ),
+        (
+            format!("{good}lamp-2;city;lamp\n"),
+            "line 3 has 3 cells, and the first line has 6",
+        ),
+        (
+            format!("{good}lamp-2;city;lamp;lamp-v1;north;pole\n"),
+            "line 3: the column `tags`: pole is no tag",
+        ),
+        (
+            format!("{good}lamp-2;city;lamp;lamp-v1;North Side;\n"),
+            "line 3 (lamp-2): the column `district`: ",
+        ),
+        (
+            format!("{good}{good}"),
+            "line 3 (lamp-1): line 2 has the same device",
+        ),
+        (String::new(), "the list has no device"),
+    ] {
+        let lines = wrong(&format!("{heads}{rows}"));
+        assert!(lines.contains(expected), "{rows}: {lines}");
+    }
+    let lines = wrong("device;owner;colour;owner\n");
+    for expected in [
+        "column 3: there is no field `colour`",
+        "column 4: `owner` is there more than once",
+        "there is no column `model`",
+        "there is no column `district`",
+    ] {
+        assert!(lines.contains(expected), "{lines}");
+    }
+    let latin = [heads.as_bytes(), b"lamp-1;city;L\xe4mp;lamp-v1;north;\n"].concat();
+    let lines = file::parse(&latin).unwrap_err();
+    assert!(lines[0].contains("line 2 is not in UTF-8"), "{lines:?}");
 }
 
 #[test]

@@ -218,6 +218,10 @@ fn set_protocol(
     if version <= now {
         return Err(GovernanceError::OldProtocol(now).into());
     }
+    // 20 in place of 2 would stop all nodes for years: no release of the program knows it.
+    if version - now > 1 {
+        return Err(GovernanceError::ProtocolStep(now).into());
+    }
     if from_height <= block.height {
         return Err(GovernanceError::PastHeight(block.height).into());
     }

@@ -46,5 +46,7 @@ refusals! {
             "the protocol version in force is {version}, a proposal must be above it";
         PastHeight(height: u64) = "governance.past_height",
             "the height is {height} already";
+        ProtocolStep(version: u32) = "governance.protocol_step",
+            "the protocol version in force is {version}, and only the next one can follow it";
     }
 }

@@ -29,8 +29,8 @@
 //! - *Observers* likewise, at most [`OBSERVERS_MAX`].
 //! - *Policies*: they fall under every policy that they change. The administrators whose approvals
 //!   count must be as many as the new policies ask for.
-//! - *Protocol*: a version above the one in force, from a height to come. A node whose program does
-//!   not have that version stops there ([`lamplighter_types::protocol`]).
+//! - *Protocol*: the version after the one in force, from a height to come. A node whose program
+//!   does not have that version stops there ([`lamplighter_types::protocol`]).
 //! - *Accounts*: users registered, roles granted and revoked, accounts disabled, enabled and
 //!   recovered. As many administrators are left as the policies ask for. Who is granted a role
 //!   waits before an approval by it counts; who is recovered waits again.

@@ -175,11 +175,26 @@ fn the_number_of_validators_is_bounded() {
 #[test]
 fn a_newer_protocol_version_stops_the_node_before_its_first_block() {
     let mut overlay = installed();
-    let change = GovernanceChange::SetProtocol {
-        version: PROTOCOL_VERSION + 1,
-        from_height: 5,
+    let newest = Protocol {
+        version: PROTOCOL_VERSION,
+        next: None,
     };
-    act(&mut overlay, "ada", propose("v", vec![change])).unwrap();
+    overlay.put(&governance::keys::protocol(), &newest);
+    let change = |version| {
+        vec![GovernanceChange::SetProtocol {
+            version,
+            from_height: 5,
+        }]
+    };
+    let skipped = act(
+        &mut overlay,
+        "ada",
+        propose("w", change(PROTOCOL_VERSION + 2)),
+    );
+    assert_eq!(skipped, Err("governance.protocol_step"));
+    overlay.put(&governance::keys::protocol(), &newest);
+    let next = propose("v", change(PROTOCOL_VERSION + 1));
+    act(&mut overlay, "ada", next).unwrap();
     execute::begin_block(&mut overlay, &block(4)).unwrap();
     let stopped = execute::begin_block(&mut overlay, &block(5)).unwrap_err();
     assert_eq!(
@@ -192,7 +207,7 @@ fn a_newer_protocol_version_stops_the_node_before_its_first_block() {
     );
     overlay.commit();
     let protocol = governance::protocol(&overlay).unwrap();
-    assert_eq!(protocol.version, 1, "nothing was executed");
+    assert_eq!(protocol.version, PROTOCOL_VERSION, "nothing was executed");
     assert_eq!(protocol.next, Some((PROTOCOL_VERSION + 1, 5)));
 }
 

@@ -232,7 +232,8 @@ async fn agree(devnet: &mut Devnet, liar: &Liar) -> Result<(), DevnetError> {
             | NodeAlarmKind::VoidBatch { .. }
             | NodeAlarmKind::EarlyBatch { .. }
             | NodeAlarmKind::LogsDiffer { .. }
-            | NodeAlarmKind::DamagedArtifact { .. } => true,
+            | NodeAlarmKind::DamagedArtifact { .. }
+            | NodeAlarmKind::NewerProtocol { .. } => true,
             NodeAlarmKind::ClockOffset { .. }
             | NodeAlarmKind::ClockDiffers { .. }
             | NodeAlarmKind::DiskFull { .. } => false,

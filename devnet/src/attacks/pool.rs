@@ -106,7 +106,7 @@ async fn wait_receipts(devnet: &Devnet, accepted: &[Hash]) -> Result<(), DevnetE
     let begun = Instant::now();
     for hash in accepted {
         loop {
-            match client.transaction(hash).await {
+            match client.transaction(*hash).await {
                 Ok(_) => break,
                 Err(error) if !error.is_not_found() => {
                     return Err(DevnetError::client("asking for a receipt")(error));

@@ -489,7 +489,7 @@ pub async fn resolve_unanswered(clients: &[Arc<ChaosClient>], rng: &mut StdRng) 
         if at % 2 == 0 && client.submit_until_answered(write, &signed, rng).await {
             continue;
         }
-        let found = client.random_node(rng).transaction(&signed.hash).await;
+        let found = client.random_node(rng).transaction(signed.hash).await;
         if found.is_err() {
             expires_ms = expires_ms.max(signed.expires_ms);
         }

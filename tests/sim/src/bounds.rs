@@ -104,7 +104,8 @@ fn accusations(world: &World, node: u64, up: &RunningNode) -> Check {
             | NodeAlarm::ValidatorNoVoter { .. }
             | NodeAlarm::LogsDiffer { .. }
             | NodeAlarm::DiskFull(_)
-            | NodeAlarm::DamagedArtifact(_) => None,
+            | NodeAlarm::DamagedArtifact(_)
+            | NodeAlarm::NewerProtocol { .. } => None,
         };
         if let Some(accused) = accused {
             return violation(

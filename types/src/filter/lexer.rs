@@ -114,15 +114,14 @@ impl<'a> Lexer<'a> {
                 return Ok(word);
             }
         }
+        let wanted = "an operator (== != =lt= =le= =gt= =ge= =in= =out=)";
         let fault = match rest.chars().next() {
-            None => FilterFault::Missing {
-                wanted: "an operator",
-            },
+            None => FilterFault::Missing { wanted },
             Some('=' | '!' | '~') => {
                 let end = rest[1..].find('=').map_or(rest.len().min(4), |end| end + 2);
                 FilterFault::UnknownOperator(rest.chars().take(end).collect())
             }
-            Some(other) => FilterFault::Unexpected(other),
+            Some(got) => FilterFault::Unexpected { got, wanted },
         };
         Err(self.error(fault))
     }
@@ -146,7 +145,7 @@ impl<'a> Lexer<'a> {
         if end == 0 {
             let missing = FilterFault::Missing { wanted };
             return Err(self.error(match rest.chars().next() {
-                Some(sign) if !")(;,".contains(sign) => FilterFault::Unexpected(sign),
+                Some(got) if !")(;,".contains(got) => FilterFault::Unexpected { got, wanted },
                 _ => missing,
             }));
         }

@@ -155,8 +155,8 @@ pub enum FilterFault {
     },
     #[error("{wanted} is missing")]
     Missing { wanted: &'static str },
-    #[error("{0:?} does not belong there")]
-    Unexpected(char),
+    #[error("{got:?} does not belong there, {wanted} was expected")]
+    Unexpected { got: char, wanted: &'static str },
     #[error("the quote does not end")]
     OpenQuote,
 }

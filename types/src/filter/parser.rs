@@ -29,7 +29,10 @@ pub(super) fn parse(text: &str) -> Result<Filter, FilterError> {
     parser.lexer.skip_blanks();
     match parser.lexer.peek() {
         None => Ok(filter),
-        Some(sign) => Err(parser.lexer.error(FilterFault::Unexpected(sign))),
+        Some(got) => {
+            let wanted = "`;`, `,` or the end";
+            Err(parser.lexer.error(FilterFault::Unexpected { got, wanted }))
+        }
     }
 }
 
@@ -78,7 +81,7 @@ impl Parser<'_> {
         let wanted = "a closing bracket";
         Err(self.lexer.error(match self.lexer.peek() {
             None => FilterFault::Missing { wanted },
-            Some(sign) => FilterFault::Unexpected(sign),
+            Some(got) => FilterFault::Unexpected { got, wanted },
         }))
     }
 

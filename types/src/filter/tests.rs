@@ -216,10 +216,12 @@ fn faults_name_their_place() {
         );
         assert_eq!(at, position, "{text}");
     }
-    assert_eq!(fault("owner==a)"), (9, FilterFault::Unexpected(')')));
-    assert_eq!(fault("owner==a b"), (10, FilterFault::Unexpected('b')));
+    let unexpected = |got, wanted| FilterFault::Unexpected { got, wanted };
+    let end = "`;`, `,` or the end";
+    assert_eq!(fault("owner==a)"), (9, unexpected(')', end)));
+    assert_eq!(fault("owner==a b"), (10, unexpected('b', end)));
     assert_eq!(fault("owner=='a"), (8, FilterFault::OpenQuote));
-    assert_eq!(fault("owner==\u{7}"), (8, FilterFault::Unexpected('\u{7}')));
+    assert_eq!(fault("owner==\u{7}"), (8, unexpected('\u{7}', "a value")));
 }
 
 #[test]

@@ -1,5 +1,9 @@
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
+use super::Cursor;
 use crate::{
     Action, Block, Certificate, Hash, Id, PublicKey, Receipt, SignedTransaction, Transaction,
     TransactionError,
@@ -42,6 +46,44 @@ impl DecodedTransaction {
             expires_ms,
             action,
         })
+    }
+}
+
+/// What names a transaction in a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransactionName {
+    Hash(Hash),
+    /// Its block, and its number there.
+    Place(Cursor),
+}
+
+/// A text that names no transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a transaction is named by its 64 hexadecimal digits, or by its place, e.g. 412.0")]
+pub struct TransactionNameError;
+
+impl FromStr for TransactionName {
+    type Err = TransactionNameError;
+
+    fn from_str(text: &str) -> Result<Self, TransactionNameError> {
+        let place = text.parse().map(Self::Place);
+        let hash = || text.parse().map(Self::Hash);
+        place.or_else(|_| hash()).map_err(|_| TransactionNameError)
+    }
+}
+
+impl fmt::Display for TransactionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hash(hash) => hash.fmt(f),
+            Self::Place(place) => place.fmt(f),
+        }
+    }
+}
+
+impl From<Hash> for TransactionName {
+    fn from(hash: Hash) -> Self {
+        Self::Hash(hash)
     }
 }
 

@@ -25,7 +25,9 @@ pub mod work;
 
 pub use account::{KeyInfo, NodeList};
 pub use artifact::{NewArtifact, UnfinishedUpload, UnfinishedUploads, Upload};
-pub use chain::{DecodedTransaction, FullBlock, TransactionRecord};
+pub use chain::{
+    DecodedTransaction, FullBlock, TransactionName, TransactionNameError, TransactionRecord,
+};
 pub use cursor::{Cursor, CursorError};
 pub use device::{
     Decision, DeviceConfig, DeviceEvents, DeviceSummary, EventEntry, Exposure, TimelineEntry,
@@ -35,5 +37,7 @@ pub use notification::{FeedEvent, NotificationMessage};
 pub use problem::Problem;
 pub use receipt::{ReceiptMessage, RefusalReason};
 pub use record::{HistoryEntry, Page, RecordChange, RecordResponse};
-pub use status::{NodeAlarmKind, NodeAlarmStatus, Status, SyncProgress};
+pub use status::{
+    NextProtocol, NodeAlarmKind, NodeAlarmStatus, ProtocolStatus, Status, SyncProgress,
+};
 pub use submission::{SubmissionAnswer, Submitted, Wait};

@@ -15,6 +15,10 @@ pub struct Status {
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(required = true))]
     pub version: String,
+    /// None of a node that can't read its state, and of older ones.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    pub protocol: Option<ProtocolStatus>,
     pub node: u64,
     pub height: u64,
     /// Hash of the newest header.
@@ -45,6 +49,25 @@ pub struct Status {
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(required = true))]
     pub progress: SyncProgress,
+}
+
+/// The rules by which blocks are made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ProtocolStatus {
+    /// The version in force at the newest block.
+    pub version: u32,
+    pub next: Option<NextProtocol>,
+    /// The newest version that the node's program knows: it stops before a newer one begins.
+    pub known: u32,
+}
+
+/// The version that follows, by decision of the administrators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NextProtocol {
+    pub version: u32,
+    pub from_height: u64,
 }
 
 fn no_hash() -> Hash {
@@ -115,6 +138,8 @@ pub enum NodeAlarmKind {
     DiskFull { free_bytes: u64, reserve_bytes: u64 },
     /// An artifact was damaged on this disk; it was moved aside and is fetched again.
     DamagedArtifact { artifact: Hash },
+    /// From this height on the chain runs a protocol version that the node's program does not know.
+    NewerProtocol { version: u32, from_height: u64 },
 }
 
 /// The progress of a node that catches up with the others.

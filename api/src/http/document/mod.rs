@@ -18,8 +18,8 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::rights;
 
 use super::{
-    App, alarms, artifacts, auth, blocks, config, devices, feed, firmware, iotregistry, reports,
-    rollouts, sessions, status, submissions, transactions, users,
+    App, alarms, artifacts, auth, blocks, config, devices, exposure, feed, firmware, iotregistry,
+    reports, rollouts, sessions, status, submissions, transactions, users,
 };
 
 /// The name of the bearer token in the description.
@@ -64,6 +64,7 @@ pub fn describe(app: &App) -> (Router<App>, Value) {
         .merge(users::routes())
         .merge(devices::routes())
         .merge(reports::routes())
+        .merge(exposure::routes())
         .merge(firmware::routes())
         .merge(artifacts::routes())
         .merge(rollouts::routes())

@@ -1,18 +1,58 @@
-use lamplighter_types::GovernanceChange;
+use lamplighter_client::Wait;
+use lamplighter_types::protocol::PROTOCOL_VERSION;
+use lamplighter_types::{Action, GovernanceAction, GovernanceChange};
 
 use super::Day;
+use crate::tests::city::id;
 
 impl Day {
+    /// A version that this program does not know is neither proposed nor approved.
+    async fn newer_protocol(&mut self) {
+        let version = PROTOCOL_VERSION + 1;
+        let propose = format!("governance propose newer set-protocol --version {version}");
+        let propose = format!("{propose} --from-height +100");
+        let changes = vec![GovernanceChange::SetProtocol {
+            version,
+            from_height: 1_000_000,
+        }];
+        let proposal = id("newest");
+        let action = GovernanceAction::Propose { proposal, changes };
+        let client = self.city.client("admin-1");
+        client
+            .submit(Action::Governance(action), Wait::Committed)
+            .await
+            .unwrap();
+        self.city.new_transactions();
+        for (account, command) in [
+            ("admin-1", propose.as_str()),
+            ("admin-2", "governance approve newest"),
+        ] {
+            let failure = self.city.run(account, command).await.unwrap_err();
+            let words = format!("knows protocol versions up to {PROTOCOL_VERSION}");
+            assert!(failure.to_string().contains(&words), "{failure}");
+            assert!(self.city.new_transactions().is_empty(), "{command}");
+        }
+        let withdraw = "governance withdraw newest";
+        self.writes("admin-1", withdraw).await;
+    }
+
     /// Rollouts in groups, which the second version of the protocol has.
     pub(super) async fn groups(&mut self) {
-        let status = self.city.client("auditor").status().await.unwrap();
-        let (version, from_height) = (2, status.height + 3);
-        let change = GovernanceChange::SetProtocol {
-            version,
-            from_height,
+        self.newer_protocol().await;
+        let early = "rollout plan early --release lamp-2 --group rest";
+        let failure = self.city.run("operator", early).await.unwrap_err();
+        assert!(failure.to_string().contains("set-protocol"), "{failure}");
+        let newest = self.city.client("auditor").status().await.unwrap().height;
+        let set = "governance propose second set-protocol --version 2 --from-height +3";
+        self.writes("admin-1", set).await;
+        let found = self.city.client("admin-1").proposal(&id("second")).await;
+        let changes = found.unwrap().value.proposal.changes;
+        let [GovernanceChange::SetProtocol { from_height, .. }] = changes[..] else {
+            panic!("{changes:?}");
         };
-        let set = format!("set-protocol --version {version} --from-height {from_height}");
-        self.govern(&set, change).await;
+        assert!(from_height >= newest + 3, "{from_height}, {newest}");
+        // Without a digest it approves what it has printed.
+        self.writes("admin-2", "governance approve second").await;
         // The version is in force from the next block on.
         let third = "rollout plan third --release lamp-2 --device lamp-1";
         self.writes("operator", third).await;
@@ -32,6 +72,11 @@ impl Day {
         }
         self.is_refused("operator", "rollout open second 2").await;
         self.reads("auditor", "rollout show second").await;
+        self.reads("auditor", "device exposure --release lamp-2")
+            .await;
+        let failure = self.city.run("auditor", "device exposure --release none");
+        let failure = failure.await.unwrap_err().to_string();
+        assert!(failure.contains("there is no release none"), "{failure}");
         self.writes("operator", "rollout cancel second enough")
             .await;
     }

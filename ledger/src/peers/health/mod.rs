@@ -4,10 +4,14 @@
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lamplighter_consensus::{Consensus, Metrics};
+use lamplighter_contracts::governance;
+use lamplighter_types::Protocol;
+use lamplighter_types::protocol::PROTOCOL_VERSION;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -77,8 +81,22 @@ impl HealthMonitor {
         }
         let early = self.clocks.early().into_iter();
         alarms.extend(early.map(|(leader, ahead_ms)| NodeAlarm::EarlyBatch { leader, ahead_ms }));
+        let view = self.chain.newest_view();
+        match view.and_then(|(view, _)| governance::protocol(&view)) {
+            Ok(protocol) => alarms.extend(newer_protocol(&protocol)),
+            Err(error) => tracing::error!(error = &error as &dyn Error, "reading the protocol"),
+        }
         alarms
     }
+}
+
+/// The protocol version to come, if this program does not know it.
+fn newer_protocol(protocol: &Protocol) -> Option<NodeAlarm> {
+    let (version, from_height) = protocol.next?;
+    (version > PROTOCOL_VERSION).then_some(NodeAlarm::NewerProtocol {
+        version,
+        from_height,
+    })
 }
 
 /// What is wrong at this moment with Raft's leader and voters, by what the ledger says. Announced

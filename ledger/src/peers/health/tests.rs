@@ -3,10 +3,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lamplighter_consensus::Metrics;
-use lamplighter_types::{Id, SecretKey, Validator, ValidatorSet};
+use lamplighter_types::protocol::PROTOCOL_VERSION;
+use lamplighter_types::{Id, Protocol, SecretKey, Validator, ValidatorSet};
 use tokio::time::Instant;
 
-use super::{LEADER_GRACE, LastingFaults, VOTER_GRACE, faults_of_votes};
+use super::{LEADER_GRACE, LastingFaults, VOTER_GRACE, faults_of_votes, newer_protocol};
 use crate::alarms::NodeAlarm;
 use crate::membership::{Membership, NamedNodes};
 
@@ -44,6 +45,18 @@ fn metrics(leader: Option<u64>, voters: &[u64]) -> Metrics {
         differs_at: None,
         incoming: None,
     }
+}
+
+#[test]
+fn a_protocol_version_to_come_that_the_program_does_not_know_is_a_fault() {
+    let with = |next| Protocol { version: 1, next };
+    assert_eq!(newer_protocol(&with(None)), None);
+    assert_eq!(newer_protocol(&with(Some((PROTOCOL_VERSION, 900)))), None);
+    let newer = newer_protocol(&with(Some((PROTOCOL_VERSION + 1, 900)))).unwrap();
+    let text = newer.to_string();
+    let version = format!("protocol version {} begins", PROTOCOL_VERSION + 1);
+    assert!(text.contains(&version), "{text}");
+    assert!(text.contains("block 900"), "{text}");
 }
 
 #[test]
