@@ -273,7 +273,9 @@ fn no_name_has_two_keys() {
                 let (before, after) = key.split_at(at);
                 let inserted = [before, &[byte], after].concat();
                 let mut changed = key.clone();
-                changed.get_mut(at).map(|old| *old = byte);
+                if let Some(old) = changed.get_mut(at) {
+                    *old = byte;
+                }
                 let doubled = after.split_first().map(|(_, rest)| {
                     let pair = [before, &[1, byte], rest];
                     pair.concat()
