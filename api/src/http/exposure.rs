@@ -1,6 +1,9 @@
 //! `/v1/reports/exposure`: the devices that run a release or have a configuration document, since
 //! when, and by whose decisions.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use axum::Extension;
@@ -22,8 +25,7 @@ use super::devices::parse_filter;
 use super::error::{ApiError, Problem};
 use super::extract::{Path, Query};
 use super::read::{self, JsonAt, PageQuery, parse, view};
-use super::reader;
-use crate::rights::Rights;
+use crate::rights::{Kind, Record, Rights, RightsAt};
 use crate::search::{Needs, Search, SearchedDevice};
 
 /// Rows of one page: the deployments of each device are read.
@@ -122,7 +124,9 @@ async fn exposure(
     };
     let limit = page.limit().min(EXPOSURE_PAGE_MAX);
     let (state, head) = view(&app, min_height, linearizable).await?;
+    let readable = rights.clone();
     let read = move || {
+        let rights = readable.at(&state);
         if let To::Release(release) = &to
             && firmware::release(&state, release)?.is_none()
         {
@@ -130,16 +134,16 @@ async fn exposure(
         }
         let search = Search {
             view: &state,
-            rights: &rights.at(&state),
+            rights: &rights,
             filter: Some(&filter),
             needs: Needs::ALL,
             now_ms: head.timestamp_ms,
         };
-        let mut sources = Sources::default();
+        let mut sources = Sources::new(&state, &rights);
         let found = search.page_of(after.as_ref(), limit, |device, rows| {
             rows.push(match &to {
-                To::Release(release) => sources.of_release(&state, device, release)?,
-                To::Config(_) => sources.of_config(&state, device)?,
+                To::Release(release) => sources.of_release(device, release)?,
+                To::Config(_) => sources.of_config(device)?,
             });
             Ok(())
         })?;
@@ -149,31 +153,39 @@ async fn exposure(
         };
         JsonAt::new(head.height, &page)
     };
-    app.handle
-        .read_in_turn(reader::account().as_ref(), read)
-        .await
+    // The decisions are those of releases, rollouts and documents.
+    read::read_for(&app, &rights, Kind::Release, read).await
 }
 
-/// Records of which many rows are made, each read once for a page.
-#[derive(Default)]
-struct Sources {
-    /// The changes of releases and rollouts, oldest first.
-    changes: BTreeMap<Subject, Vec<HistoryEntry>>,
+/// Records of which many rows are made, each read once for a page. A device may run what a rollout
+/// brought that concerns its reader no more, or never did: of the decisions a row has those of
+/// records that the account may read, and the paths of their proofs.
+struct Sources<'a> {
+    view: &'a View,
+    rights: &'a RightsAt<'a>,
+    /// The changes of releases and rollouts, oldest first; none if the account may not read them.
+    changes: BTreeMap<Subject, Option<Vec<HistoryEntry>>>,
+    /// The documents as they are now.
     documents: BTreeMap<String, Option<DesiredConfig>>,
 }
 
-impl Sources {
-    fn of_release(
-        &mut self,
-        view: &View,
-        found: SearchedDevice,
-        release: &Id,
-    ) -> Result<Exposure, StateError> {
+impl<'a> Sources<'a> {
+    fn new(view: &'a View, rights: &'a RightsAt<'a>) -> Self {
+        Self {
+            view,
+            rights,
+            changes: BTreeMap::new(),
+            documents: BTreeMap::new(),
+        }
+    }
+
+    fn of_release(&mut self, found: SearchedDevice, release: &Id) -> Result<Exposure, StateError> {
         let device = found.device.device.clone();
-        let deployment = confirmed(view, &device, release)?;
+        let deployment = confirmed(self.view, &device, release)?;
         let mut row = exposed(found);
         row.proofs = vec![format!("/v1/devices/{device}/state?proof=true")];
-        let mut subjects = vec![Subject::Release(release.clone())];
+        let path = format!("/v1/firmware/{release}?proof=true");
+        let mut subjects = vec![(Subject::Release(release.clone()), path)];
         if let Some(deployment) = deployment {
             let Deployment { rollout, steps, .. } = deployment;
             let is_confirmed = |to: DeploymentState| to == DeploymentState::Confirmed;
@@ -182,35 +194,34 @@ impl Sources {
                 row.since_height = Some(step.height);
                 row.attested = Some(step.attested);
             }
-            subjects.push(Subject::Rollout(rollout.clone()));
             let proof = format!("/v1/deployments/{rollout}/{device}?proof=true");
             row.proofs.push(proof);
-            row.proofs
-                .push(format!("/v1/rollouts/{rollout}?proof=true"));
+            let path = format!("/v1/rollouts/{rollout}?proof=true");
+            subjects.push((Subject::Rollout(rollout.clone()), path));
             row.rollout = Some(rollout);
         }
-        for subject in subjects {
-            let changes = self.changes(view, subject)?;
-            row.decisions.extend(decisions(changes, row.since_height));
+        for (subject, path) in subjects {
+            if let Some(changes) = self.changes(subject)? {
+                row.decisions.extend(decisions(changes, row.since_height));
+                row.proofs.push(path);
+            }
         }
-        row.proofs
-            .push(format!("/v1/firmware/{release}?proof=true"));
         Ok(row)
     }
 
-    fn of_config(&mut self, view: &View, found: SearchedDevice) -> Result<Exposure, StateError> {
+    fn of_config(&mut self, found: SearchedDevice) -> Result<Exposure, StateError> {
         let reported = found.config.clone();
         let targets = config::targets(&found.device);
         let mut row = exposed(found);
         let Some(reported) = reported else {
             return Ok(row);
         };
-        let header = tables::header(&**view.store(), reported.height)?;
+        let header = tables::header(&**self.view.store(), reported.height)?;
         row.since_ms = header.map(|header| header.timestamp_ms);
         row.since_height = Some(reported.height);
         row.attested = Some(reported.attested);
         for target in targets {
-            let Some(document) = self.document(view, &target)? else {
+            let Some(document) = self.document(&target)? else {
                 continue;
             };
             if document.height <= reported.height {
@@ -221,7 +232,8 @@ impl Sources {
                     version: document.version,
                     height: document.height,
                 });
-            } else if let Some((decision, proof)) = set_before(view, target, reported.height)? {
+            } else if let Some((decision, proof)) = set_before(self.view, target, reported.height)?
+            {
                 row.decisions.push(decision);
                 row.proofs.push(proof);
             }
@@ -229,29 +241,33 @@ impl Sources {
         Ok(row)
     }
 
-    /// The desired document of a target, as it is now.
-    fn document(
-        &mut self,
-        view: &View,
-        target: &ConfigTarget,
-    ) -> Result<Option<DesiredConfig>, StateError> {
+    /// The desired document of a target, as it is now; none if the account may not read it.
+    fn document(&mut self, target: &ConfigTarget) -> Result<Option<DesiredConfig>, StateError> {
         let name = format!("{target:?}");
         if let Some(known) = self.documents.get(&name) {
             return Ok(known.clone());
         }
-        let read = config::desired(view, target)?;
+        let read = match self.rights.allows(&Record::Config(target))? {
+            true => config::desired(self.view, target)?,
+            false => None,
+        };
         self.documents.insert(name, read.clone());
         Ok(read)
     }
 
-    fn changes(&mut self, view: &View, subject: Subject) -> Result<&[HistoryEntry], StateError> {
+    /// The newest changes of a release or rollout; none if the account may not read them.
+    fn changes(&mut self, subject: Subject) -> Result<Option<&[HistoryEntry]>, StateError> {
         if !self.changes.contains_key(&subject) {
-            let (store, newest_first) = (&**view.store(), Direction::Backward);
-            let mut read = tables::history(store, &subject, None, newest_first, CHANGES_READ_MAX)?;
-            read.reverse();
+            let mut read = None;
+            if self.rights.allows(&Record::of_history(&subject))? {
+                let (store, newest_first) = (&**self.view.store(), Direction::Backward);
+                let newest =
+                    tables::history(store, &subject, None, newest_first, CHANGES_READ_MAX)?;
+                read = Some(newest.into_iter().rev().collect());
+            }
             self.changes.insert(subject.clone(), read);
         }
-        Ok(self.changes.get(&subject).map_or(&[], Vec::as_slice))
+        Ok(self.changes.get(&subject).and_then(Option::as_deref))
     }
 }
 
