@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -23,7 +23,7 @@ const HELD: &[u8] = b"held";
 /// Reports that a read begins, and holds it until it is released.
 #[derive(Clone)]
 struct Gate {
-    begun: Sender<()>,
+    begun: SyncSender<()>,
     released: Arc<Mutex<Receiver<()>>>,
 }
 
@@ -75,7 +75,7 @@ impl Kv for HoldingStore<MemoryKv> {
 
 #[tokio::test]
 async fn a_block_is_applied_while_a_proof_waits_for_the_disk() {
-    let ((begun, has_begun), (release, released)) = (channel(), channel());
+    let ((begun, has_begun), (release, released)) = (sync_channel(1), sync_channel(1));
     let store = HoldingStore {
         gate: Gate {
             begun,
@@ -89,7 +89,7 @@ async fn a_block_is_applied_while_a_proof_waits_for_the_disk() {
     let reader = chain.clone();
     let proving = thread::spawn(move || read_states(&reader, &[HELD.to_vec()]));
     has_begun.recv_timeout(TIMEOUT).unwrap();
-    let (applied, is_applied) = channel();
+    let (applied, is_applied) = sync_channel(1);
     thread::spawn(move || {
         let entry = machine.register("north", START_MS + 1);
         applied.send(machine.apply(vec![entry]).is_ok()).unwrap();
