@@ -6,12 +6,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lamplighter_store::{
-    Cf, Direction, Durability, KeyRange, Kv, KvView, Op, Scan, StoreError, WriteBatch,
+    Cf, Direction, Durability, KEYS_AT_ONCE, KeyRange, Kv, KvView, Op, SOME_BYTES_MAX, Scan,
+    StoreError, WriteBatch,
 };
 use rocksdb::checkpoint::Checkpoint;
-use rocksdb::{
-    ColumnFamily, ColumnFamilyDescriptor, DB, DBPinnableSlice, ReadOptions, Snapshot, WriteOptions,
-};
+use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, ReadOptions, Snapshot, WriteOptions};
 use self_cell::self_cell;
 
 use crate::Options;
@@ -192,23 +191,31 @@ impl Database {
             })
     }
 
-    fn get_many(
+    fn get_some(
         &self,
         cf: Cf,
         keys: &[Vec<u8>],
         options: &ReadOptions,
     ) -> Result<Vec<Option<Bytes>>, StoreError> {
-        let found = self
-            .db
-            .batched_multi_get_cf_opt(&self.handle(cf), keys, false, options);
-        let value = |found: Result<Option<DBPinnableSlice<'_>>, _>| {
-            let found = found.map_err(|error| {
-                let error = convert("read", &self.dir, error);
-                self.health.read(&self.dir, error)
-            })?;
-            Ok(found.map(|value| Bytes::copy_from_slice(&value)))
-        };
-        found.into_iter().map(value).collect()
+        let mut some = Vec::new();
+        let mut bytes = 0;
+        for keys in keys.chunks(KEYS_AT_ONCE) {
+            let found = self
+                .db
+                .batched_multi_get_cf_opt(&self.handle(cf), keys, false, options);
+            for found in found {
+                let found = found.map_err(|error| {
+                    let error = convert("read", &self.dir, error);
+                    self.health.read(&self.dir, error)
+                })?;
+                bytes += found.as_ref().map_or(0, |value| value.len());
+                some.push(found.map(|value| Bytes::copy_from_slice(&value)));
+            }
+            if bytes >= SOME_BYTES_MAX {
+                break;
+            }
+        }
+        Ok(some)
     }
 
     fn scan(
@@ -271,8 +278,8 @@ impl KvView for RocksKv {
         self.0.get(cf, key, &ReadOptions::default())
     }
 
-    fn get_many(&self, cf: Cf, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, StoreError> {
-        self.0.get_many(cf, keys, &ReadOptions::default())
+    fn get_some(&self, cf: Cf, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        self.0.get_some(cf, keys, &ReadOptions::default())
     }
 
     fn scan(&self, cf: Cf, range: KeyRange, direction: Direction) -> Result<Scan<'_>, StoreError> {
@@ -354,9 +361,9 @@ impl KvView for RocksView {
             .get(cf, key, &self.at(ReadOptions::default()))
     }
 
-    fn get_many(&self, cf: Cf, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, StoreError> {
+    fn get_some(&self, cf: Cf, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, StoreError> {
         let options = self.at(ReadOptions::default());
-        self.0.borrow_owner().get_many(cf, keys, &options)
+        self.0.borrow_owner().get_some(cf, keys, &options)
     }
 
     fn scan(&self, cf: Cf, range: KeyRange, direction: Direction) -> Result<Scan<'_>, StoreError> {

@@ -124,13 +124,6 @@ impl KvView for RecordCache {
         Ok(record)
     }
 
-    fn get_many(&self, cf: Cf, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, StoreError> {
-        match cf {
-            Cf::State => keys.iter().map(|key| self.get(cf, key)).collect(),
-            _ => self.store.get_many(cf, keys),
-        }
-    }
-
     fn scan(&self, cf: Cf, range: KeyRange, direction: Direction) -> Result<Scan<'_>, StoreError> {
         self.store.scan(cf, range, direction)
     }

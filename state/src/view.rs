@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lamplighter_store::{Cf, Direction, KeyRange, KvView};
+use lamplighter_store::{Cf, Direction, KeyRange, KvView, get_each};
 use lamplighter_types::codec;
 use serde::de::DeserializeOwned;
 
@@ -37,13 +37,14 @@ impl View {
         &self,
         keys: &[Key<T>],
     ) -> Result<Vec<Option<T>>, StateError> {
-        let bytes: Vec<_> = keys.iter().map(|key| key.as_bytes().to_vec()).collect();
-        let found = self.0.get_many(Cf::State, &bytes)?;
-        let decode = |(key, record): (&Vec<u8>, Option<Bytes>)| {
-            let decode = |record: Bytes| decode_record(key, &record);
-            record.map(decode).transpose()
-        };
-        bytes.iter().zip(found).map(decode).collect()
+        let keys: Vec<_> = keys.iter().map(|key| key.as_bytes().to_vec()).collect();
+        let mut records = Vec::with_capacity(keys.len());
+        get_each(&*self.0, Cf::State, &keys, |number, record| {
+            let decode = |record: Bytes| decode_record(&keys[number], &record);
+            records.push(record.map(decode).transpose()?);
+            Ok::<_, StateError>(())
+        })?;
+        Ok(records)
     }
 
     /// The encoded record under a key.

@@ -157,15 +157,55 @@ pub enum Durability {
 /// store as it was when the scan began. After an error it ends.
 pub type Scan<'a> = Box<dyn Iterator<Item = Result<(Bytes, Bytes), StoreError>> + Send + 'a>;
 
+/// Bytes of values after which a read of many keys returns them: the values of a page of records
+/// fit, and a hundred rows of a MiB each are not in memory together.
+pub const SOME_BYTES_MAX: usize = 1 << 20;
+
+/// Keys that a store reads at once without knowing how long their values are.
+pub const KEYS_AT_ONCE: usize = 16;
+
+/// Reads the values of keys of one family in the order of the keys, some at a time, and calls
+/// `each` with the number of the key.
+///
+/// # Errors
+/// The store can't be read, or `each` returns an error.
+pub fn get_each<E: From<StoreError>>(
+    store: &(impl KvView + ?Sized),
+    cf: Cf,
+    keys: &[Vec<u8>],
+    mut each: impl FnMut(usize, Option<Bytes>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut number = 0;
+    while let Some(left) = keys.get(number..).filter(|left| !left.is_empty()) {
+        for value in store.get_some(cf, left)? {
+            each(number, value)?;
+            number += 1;
+        }
+    }
+    Ok(())
+}
+
 /// Something that can be read: the store as it is now, or a consistent view of it.
 pub trait KvView: Send + Sync + 'static {
     /// The value of a key.
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
 
-    /// The values of keys of one family, in the order of the keys. A store may read many at once
-    /// more quickly than one after the other.
-    fn get_many(&self, cf: Cf, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, StoreError> {
-        keys.iter().map(|key| self.get(cf, key)).collect()
+    /// The values of the first of these keys of one family, in the order of the keys: of one at
+    /// least, and of fewer than [`KEYS_AT_ONCE`] more once they have [`SOME_BYTES_MAX`] together. A
+    /// store may read many at once more quickly than one after the other. [`get_each`] reads those
+    /// of all keys.
+    fn get_some(&self, cf: Cf, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let mut some = Vec::new();
+        let mut bytes = 0;
+        for key in keys {
+            let value = self.get(cf, key)?;
+            bytes += value.as_ref().map_or(0, Bytes::len);
+            some.push(value);
+            if bytes >= SOME_BYTES_MAX {
+                break;
+            }
+        }
+        Ok(some)
     }
 
     /// The entries of a range, in order.

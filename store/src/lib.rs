@@ -20,5 +20,7 @@ pub mod suite;
 
 pub use batch::{Op, WriteBatch};
 pub use error::StoreError;
-pub use kv::{Cf, Direction, Durability, KeyRange, Kv, KvView, Scan};
+pub use kv::{
+    Cf, Direction, Durability, KEYS_AT_ONCE, KeyRange, Kv, KvView, SOME_BYTES_MAX, Scan, get_each,
+};
 pub use memory::{Fault, MemoryKv};

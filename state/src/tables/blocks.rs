@@ -214,21 +214,24 @@ fn item<T: DeserializeOwned>(
     height: u64,
     index: u32,
 ) -> Result<Option<T>, StateError> {
-    Ok(items(store, table, &[(height, index)])?.pop().flatten())
+    Ok(items(store, table, &[(height, index)], |_, item| Ok(item))?
+        .pop()
+        .flatten())
 }
 
-/// Items of lists by height and index, decoded, in the order of the places.
-pub(super) fn items<T: DeserializeOwned>(
+/// Items of lists by height and index, in the order of the places, or the part that `keep` returns.
+pub(super) fn items<T: DeserializeOwned, K>(
     store: &dyn KvView,
     table: StoreTable,
     places: &[(u64, u32)],
-) -> Result<Vec<Option<T>>, StateError> {
-    let found = lists::get_many(store, table, places)?;
-    let decode = |(bytes, (height, index)): (Option<Vec<u8>>, &(u64, u32))| {
-        let decode = |bytes: Vec<u8>| row::decode(table, &table.item(*height, *index), &bytes);
-        bytes.map(decode).transpose()
-    };
-    found.into_iter().zip(places).map(decode).collect()
+    mut keep: impl FnMut((u64, u32), T) -> Result<K, StateError>,
+) -> Result<Vec<Option<K>>, StateError> {
+    lists::get_many(store, table, places, |place, bytes| {
+        keep(
+            place,
+            row::decode(table, &table.item(place.0, place.1), bytes)?,
+        )
+    })
 }
 
 fn decode_all<T: DeserializeOwned>(

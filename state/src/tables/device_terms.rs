@@ -210,6 +210,23 @@ pub fn devices_with<'a>(
     }))
 }
 
+/// The devices among some that have a term, in their order.
+///
+/// # Errors
+/// The store can't be read.
+pub fn having_term(
+    store: &dyn KvView,
+    term: &DeviceTerm,
+    devices: Vec<Id>,
+) -> Result<Vec<Id>, StateError> {
+    let key = |device: &Id| DEVICE_TERMS.device_term(term, device.as_str().as_bytes());
+    let keys: Vec<_> = devices.iter().map(key).collect();
+    let mut rows = row::get_many::<()>(store, DEVICE_TERMS, &keys)?.into_iter();
+    let mut having = devices;
+    having.retain(|_| rows.next().flatten().is_some());
+    Ok(having)
+}
+
 fn id(name: &[u8]) -> Option<Id> {
     Id::new(std::str::from_utf8(name).ok()?).ok()
 }

@@ -31,7 +31,11 @@ pub fn event(
     height: u64,
     index: u32,
 ) -> Result<Option<EventRecord>, StateError> {
-    Ok(items(store, EVENTS, &[(height, index)])?.pop().flatten())
+    Ok(
+        items(store, EVENTS, &[(height, index)], |_, event| Ok(event))?
+            .pop()
+            .flatten(),
+    )
 }
 
 /// The event of a device with the sequence number `sequence`.
@@ -71,7 +75,7 @@ pub fn device_events(
 }
 
 fn entries(store: &dyn KvView, places: &[(u64, u32)]) -> Result<Vec<DeviceEventEntry>, StateError> {
-    let records = items(store, EVENTS, places)?;
+    let records = items(store, EVENTS, places, |_, event| Ok(event))?;
     let entry = |(record, (height, index)): (Option<EventRecord>, &(u64, u32))| {
         let missing = || StateError::Missing {
             what: format!("the event {height}.{index}, which an index names,"),

@@ -213,22 +213,24 @@ fn entries(
     subject: &Subject,
     places: &[(u64, u32)],
 ) -> Result<Vec<HistoryEntry>, StateError> {
-    let receipts = items::<Receipt>(store, RECEIPTS, places)?;
-    let authorships = authorships(store, places)?;
-    let entry = |((receipt, authorship), (height, index)): (_, &(u64, u32))| {
-        let receipt: Option<Receipt> = receipt;
-        let missing = || StateError::Missing {
-            what: format!("the receipt {height}.{index}, which an index names,"),
-        };
-        let mut receipt = receipt.ok_or_else(missing)?;
+    let receipts = items(store, RECEIPTS, places, |_, mut receipt: Receipt| {
         let is_about =
             |notification: &Notification| subjects(notification).any(|about| about == *subject);
         receipt.notifications.retain(is_about);
+        // A receipt of a thousand devices has room for all of them.
+        receipt.notifications.shrink_to_fit();
+        Ok(receipt)
+    })?;
+    let authorships = authorships(store, places)?;
+    let entry = |((receipt, authorship), (height, index)): ((Option<Receipt>, _), &(u64, u32))| {
+        let missing = || StateError::Missing {
+            what: format!("the receipt {height}.{index}, which an index names,"),
+        };
         Ok(HistoryEntry {
             height: *height,
             index: *index,
             authorship,
-            receipt,
+            receipt: receipt.ok_or_else(missing)?,
         })
     };
     let found = receipts.into_iter().zip(authorships).zip(places);
@@ -240,21 +242,25 @@ fn entries(
 fn authorships(store: &dyn KvView, places: &[(u64, u32)]) -> Result<Vec<Authorship>, StateError> {
     let heights: Vec<_> = places.iter().map(|(height, _)| *height).collect();
     let headers = headers(store, &heights)?;
-    let signed = items::<SignedTransaction>(store, TRANSACTIONS, places)?;
-    let authorship = |((header, signed), (height, index)): (_, &(u64, u32))| {
-        let (header, signed): (Option<Header>, Option<SignedTransaction>) = (header, signed);
+    let signer = |(height, index), signed: SignedTransaction| {
+        let sender = signed.stored_sender();
+        let sender = sender.map_err(|error| undecodable(height, index, error))?;
+        Ok((sender, signed.key))
+    };
+    let signers = items(store, TRANSACTIONS, places, signer)?;
+    let authorship = |((header, signer), (height, _)): (_, &(u64, u32))| {
+        let (header, signer): (Option<Header>, Option<(Id, PublicKey)>) = (header, signer);
         let missing = || StateError::Missing {
             what: format!("the header {height}, which an index names,"),
         };
-        let sender = signed.as_ref().map(SignedTransaction::stored_sender);
-        let sender = sender.transpose();
+        let (author, key) = signer.unzip();
         Ok(Authorship {
             time_ms: header.ok_or_else(missing)?.timestamp_ms,
-            author: sender.map_err(|error| undecodable(*height, *index, error))?,
-            key: signed.map(|signed| signed.key),
+            author,
+            key,
         })
     };
-    let found = headers.into_iter().zip(signed).zip(places);
+    let found = headers.into_iter().zip(signers).zip(places);
     found.map(authorship).collect()
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use lamplighter_store::{Direction, KeyRange, KvView, WriteBatch};
+use lamplighter_store::{Direction, KeyRange, KvView, WriteBatch, get_each};
 use lamplighter_types::codec::CodecError;
 use lamplighter_types::{HexBytes, codec};
 use serde::{Serialize, Serializer};
@@ -74,34 +74,39 @@ pub(super) fn put(batch: &mut WriteBatch, table: StoreTable, height: u64, list: 
     }
 }
 
-/// Items of lists of the table by height and index, in the order of the places. Each row is read
-/// once, and only the wanted items of it are copied.
-pub(super) fn get_many(
+/// Items of lists of the table by height and index, in the order of the places, as `read` returns
+/// them. Each row is read once, some rows at a time, and nothing else of it is kept.
+pub(super) fn get_many<T>(
     store: &dyn KvView,
     table: StoreTable,
     places: &[(u64, u32)],
-) -> Result<Vec<Option<Vec<u8>>>, StateError> {
-    let mut keys: Vec<_> = places
-        .iter()
-        .map(|place| likely_row(table, *place))
-        .collect();
-    keys.sort_unstable();
-    keys.dedup();
-    let rows = store.get_many(table.cf, &keys)?;
-    let rows: BTreeMap<_, _> = keys.into_iter().zip(rows).collect();
-    let item = |place: &(u64, u32)| {
+    mut read: impl FnMut((u64, u32), &[u8]) -> Result<T, StateError>,
+) -> Result<Vec<Option<T>>, StateError> {
+    let mut wanted: BTreeMap<Vec<u8>, Vec<usize>> = BTreeMap::new();
+    for (number, place) in places.iter().enumerate() {
         let key = likely_row(table, *place);
-        if let Some(Some(row)) = rows.get(&key) {
+        wanted.entry(key).or_default().push(number);
+    }
+    let (keys, numbers): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
+    let mut items: Vec<Option<T>> = places.iter().map(|_| None).collect();
+    get_each(store, table.cf, &keys, |row, bytes| {
+        for number in &numbers[row] {
+            let place = places[*number];
             let at = (place.1 as usize) % ROW_ITEMS_MAX;
-            match find_in_row(row, at).map_err(|source| row::corrupt(table, &key, source))? {
-                InRow::Item(item) => return Ok(Some(item.to_vec())),
-                InRow::EndOfList => return Ok(None),
-                InRow::EndOfRow => {}
-            }
+            let found = bytes.as_deref().map(|bytes| find_in_row(bytes, at));
+            let found = found.transpose();
+            items[*number] = match found.map_err(|e| row::corrupt(table, &keys[row], e))? {
+                Some(InRow::Item(item)) => Some(read(place, item)?),
+                Some(InRow::EndOfList) => None,
+                Some(InRow::EndOfRow) | None => {
+                    let item = search(store, table, place)?;
+                    item.map(|item| read(place, &item)).transpose()?
+                }
+            };
         }
-        search(store, table, *place)
-    };
-    places.iter().map(item).collect()
+        Ok::<_, StateError>(())
+    })?;
+    Ok(items)
 }
 
 /// The row that an item is in if no row before it was cut short for its bytes.

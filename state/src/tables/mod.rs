@@ -29,8 +29,8 @@ pub use chain::{
     put_attested, put_certificate, put_history, put_installing, put_marker, put_position,
 };
 pub use device_terms::{
-    DeviceTerm, LastSeen, all_seen, devices_indexed, devices_with, index_seen, last_seen,
-    put_device_terms, put_devices_indexed, put_record_terms, ranges_with_terms,
+    DeviceTerm, LastSeen, all_seen, devices_indexed, devices_with, having_term, index_seen,
+    last_seen, put_device_terms, put_devices_indexed, put_record_terms, ranges_with_terms,
     remove_device_terms,
 };
 pub use devices::{DeviceEventEntry, device_event, device_events, event};

@@ -1,7 +1,7 @@
 //! Reading and writing single rows.
 
 use bytes::Bytes;
-use lamplighter_store::{Direction, KeyRange, KvView, WriteBatch};
+use lamplighter_store::{Direction, KeyRange, KvView, WriteBatch, get_each};
 use lamplighter_types::codec::{self, CodecError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -33,12 +33,13 @@ pub(super) fn get_many<T: DeserializeOwned>(
     table: StoreTable,
     keys: &[Vec<u8>],
 ) -> Result<Vec<Option<T>>, StateError> {
-    let rows = store.get_many(table.cf, keys)?;
-    let decode = |(key, bytes): (&Vec<u8>, Option<Bytes>)| {
-        let decode = |bytes: Bytes| decode(table, key, &bytes);
-        bytes.map(decode).transpose()
-    };
-    keys.iter().zip(rows).map(decode).collect()
+    let mut rows = Vec::with_capacity(keys.len());
+    get_each(store, table.cf, keys, |number, bytes| {
+        let decode = |bytes: Bytes| decode(table, &keys[number], &bytes);
+        rows.push(bytes.map(decode).transpose()?);
+        Ok::<_, StateError>(())
+    })?;
+    Ok(rows)
 }
 
 /// The rows of a range in order; the range lies inside the table.

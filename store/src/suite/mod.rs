@@ -8,7 +8,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::Durability::{Synced, Unsynced};
-use crate::{Cf, Direction, KeyRange, Kv, KvView, WriteBatch};
+use crate::{
+    Cf, Direction, KEYS_AT_ONCE, KeyRange, Kv, KvView, SOME_BYTES_MAX, StoreError, WriteBatch,
+    get_each,
+};
 
 /// Name and code.
 type Test = (&'static str, fn(&dyn Kv));
@@ -22,6 +25,7 @@ pub fn run(open: impl Fn(&Path) -> Arc<dyn Kv>) {
     let tests: &[Test] = &[
         ("get and put", get_and_put),
         ("get many", get_many),
+        ("get many large ones", get_many_large),
         ("column families are apart", column_families_are_apart),
         ("a batch is applied in order", batch_in_order),
         ("delete range", delete_range),
@@ -87,10 +91,45 @@ fn get_and_put(kv: &dyn Kv) {
     kv.sync().expect("sync succeeds");
 }
 
+/// The values of keys, which are read some at a time.
+fn values(view: &dyn KvView, cf: Cf, keys: &[Vec<u8>]) -> Vec<Option<Bytes>> {
+    let mut values = Vec::new();
+    let read = get_each::<StoreError>(view, cf, keys, |number, value| {
+        assert_eq!(number, values.len(), "each key once, in order");
+        values.push(value);
+        Ok(())
+    });
+    read.expect("get each succeeds");
+    values
+}
+
+/// However many keys a caller has, a part of their values is in memory.
+fn get_many_large(kv: &dyn Kv) {
+    const VALUE_BYTES: usize = SOME_BYTES_MAX / 8;
+    let keys: Vec<_> = (0..100u8).map(|number| vec![number]).collect();
+    write(kv, |batch| {
+        for key in &keys {
+            batch.put(Cf::State, key.clone(), vec![key[0]; VALUE_BYTES]);
+        }
+    });
+    let view = kv.view().expect("a view is made");
+    for view in [&*view, kv as &dyn KvView] {
+        let some = view.get_some(Cf::State, &keys).expect("get some succeeds");
+        let most = SOME_BYTES_MAX / VALUE_BYTES + KEYS_AT_ONCE;
+        assert!((1..most).contains(&some.len()), "{} at once", some.len());
+        let none = vec![b"none".to_vec(); 1_000];
+        let some = view.get_some(Cf::State, &none).expect("get some succeeds");
+        assert_eq!(some, vec![None; 1_000], "what is absent takes nothing");
+        let all = values(view, Cf::State, &keys);
+        let expected = |key: &Vec<u8>| Some(Bytes::from(vec![key[0]; VALUE_BYTES]));
+        assert!(all.into_iter().eq(keys.iter().map(expected)));
+    }
+}
+
 fn get_many(kv: &dyn Kv) {
     let many = |view: &dyn KvView, keys: &[&str]| {
         let keys: Vec<_> = keys.iter().map(|key| key.as_bytes().to_vec()).collect();
-        let found = view.get_many(Cf::State, &keys).expect("get many succeeds");
+        let found = values(view, Cf::State, &keys);
         let text = |value: Bytes| String::from_utf8_lossy(&value).into_owned();
         found
             .into_iter()
