@@ -3,8 +3,9 @@
 //! A bundle needs a record proof and a certified header at the height of the record's block or
 //! above it, since a higher header certifies the lower ones. Blocks, receipts and events can be
 //! proven at any time. The tree has the newest state only, so the caller excludes writers while it
-//! reads the head's height and calls [`state`]; then it waits until a header at that height or
-//! above is certified and calls [`bundle`].
+//! reads the head's height, takes a view of the store and begins proofs in the tree. It reads the
+//! disk afterwards, with [`complete_state`]; then it waits until a header at that height or above
+//! is certified and calls [`bundle`].
 
 use lamplighter_store::KvView;
 use lamplighter_types::limits::{PROOF_BYTES_MAX, SET_CHANGES_MAX, SET_PATH_MAX};
@@ -14,7 +15,7 @@ use lamplighter_types::proof::{
 };
 use lamplighter_types::{Certificate, Hash, Header, HexBytes};
 
-use crate::tree::Tree;
+use crate::tree::{BegunProof, Tree};
 use crate::{StateError, set_path, tables};
 
 /// Proof of transaction `index` of the block at `height`; `None` if there is none.
@@ -62,11 +63,23 @@ pub fn event(
 /// Proof of the record under `key`, or of its absence, in the newest state: `store` and `tree`
 /// belong to the same block. The module has the order of calls.
 pub fn state(store: &dyn KvView, tree: &Tree, key: &[u8]) -> Result<RecordProof, StateError> {
+    complete_state(store, key, tree.begin_proof(key)?)
+}
+
+/// The same of a proof that was begun in the tree of the block that `store` shows.
+///
+/// # Errors
+/// As [`BegunProof::complete`].
+pub fn complete_state(
+    store: &dyn KvView,
+    key: &[u8],
+    begun: BegunProof,
+) -> Result<RecordProof, StateError> {
     let value = store.get(lamplighter_store::Cf::State, key)?;
     Ok(RecordProof::State {
         key: HexBytes(key.to_vec()),
         value: value.map(|value| HexBytes(value.to_vec())),
-        path: tree.prove(key)?,
+        path: begun.complete()?,
     })
 }
 

@@ -1,15 +1,19 @@
 //! Proofs of records under the newest certificate.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use lamplighter_state::{StateError, prove as build, tables};
+use lamplighter_state::tree::BegunProof;
+use lamplighter_state::{StateError, View, prove as build, tables};
 use lamplighter_types::Hash;
 use lamplighter_types::proof::{ProofBundle, RecordProof, SetPath};
 
 use super::wait::{WaitError, wait_certified};
 use crate::blocking::Blocking;
-use crate::chain::Chain;
+use crate::chain::{Chain, Head};
 
 /// The record to prove.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,15 +86,7 @@ pub(crate) async fn prove_states(
     within: Duration,
 ) -> Result<Vec<ProofBundle>, ProveError> {
     let reader = Arc::clone(chain);
-    let read = move || {
-        let head = reader.read_head();
-        let store = reader.store();
-        let records = keys
-            .iter()
-            .map(|key| build::state(&*store, &head.tree, key));
-        let records: Result<Vec<_>, StateError> = records.collect();
-        records.map(|records| (head.header.height, records))
-    };
+    let read = move || read_states(&reader, &keys);
     let (height, records) = blocking.run(read).await?;
     wait_certified(chain, height, within).await?;
     let (store, certified) = (chain.store(), chain.certified_height());
@@ -140,10 +136,33 @@ fn read_record(chain: &Chain, subject: Subject) -> Result<(u64, RecordProof), Pr
         }
         Subject::Event { height, index } => (height, build::event(store, height, index)?),
         Subject::State(key) => {
-            let head = chain.read_head();
-            let record = build::state(store, &head.tree, &key)?;
-            (head.header.height, Some(record))
+            let (height, mut records) = read_states(chain, &[key])?;
+            (height, records.pop())
         }
     };
     Ok((height, record.ok_or(ProveError::NotFound)?))
+}
+
+/// The newest height, and the values under keys in the state of that height with their paths. The
+/// disk is read when the head is free again: a block that waits for it does not wait for the disk.
+fn read_states(chain: &Chain, keys: &[Vec<u8>]) -> Result<(u64, Vec<RecordProof>), StateError> {
+    let begin = |head: &Head| {
+        let begun = keys.iter().map(|key| head.tree.begin_proof(key));
+        let begun: Vec<_> = begun.collect::<Result<_, _>>()?;
+        Ok::<_, StateError>((head.header.height, chain.consistent_view()?, begun))
+    };
+    let complete = |(height, view, begun): (u64, View, Vec<BegunProof>)| {
+        let begun = keys.iter().zip(begun);
+        let records = begun.map(|(key, begun)| build::complete_state(&**view.store(), key, begun));
+        Ok((height, records.collect::<Result<_, StateError>>()?))
+    };
+    let begun = begin(&chain.read_head())?;
+    match complete(begun) {
+        // A block was written meanwhile, and another page in the place of one of these.
+        Err(StateError::Mismatch { .. }) => {
+            let head = chain.read_head();
+            complete(begin(&head)?)
+        }
+        done => done,
+    }
 }

@@ -25,8 +25,8 @@ use lamplighter_types::Hash;
 use lamplighter_types::merkle::sparse::{self, EMPTY};
 use lamplighter_types::merkle::{OtherLeaf, StateProof};
 
-use self::nodes::{InnerNode, LeafNode, NO_NODE, NodeKind, NodeRef, split};
-use self::page_table::PageTable;
+use self::nodes::{InnerNode, NO_NODE, NodeKind, NodeRef, split};
+use self::page_table::{PageTable, PathEnd};
 use crate::{Changes, StateError};
 
 /// Most keys of a page. Twice as many would take half of the memory above the pages (50 MB with a
@@ -75,6 +75,37 @@ impl FromIterator<LeafChange> for LeafChanges {
 /// Leaves of pages that were read ahead of a change, by page. They are checked when they are used.
 #[derive(Debug, Default)]
 pub struct FetchedPages(BTreeMap<usize, Vec<LeafChange>>);
+
+/// A proof whose last page may still have to be read from the file. The tree may change meanwhile:
+/// it is not borrowed.
+#[derive(Debug)]
+pub struct BegunProof {
+    key: Hash,
+    siblings: Vec<Hash>,
+    end: PathEnd,
+}
+
+impl BegunProof {
+    /// Reads what is not in memory.
+    ///
+    /// # Errors
+    /// The file can't be read. [`StateError::Mismatch`] if the page is not what was written; so it
+    /// is, too, if the tree has changed since and has written another page there.
+    pub fn complete(mut self) -> Result<StateProof, StateError> {
+        let siblings = &mut self.siblings;
+        let end = self
+            .end
+            .leaf(&self.key, &mut |sibling| siblings.push(sibling))?;
+        let other = end.filter(|leaf| leaf.key != self.key);
+        Ok(StateProof {
+            siblings: self.siblings,
+            other: other.map(|leaf| OtherLeaf {
+                key: leaf.key,
+                value: leaf.value,
+            }),
+        })
+    }
+}
 
 /// The tree; the module describes it.
 #[derive(Debug)]
@@ -219,7 +250,7 @@ impl Tree {
     /// # Errors
     /// As [`prove`](Self::prove).
     pub fn get(&self, key: &Hash) -> Result<Option<Hash>, StateError> {
-        let end = self.descend(key, &mut |_| {})?;
+        let end = self.descend(*key)?.end.leaf(key, &mut |_| {})?;
         Ok(end.filter(|leaf| leaf.key == *key).map(|leaf| leaf.value))
     }
 
@@ -228,38 +259,35 @@ impl Tree {
     /// # Errors
     /// The file can't be read, a page is not what was written, or a change failed before.
     pub fn prove(&self, key: &[u8]) -> Result<StateProof, StateError> {
-        let key = &Hash::of(key);
-        let mut siblings = Vec::new();
-        let end = self.descend(key, &mut |sibling| siblings.push(sibling))?;
-        let other = end.filter(|leaf| leaf.key != *key);
-        Ok(StateProof {
-            siblings,
-            other: other.map(|leaf| OtherLeaf {
-                key: leaf.key,
-                value: leaf.value,
-            }),
-        })
+        self.begin_proof(key)?.complete()
     }
 
-    /// Walks down the path of `key`, past the given siblings, to the leaf at its end, if any.
-    fn descend(
-        &self,
-        key: &Hash,
-        pass: &mut dyn FnMut(Hash),
-    ) -> Result<Option<LeafNode>, StateError> {
+    /// Begins the proof of the value under `key` without waiting for the disk.
+    ///
+    /// # Errors
+    /// A change failed before.
+    pub fn begin_proof(&self, key: &[u8]) -> Result<BegunProof, StateError> {
+        self.descend(Hash::of(key))
+    }
+
+    /// Walks down the path of `key` as far as it is in memory.
+    fn descend(&self, key: Hash) -> Result<BegunProof, StateError> {
         self.check_complete()?;
+        let mut siblings = Vec::new();
+        let mut pass = |sibling| siblings.push(sibling);
         let (mut at, mut depth) = (self.root, 0);
-        loop {
+        let end = loop {
             match at.kind() {
-                NodeKind::Nothing => return Ok(None),
-                NodeKind::End(page) => return self.table.descend(page, depth, key, pass),
+                NodeKind::Nothing => break PathEnd::Found(None),
+                NodeKind::End(page) => break self.table.descend(page, depth, &key, &mut pass),
                 NodeKind::Inner(inner) => {
-                    let (next, sibling) = self.table.nodes.inner(inner).branch(key, depth);
+                    let (next, sibling) = self.table.nodes.inner(inner).branch(&key, depth);
                     pass(self.hash(sibling));
                     (at, depth) = (next, depth + 1);
                 }
             }
-        }
+        };
+        Ok(BegunProof { key, siblings, end })
     }
 
     /// The hash of a subtree above the pages, or of a page.

@@ -7,7 +7,8 @@
 use std::fs::File;
 use std::num::NonZeroU8;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use lamplighter_store::StoreError;
 use lamplighter_types::Hash;
@@ -34,7 +35,7 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) struct PageFile {
     dir: PathBuf,
-    file: Option<File>,
+    file: Option<Arc<File>>,
     /// The first unit that was never used.
     end: u32,
     /// Free places, by their size in units less one.
@@ -65,8 +66,10 @@ impl PageFile {
     pub fn write(&mut self, old: Option<Place>, leaves: &[LeafNode]) -> Result<Place, StoreError> {
         let file = match self.file.take() {
             Some(file) => file,
-            None => tempfile::tempfile_in(&self.dir)
-                .map_err(self.failed("make the file of the state tree in"))?,
+            None => Arc::new(
+                tempfile::tempfile_in(&self.dir)
+                    .map_err(failed(&self.dir, "make the file of the state tree in"))?,
+            ),
         };
         let file = &*self.file.insert(file);
         let mut bytes = [0; PAGE_KEYS_MAX * LEAF_BYTES];
@@ -87,31 +90,56 @@ impl PageFile {
             }
         };
         let written = file.write_all_at(used, offset(place));
-        written.map_err(self.failed("write the file of the state tree in"))?;
+        written.map_err(failed(&self.dir, "write the file of the state tree in"))?;
         Ok(place)
     }
 
-    /// Reads the leaves of a page. They are not checked.
-    pub fn read(&self, place: Place, keys: usize) -> Result<Vec<LeafChange>, StoreError> {
-        let mut bytes = [0; PAGE_KEYS_MAX * LEAF_BYTES];
-        let bytes = &mut bytes[..keys * LEAF_BYTES];
-        if let Some(file) = &self.file {
-            let read = file.read_exact_at(bytes, offset(place));
-            read.map_err(self.failed("read the file of the state tree in"))?;
+    /// A page of so many keys at a place, to be read.
+    pub fn stored(&self, place: Place, keys: usize) -> StoredPage {
+        StoredPage {
+            dir: self.dir.clone(),
+            file: self.file.clone(),
+            place,
+            keys,
         }
-        Ok(decode(bytes)
-            .map(|leaf| (leaf.key, Some(leaf.value)))
-            .collect())
     }
 
     /// Frees the place of a page.
     pub fn free(&mut self, place: Place) {
         self.free[usize::from(place.units.get()) - 1].push(place.first);
     }
+}
 
-    fn failed(&self, operation: &'static str) -> impl FnOnce(std::io::Error) -> StoreError {
-        StoreError::io(operation, &self.dir)
+/// A page in the file. It can be read while the tree changes, which may write another page over it:
+/// what comes back is that or a part of both, until its hash shows what it is.
+#[derive(Debug)]
+pub(super) struct StoredPage {
+    dir: PathBuf,
+    file: Option<Arc<File>>,
+    place: Place,
+    keys: usize,
+}
+
+impl StoredPage {
+    /// Reads the leaves. They are not checked.
+    pub fn read(&self) -> Result<Vec<LeafChange>, StoreError> {
+        let mut bytes = [0; PAGE_KEYS_MAX * LEAF_BYTES];
+        let bytes = &mut bytes[..self.keys * LEAF_BYTES];
+        if let Some(file) = &self.file {
+            let read = file.read_exact_at(bytes, offset(self.place));
+            read.map_err(failed(&self.dir, "read the file of the state tree in"))?;
+        }
+        Ok(decode(bytes)
+            .map(|leaf| (leaf.key, Some(leaf.value)))
+            .collect())
     }
+}
+
+fn failed<'a>(
+    dir: &'a Path,
+    operation: &'static str,
+) -> impl FnOnce(std::io::Error) -> StoreError + use<'a> {
+    StoreError::io(operation, dir)
 }
 
 fn offset(place: Place) -> u64 {

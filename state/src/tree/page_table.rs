@@ -5,7 +5,7 @@ use lamplighter_types::Hash;
 use lamplighter_types::merkle::sparse::{EMPTY, shared_bits};
 
 use super::nodes::{InnerNode, LeafNode, NO_NODE, NodeKind, NodeRef, Nodes, number};
-use super::page_file::{PageFile, Place};
+use super::page_file::{PageFile, Place, StoredPage};
 use super::{LeafChange, PAGE_KEYS_MAX};
 use crate::StateError;
 
@@ -24,6 +24,37 @@ struct Page {
     used: bool,
     /// It stands in the queue of those in memory, perhaps from an earlier use of its number.
     queued: bool,
+}
+
+/// The end of a path to a key.
+#[derive(Debug)]
+pub(super) enum PathEnd {
+    /// The leaf there, if any.
+    Found(Option<LeafNode>),
+    /// The page with the rest of the path, at a depth of the tree and with this hash.
+    Stored {
+        page: StoredPage,
+        depth: usize,
+        hash: Hash,
+    },
+}
+
+impl PathEnd {
+    /// The leaf at the end, after the rest of the way past the given siblings.
+    pub fn leaf(
+        self,
+        key: &Hash,
+        pass: &mut dyn FnMut(Hash),
+    ) -> Result<Option<LeafNode>, StateError> {
+        match self {
+            Self::Found(leaf) => Ok(leaf),
+            Self::Stored { page, depth, hash } => {
+                let mut nodes = Nodes::default();
+                let root = grow_page(&mut nodes, depth, &page.read()?, &hash)?;
+                Ok(nodes.descend(root, depth, key, pass))
+            }
+        }
+    }
 }
 
 /// The result of one subtree while pages are cut.
@@ -104,35 +135,39 @@ impl PageTable {
         }
     }
 
-    /// Reads the leaves of a page, unless it is in memory. They are not checked.
-    pub fn read(&self, page: usize) -> Result<Option<Vec<LeafChange>>, StateError> {
+    /// A page that is not in memory.
+    pub fn stored(&self, page: usize) -> Option<StoredPage> {
         let Page {
             root, place, keys, ..
         } = self.pages[page];
-        match (&self.file, place) {
-            (Some(file), Some(place)) if root == NO_NODE => {
-                Ok(Some(file.read(place, keys.into())?))
-            }
-            _ => Ok(None),
-        }
+        let file = self.file.as_ref().filter(|_| root == NO_NODE)?;
+        Some(file.stored(place?, keys.into()))
     }
 
-    /// Walks down the path of `key` in a page at `depth`, which need not be in memory and does not
-    /// come there.
+    /// Reads the leaves of a page, unless it is in memory. They are not checked.
+    pub fn read(&self, page: usize) -> Result<Option<Vec<LeafChange>>, StateError> {
+        let stored = self.stored(page).map(|stored| stored.read());
+        Ok(stored.transpose()?)
+    }
+
+    /// Walks down the path of `key` in a page at `depth`, past the given siblings. A page that is
+    /// not in memory does not come there; it is still to be read.
     pub fn descend(
         &self,
         page: usize,
         depth: usize,
         key: &Hash,
         pass: &mut dyn FnMut(Hash),
-    ) -> Result<Option<LeafNode>, StateError> {
-        let Some(leaves) = self.read(page)? else {
-            let root = self.pages[page].root;
-            return Ok(self.nodes.descend(root, depth, key, pass));
-        };
-        let mut nodes = Nodes::default();
-        let root = grow_page(&mut nodes, depth, &leaves, &self.pages[page].hash)?;
-        Ok(nodes.descend(root, depth, key, pass))
+    ) -> PathEnd {
+        let Page { root, hash, .. } = self.pages[page];
+        match self.stored(page) {
+            Some(stored) => PathEnd::Stored {
+                page: stored,
+                depth,
+                hash,
+            },
+            None => PathEnd::Found(self.nodes.descend(root, depth, key, pass)),
+        }
     }
 
     /// Makes the pages of a subtree of changes that are not deletions, where nothing was before.

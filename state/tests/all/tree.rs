@@ -418,3 +418,43 @@ fn leaves_that_are_no_page_are_refused() {
         }
     }
 }
+
+/// A proof that was begun is of the tree as it was then, or is refused: other pages may have taken
+/// the places of those that it still has to read.
+#[test]
+fn a_begun_proof_is_of_the_tree_in_which_it_began() {
+    const KEYS: u16 = 2_000;
+    for changed in [10, KEYS] {
+        let dir = TempDir::new().unwrap();
+        let mut tree = Tree::on_disk(dir.path(), 0);
+        let all = |value: u8, count: u16| {
+            let block: Block = (0..count).map(|number| (number, Some(value))).collect();
+            changes(&block)
+        };
+        tree.update(&all(1, KEYS), FetchedPages::default()).unwrap();
+        let root = tree.root();
+        let begun = (0..KEYS).map(|number| (number, tree.begin_proof(&key(number)).unwrap()));
+        let begun: Vec<_> = begun.collect();
+        tree.update(&all(2, changed), FetchedPages::default())
+            .unwrap();
+        let (mut held, mut refused) = (0, 0);
+        for (number, begun) in begun {
+            match begun.complete() {
+                Ok(proof) => {
+                    proof.verify_value(&key(number), &[1], &root).unwrap();
+                    held += 1;
+                }
+                Err(StateError::Mismatch { .. }) => refused += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert!(refused > 0, "{held} proofs hold, {refused} do not");
+        assert_eq!(
+            held > 0,
+            changed < KEYS,
+            "{held} proofs hold, {refused} do not"
+        );
+        let new = tree.prove(&key(0)).unwrap();
+        new.verify_value(&key(0), &[2], &tree.root()).unwrap();
+    }
+}
