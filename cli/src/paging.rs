@@ -21,8 +21,8 @@ pub async fn first<T>(
     let mut after: Option<String> = None;
     loop {
         let page = read(after.as_deref()).await.map_err(asking)?.value;
-        // A page may be empty and name what follows, where the account may not read what was
-        // looked at. A node that names the same place again is not followed.
+        // A page may be empty and name what follows, where nothing that was looked at matches the
+        // filter. A node that names the same place again is not followed.
         let is_end = page.next.is_none() || page.next == after;
         items.extend(page.items);
         if is_end || items.len() >= limit {

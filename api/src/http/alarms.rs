@@ -16,6 +16,7 @@ use super::error::{ApiError, Problem, code};
 use super::extract::{Path, Query};
 use super::read::{self, JsonAt, List, PageQuery, Read, ReadQuery, parse, view};
 use crate::rights::{Kind, Record, Rights};
+use crate::search::Search;
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -34,16 +35,63 @@ async fn open_alarms(
     Query(query): Query<PageQuery>,
 ) -> Result<JsonAt<Page<Alarm>>, ApiError> {
     let after = query.after.as_deref().map(parse_alarm_id).transpose()?;
+    if !rights.reads_all_devices() {
+        return alarms_in_scope(&app, &query, rights, after).await;
+    }
     let list = List {
         list: move |state: &View, after: Option<&AlarmId>, limit| {
             events::open_alarms(state, after, limit)
         },
         place: |item: &Alarm| item.alarm.clone(),
-        cursor: |item: &Alarm| format!("{}:{}", item.alarm.device, item.alarm.sequence),
+        cursor: |item: &Alarm| cursor(&item.alarm),
         kind: Kind::Device,
         record: |alarm| Record::DeviceNamed(&alarm.alarm.device),
     };
     read::page_after(&app, &query, &rights, after, list).await
+}
+
+/// The open alarms of the devices that the account may read: only these devices are looked at.
+async fn alarms_in_scope(
+    app: &App,
+    query: &PageQuery,
+    rights: Rights,
+    after: Option<AlarmId>,
+) -> Result<JsonAt<Page<Alarm>>, ApiError> {
+    let limit = query.limit();
+    let (state, head) = view(app, query.min_height, query.linearizable).await?;
+    let read = move || {
+        let rights = rights.at(&state);
+        let mut items = Vec::new();
+        if let Some(AlarmId { device, sequence }) = &after
+            && rights.allows(&Record::DeviceNamed(device))?
+        {
+            items = events::alarms(&state, device, Some(*sequence), limit)?;
+        }
+        let mut next = None;
+        if items.len() < limit {
+            let search = Search::for_all(&state, &rights, head.timestamp_ms);
+            let after = after.as_ref().map(|after| &after.device);
+            let of = |devices: &[Id]| events::alarms_of(&state, devices);
+            let found = search.records(after, limit - items.len(), of)?;
+            items.extend(found.items);
+            // The alarms of this device were all looked at.
+            next = found.next.map(|device| AlarmId {
+                device,
+                sequence: NUMBER_MAX,
+            });
+        }
+        if items.len() >= limit {
+            items.truncate(limit);
+            next = items.last().map(|item| item.alarm.clone());
+        }
+        let next = next.as_ref().map(cursor);
+        JsonAt::new(head.height, &Page { items, next })
+    };
+    read::off_thread(app, read).await
+}
+
+fn cursor(alarm: &AlarmId) -> String {
+    format!("{}:{}", alarm.device, alarm.sequence)
 }
 
 /// The id of an alarm; no event has a number above 2^53 - 1.

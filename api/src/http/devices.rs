@@ -106,7 +106,7 @@ async fn devices_list(
     Query(query): Query<DeviceQuery>,
 ) -> Result<JsonAt<Page<Device>>, ApiError> {
     let (page, filter) = query.parts()?;
-    if filter.is_some() || !rights.is_everything() {
+    if filter.is_some() || !rights.reads_all_devices() {
         return searched(&app, &page, rights, filter, Needs::default(), Device::from).await;
     }
     let list = List {

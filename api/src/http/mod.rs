@@ -15,6 +15,7 @@ mod extract;
 mod feed;
 mod firmware;
 mod iotregistry;
+mod list;
 pub mod quota;
 mod read;
 mod reader;
@@ -23,6 +24,7 @@ mod rollouts;
 mod sessions;
 mod status;
 mod submissions;
+mod timeline;
 mod transactions;
 mod users;
 

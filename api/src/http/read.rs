@@ -22,6 +22,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::App;
 pub use super::answer::{AtHeight, JsonAt, LEDGER_HEIGHT};
 use super::error::{ApiError, code};
+pub use super::list::{List, page, page_after};
 use super::reader;
 use crate::rights::{Kind, Record, Rights, RightsAt};
 
@@ -173,7 +174,7 @@ pub async fn off_thread<T: Send + 'static>(
 
 /// Does a read likewise, which decides about records of a kind: a long one if all devices of a
 /// gateway have to be looked at for that.
-async fn read_for<T: Send + 'static>(
+pub async fn read_for<T: Send + 'static>(
     app: &App,
     rights: &Rights,
     kind: Kind,
@@ -182,104 +183,6 @@ async fn read_for<T: Send + 'static>(
     match rights.gateway_for(kind) {
         Some(gateway) => app.handle.read_in_turn(Some(gateway), read).await,
         None => off_thread(app, read).await,
-    }
-}
-
-/// A list, and how its items are shown.
-pub struct List<T, A, L, C> {
-    /// Gets the state, the place after which to begin, and the limit.
-    pub list: L,
-    /// The place of an item.
-    pub place: fn(&T) -> A,
-    /// The place as the `after` of a query.
-    pub cursor: C,
-    pub kind: Kind,
-    /// The record of an item that decides about its readers.
-    pub record: for<'a> fn(&'a T) -> Record<'a>,
-}
-
-/// Reads a page of a list.
-pub async fn page<T, A, L, C>(
-    app: &App,
-    query: &PageQuery,
-    rights: &Rights,
-    list: List<T, A, L, C>,
-) -> Result<JsonAt<Page<T>>, ApiError>
-where
-    T: Serialize + Send + 'static,
-    A: FromStr + Send + 'static,
-    L: Fn(&View, Option<&A>, usize) -> Result<Vec<T>, StateError> + Send + 'static,
-    C: Fn(&T) -> String + Send + 'static,
-{
-    let after = query.after()?;
-    page_after(app, query, rights, after, list).await
-}
-
-/// Reads a page of a list after a place.
-pub async fn page_after<T, A, L, C>(
-    app: &App,
-    query: &PageQuery,
-    rights: &Rights,
-    after: Option<A>,
-    list: List<T, A, L, C>,
-) -> Result<JsonAt<Page<T>>, ApiError>
-where
-    T: Serialize + Send + 'static,
-    A: Send + 'static,
-    L: Fn(&View, Option<&A>, usize) -> Result<Vec<T>, StateError> + Send + 'static,
-    C: Fn(&T) -> String + Send + 'static,
-{
-    let (state, head) = view(app, query.min_height, query.linearizable).await?;
-    let (kind, limit, readable) = (list.kind, query.limit(), rights.clone());
-    let read = move || {
-        let page = readable_page(&state, &readable.at(&state), limit, after, &list)?;
-        JsonAt::new(head.height, &page)
-    };
-    read_for(app, rights, kind, read).await
-}
-
-/// The items of a list that an account may read. After so many rows the page ends, be it empty, and
-/// its `next` leads on.
-fn readable_page<T, A, L, C>(
-    state: &View,
-    rights: &RightsAt<'_>,
-    limit: usize,
-    mut after: Option<A>,
-    list: &List<T, A, L, C>,
-) -> Result<Page<T>, StateError>
-where
-    L: Fn(&View, Option<&A>, usize) -> Result<Vec<T>, StateError>,
-    C: Fn(&T) -> String,
-{
-    let mut page = Page {
-        items: Vec::new(),
-        next: None,
-    };
-    let mut rows = 0;
-    loop {
-        let read = (list.list)(state, after.as_ref(), limit)?;
-        let is_last = read.len() < limit;
-        rows += read.len();
-        rights.read_devices(read.iter().map(|item| (list.record)(item)))?;
-        let mut next = None;
-        for item in read {
-            next = Some((list.cursor)(&item));
-            after = Some((list.place)(&item));
-            if rights.allows(&(list.record)(&item))? {
-                page.items.push(item);
-            }
-            if page.items.len() == limit {
-                page.next = next;
-                return Ok(page);
-            }
-        }
-        if is_last {
-            return Ok(page);
-        }
-        if rows >= PAGE_MAX {
-            page.next = next;
-            return Ok(page);
-        }
     }
 }
 

@@ -1,16 +1,18 @@
-//! `/v1/reports` and the timeline of a device: what several records say together.
+//! `/v1/reports`: what several records say together.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
 use axum::Extension;
 use axum::extract::State;
 use lamplighter_contracts::{config, firmware, rollouts};
-use lamplighter_state::tables::{self, DeviceEventEntry, HistoryEntry, Subject};
+use lamplighter_state::tables;
 use lamplighter_state::{StateError, View};
-use lamplighter_store::Direction;
 use lamplighter_types::filter::{DeviceField, FieldValue, Filter};
 use lamplighter_types::limits::DEPLOYMENTS_PER_DEVICE_MAX;
-use lamplighter_types::wire::{Cursor, Decision, DeviceSummary, Exposure, Page, TimelineEntry};
+use lamplighter_types::wire::{Decision, DeviceSummary, Exposure, Page};
 use lamplighter_types::{ConfigTarget, Deployment, DeploymentState, DesiredConfig, Hash, Id};
 use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
@@ -18,15 +20,12 @@ use utoipa_axum::routes;
 
 use super::App;
 use super::devices::{DeviceQuery, parse_filter, searched};
-use super::error::{ApiError, Problem, code};
+use super::error::{ApiError, Problem};
 use super::extract::{Path, Query};
 use super::read::{self, JsonAt, PageQuery, parse, view};
-use super::reader;
-use crate::rights::{Record, Rights};
+use crate::rights::{Kind, Record, Rights, RightsAt};
 use crate::search::{Needs, Search, SearchedDevice};
 
-/// Entries of one page of a timeline.
-const TIMELINE_PAGE_MAX: usize = 100;
 /// Rows of one page of the exposure: the deployments of each device are read.
 const EXPOSURE_PAGE_MAX: usize = 200;
 
@@ -35,7 +34,6 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(devices_report))
         .routes(routes!(release_exposure))
         .routes(routes!(config_exposure))
-        .routes(routes!(timeline))
 }
 
 /// Devices with what each runs, its active alarms and when it was last seen, by id. A page may
@@ -165,19 +163,21 @@ async fn exposure(
     };
     let limit = page.limit().min(EXPOSURE_PAGE_MAX);
     let (state, head) = view(&app, min_height, linearizable).await?;
+    let readable = rights.clone();
     let read = move || {
+        let rights = readable.at(&state);
         let search = Search {
             view: &state,
-            rights: &rights.at(&state),
+            rights: &rights,
             filter: Some(&filter),
             needs: Needs::ALL,
             now_ms: head.timestamp_ms,
         };
-        let mut sources = Sources::default();
+        let mut sources = Sources::new(&state, &rights);
         let found = search.page_of(after.as_ref(), limit, |device, rows| {
             rows.push(match &to {
-                To::Release(release) => sources.of_release(&state, device, release)?,
-                To::Config(_) => sources.of_config(&state, device)?,
+                To::Release(release) => sources.of_release(device, release)?,
+                To::Config(_) => sources.of_config(device)?,
             });
             Ok(())
         })?;
@@ -187,28 +187,36 @@ async fn exposure(
         };
         JsonAt::new(head.height, &page)
     };
-    read::off_thread(&app, read).await
+    // The decisions are those of releases, rollouts and documents.
+    read::read_for(&app, &rights, Kind::Release, read).await
 }
 
-/// Records of which many rows are made, each read once for a page.
-#[derive(Default)]
-struct Sources {
-    rollouts: BTreeMap<Id, Vec<Decision>>,
-    releases: BTreeMap<Id, Vec<Decision>>,
+/// Records of which many rows are made, each read once for a page. A device may run what a rollout
+/// brought that concerns its reader no more, or never did: of the decisions a row has those of
+/// records that the account may read, and the paths of their proofs.
+struct Sources<'a> {
+    view: &'a View,
+    rights: &'a RightsAt<'a>,
+    rollouts: BTreeMap<Id, Option<Vec<Decision>>>,
+    releases: BTreeMap<Id, Option<Vec<Decision>>>,
     documents: BTreeMap<String, Option<DesiredConfig>>,
 }
 
-impl Sources {
-    fn of_release(
-        &mut self,
-        view: &View,
-        found: SearchedDevice,
-        release: &Id,
-    ) -> Result<Exposure, StateError> {
+impl<'a> Sources<'a> {
+    fn new(view: &'a View, rights: &'a RightsAt<'a>) -> Self {
+        Self {
+            view,
+            rights,
+            rollouts: BTreeMap::new(),
+            releases: BTreeMap::new(),
+            documents: BTreeMap::new(),
+        }
+    }
+
+    fn of_release(&mut self, found: SearchedDevice, release: &Id) -> Result<Exposure, StateError> {
         let device = found.device.device.clone();
-        let deployment = confirmed(view, &device, release)?;
+        let deployment = confirmed(self.view, &device, release)?;
         let mut row = exposed(found);
-        row.decisions = self.release(view, release)?;
         row.proofs = vec![format!("/v1/devices/{device}/state?proof=true")];
         if let Some(deployment) = deployment {
             let Deployment { rollout, steps, .. } = deployment;
@@ -218,24 +226,30 @@ impl Sources {
                 row.since_height = Some(step.height);
                 row.attested = Some(step.attested);
             }
-            row.decisions.extend(self.rollout(view, &rollout)?);
             let proof = format!("/v1/deployments/{rollout}/{device}?proof=true");
             row.proofs.push(proof);
-            row.proofs
-                .push(format!("/v1/rollouts/{rollout}?proof=true"));
+            if let Some(decisions) = self.rollout(&rollout)? {
+                row.decisions.extend(decisions);
+                let proof = format!("/v1/rollouts/{rollout}?proof=true");
+                row.proofs.push(proof);
+            }
             row.rollout = Some(rollout);
         }
-        row.proofs
-            .push(format!("/v1/firmware/{release}?proof=true"));
+        if let Some(decisions) = self.release(release)? {
+            // They came before those of the rollout.
+            row.decisions.splice(..0, decisions);
+            let proof = format!("/v1/firmware/{release}?proof=true");
+            row.proofs.push(proof);
+        }
         Ok(row)
     }
 
-    fn of_config(&mut self, view: &View, found: SearchedDevice) -> Result<Exposure, StateError> {
+    fn of_config(&mut self, found: SearchedDevice) -> Result<Exposure, StateError> {
         let reported = found.config.clone();
         let targets = config::targets(&found.device);
         let mut row = exposed(found);
         if let Some(reported) = reported {
-            let header = tables::header(&**view.store(), reported.height)?;
+            let header = tables::header(&**self.view.store(), reported.height)?;
             row.since_ms = header.map(|header| header.timestamp_ms);
             row.since_height = Some(reported.height);
             row.attested = Some(reported.attested);
@@ -245,7 +259,11 @@ impl Sources {
             let document = match self.documents.get(&name) {
                 Some(known) => known.clone(),
                 None => {
-                    let read = config::desired(view, &target)?;
+                    let readable = self.rights.allows(&Record::Config(&target))?;
+                    let read = match readable {
+                        true => config::desired(self.view, &target)?,
+                        false => None,
+                    };
                     self.documents.insert(name, read.clone());
                     read
                 }
@@ -263,41 +281,49 @@ impl Sources {
         Ok(row)
     }
 
-    fn rollout(&mut self, view: &View, rollout: &Id) -> Result<Vec<Decision>, StateError> {
+    /// The decisions about a rollout; none if the account may not read it.
+    fn rollout(&mut self, rollout: &Id) -> Result<Option<Vec<Decision>>, StateError> {
         if let Some(known) = self.rollouts.get(rollout) {
             return Ok(known.clone());
         }
-        let mut decisions = Vec::new();
-        if let Some(record) = rollouts::rollout(view, rollout)? {
-            decisions.push(Decision::RolloutPlanned {
+        let mut decisions = None;
+        if let Some(record) = rollouts::rollout(self.view, rollout)?
+            && self.rights.allows(&Record::Rollout(&record))?
+        {
+            let planned = Decision::RolloutPlanned {
                 by: record.author,
                 time_ms: record.planned_ms,
-            });
+            };
             let approved = record.approvals.into_iter();
-            decisions.extend(approved.map(|approval| Decision::RolloutApproved {
+            let approved = approved.map(|approval| Decision::RolloutApproved {
                 by: approval.account,
                 time_ms: approval.at_ms,
-            }));
+            });
+            decisions = Some(std::iter::once(planned).chain(approved).collect());
         }
         self.rollouts.insert(rollout.clone(), decisions.clone());
         Ok(decisions)
     }
 
-    fn release(&mut self, view: &View, release: &Id) -> Result<Vec<Decision>, StateError> {
+    /// The decisions about a release; none if the account may not read it.
+    fn release(&mut self, release: &Id) -> Result<Option<Vec<Decision>>, StateError> {
         if let Some(known) = self.releases.get(release) {
             return Ok(known.clone());
         }
-        let mut decisions = Vec::new();
-        if let Some(record) = firmware::release(view, release)? {
-            decisions.push(Decision::ReleasePublished {
+        let mut decisions = None;
+        if let Some(record) = firmware::release(self.view, release)?
+            && self.rights.allows(&Record::Release(&record))?
+        {
+            let published = Decision::ReleasePublished {
                 by: record.author,
                 time_ms: record.published_ms,
-            });
+            };
             let approved = record.approvals.into_iter();
-            decisions.extend(approved.map(|approval| Decision::ReleaseApproved {
+            let approved = approved.map(|approval| Decision::ReleaseApproved {
                 by: approval.account,
                 time_ms: approval.at_ms,
-            }));
+            });
+            decisions = Some(std::iter::once(published).chain(approved).collect());
         }
         self.releases.insert(release.clone(), decisions.clone());
         Ok(decisions)
@@ -352,140 +378,4 @@ fn percent_encoded(text: &str) -> String {
         false => format!("%{byte:02X}"),
     });
     encoded.collect()
-}
-
-/// Everything that happened to a device, newest first: who did it, when, in which block, and where
-/// its proof is. Events are in the order of their numbers. At most 100 at a time.
-#[utoipa::path(get, path = "/v1/devices/{device}/timeline", tag = "devices",
-    params(("device" = Id, Path), PageQuery),
-    responses((status = 200, body = Page<TimelineEntry>), (status = 400, body = Problem)))]
-async fn timeline(
-    State(app): State<App>,
-    Extension(rights): Extension<Rights>,
-    Path(id): Path<Id>,
-    Query(query): Query<PageQuery>,
-) -> Result<JsonAt<Page<TimelineEntry>>, ApiError> {
-    let after = query.after.as_deref().map(parse_place).transpose()?;
-    let limit = query.limit().min(TIMELINE_PAGE_MAX);
-    let (state, head) = view(&app, query.min_height, query.linearizable).await?;
-    let read = move || {
-        if !rights.at(&state).allows(&Record::DeviceNamed(&id))? {
-            return Err(read::outside());
-        }
-        let page = timeline_page(&state, &id, after.unwrap_or_default(), limit)?;
-        JsonAt::new(head.height, &page)
-    };
-    app.handle
-        .read_in_turn(reader::account().as_ref(), read)
-        .await
-}
-
-/// A place in a timeline: the last change and the last event that were shown; none at its begin.
-#[derive(Clone, Copy, Debug, Default)]
-struct Place {
-    change: Option<Cursor>,
-    event: Option<u64>,
-}
-
-/// Reads a place, as `42.0:7`; either side may be empty.
-fn parse_place(text: &str) -> Result<Place, ApiError> {
-    fn side<T: std::str::FromStr>(text: &str) -> Result<Option<T>, ApiError> {
-        (!text.is_empty()).then(|| parse(text)).transpose()
-    }
-    let Some((change, event)) = text.split_once(':') else {
-        let detail = "the place in a timeline is change:event";
-        return Err(ApiError::invalid(code::PARAMETER, detail));
-    };
-    Ok(Place {
-        change: side(change)?,
-        event: side(event)?,
-    })
-}
-
-fn place_text(place: &Place) -> String {
-    let change = place.change.map(|change| change.to_string());
-    let event = place.event.map(|event| event.to_string());
-    format!(
-        "{}:{}",
-        change.unwrap_or_default(),
-        event.unwrap_or_default()
-    )
-}
-
-fn timeline_page(
-    state: &View,
-    device: &Id,
-    after: Place,
-    limit: usize,
-) -> Result<Page<TimelineEntry>, StateError> {
-    let store = &**state.store();
-    let subject = Subject::Device(device.clone());
-    let change = after.change.map(|cursor| (cursor.height, cursor.index));
-    let changes = tables::history(store, &subject, change, Direction::Backward, limit)?;
-    let events = tables::device_events(store, device, after.event, Direction::Backward, limit)?;
-    let (mut changes, mut events) = (
-        changes.into_iter().peekable(),
-        events.into_iter().peekable(),
-    );
-    let (mut items, mut place) = (Vec::new(), after);
-    while items.len() < limit {
-        let change_height = changes.peek().map(|change| change.height);
-        let event_height = events.peek().map(|event| event.height);
-        // Within a block what the ledger did to an event comes after it.
-        let next_is_change = change_height >= event_height;
-        if let Some(change) = changes.next_if(|_| next_is_change) {
-            place.change = Some(Cursor {
-                height: change.height,
-                index: change.index,
-            });
-            items.push(of_change(change));
-        } else if let Some(event) = events.next() {
-            place.event = Some(event.record.event.sequence);
-            items.push(of_event(event));
-        } else {
-            break;
-        }
-    }
-    let is_full = items.len() >= limit;
-    let next = is_full.then(|| place_text(&place));
-    Ok(Page { items, next })
-}
-
-fn of_change(change: HistoryEntry) -> TimelineEntry {
-    let HistoryEntry {
-        height,
-        index: _,
-        authorship,
-        receipt,
-    } = change;
-    let transaction = Some(receipt.transaction).filter(|hash| *hash != Hash::ZERO);
-    TimelineEntry {
-        time_ms: authorship.time_ms,
-        height,
-        author: authorship.author,
-        key: authorship.key,
-        transaction,
-        notifications: receipt.notifications,
-        event: None,
-        proof: transaction.map(|hash| format!("/v1/proofs/transactions/{hash}?receipt=true")),
-    }
-}
-
-fn of_event(event: DeviceEventEntry) -> TimelineEntry {
-    let DeviceEventEntry {
-        height,
-        index,
-        record,
-    } = event;
-    TimelineEntry {
-        // Block time.
-        time_ms: record.received_ms,
-        height,
-        author: Some(record.gateway.clone()),
-        key: None,
-        transaction: None,
-        notifications: Vec::new(),
-        event: Some(record),
-        proof: Some(format!("/v1/proofs/events/{height}/{index}")),
-    }
 }

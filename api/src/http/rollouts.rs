@@ -15,6 +15,7 @@ use super::error::{ApiError, Problem};
 use super::extract::{Path, Query};
 use super::read::{self, JsonAt, List, PageQuery, Read, ReadQuery, view};
 use crate::rights::{Kind, Record, Rights};
+use crate::search::Search;
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -144,6 +145,9 @@ async fn deployments(
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
 ) -> Result<JsonAt<Page<Deployment>>, ApiError> {
+    if !rights.reads_all_devices() {
+        return deployments_in_scope(&app, &query, rights, id).await;
+    }
     let list = List {
         list: move |state: &View, after: Option<&Id>, limit| {
             rollouts::deployments(state, &id, after, limit)
@@ -154,6 +158,31 @@ async fn deployments(
         record: |deployment| Record::DeviceNamed(&deployment.device),
     };
     read::page(&app, &query, &rights, list).await
+}
+
+/// The deployments of the devices that the account may read: only these devices are looked at.
+async fn deployments_in_scope(
+    app: &App,
+    query: &PageQuery,
+    rights: Rights,
+    rollout: Id,
+) -> Result<JsonAt<Page<Deployment>>, ApiError> {
+    let (after, limit) = (query.after::<Id>()?, query.limit());
+    let (state, head) = view(app, query.min_height, query.linearizable).await?;
+    let read = move || {
+        let rights = rights.at(&state);
+        let search = Search::for_all(&state, &rights, head.timestamp_ms);
+        let found = search.records(after.as_ref(), limit, |devices| {
+            let found = rollouts::deployments_to(&state, &rollout, devices)?;
+            Ok(found.into_iter().map(Vec::from_iter).collect())
+        })?;
+        let page = Page {
+            items: found.items,
+            next: found.next.map(|next| next.to_string()),
+        };
+        JsonAt::new(head.height, &page)
+    };
+    read::off_thread(app, read).await
 }
 
 /// One device's part in a rollout.

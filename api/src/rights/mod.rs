@@ -11,8 +11,6 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
 use lamplighter_contracts::{devices, firmware, rollouts, users};
@@ -98,13 +96,30 @@ impl Rights {
         self.account.as_ref().filter(|_| looks && is_gateway)
     }
 
+    /// True for operators of the whole city as well.
+    pub fn reads_all_devices(&self) -> bool {
+        self.reaches(Kind::Device).any(|reach| match reach {
+            Reach::All => true,
+            Reach::Districts => self.covers(&Scope::city()),
+            Reach::Account | Reach::Devices | Reach::Nothing => false,
+        })
+    }
+
+    /// True if no record of a kind is for the account.
+    pub fn reads_nothing(&self, kind: Kind) -> bool {
+        self.reaches(kind).all(|reach| reach == Reach::Nothing)
+    }
+
+    fn reaches(&self, kind: Kind) -> impl Iterator<Item = Reach> {
+        self.classes.iter().map(move |class| reach(*class, kind))
+    }
+
     /// Answers about the records of one state.
     pub fn at<'a>(&'a self, view: &'a View) -> RightsAt<'a> {
         RightsAt {
             rights: self,
             view,
             concern: OnceLock::new(),
-            devices: RefCell::default(),
         }
     }
 
@@ -131,11 +146,13 @@ pub struct RightsAt<'a> {
     view: &'a View,
     /// What concerns the gateway, looked up once.
     concern: OnceLock<Concern>,
-    /// Devices that were read together, for the records of a page.
-    devices: RefCell<BTreeMap<Id, Option<Device>>>,
 }
 
 impl RightsAt<'_> {
+    pub fn rights(&self) -> &Rights {
+        self.rights
+    }
+
     /// True if the account may read a record.
     ///
     /// # Errors
@@ -184,13 +201,14 @@ impl RightsAt<'_> {
             }))
     }
 
-    /// A filter for the devices that the account may read, which is as wide as its rights; none if
-    /// it reads all. It only chooses the rows that are looked at: [`allows`](Self::allows) decides.
+    /// A filter for exactly the devices that the account may read; none if it reads all.
     pub fn device_filter(&self) -> Option<Filter> {
+        if self.rights.reads_all_devices() {
+            return None;
+        }
         let mut parts = Vec::new();
         for class in &self.rights.classes {
             match reach(*class, Kind::Device) {
-                Reach::All => return None,
                 Reach::Districts => parts.extend(self.rights.districts.iter().map(|district| {
                     Filter::equal(
                         DeviceField::District,
@@ -201,46 +219,13 @@ impl RightsAt<'_> {
                     let gateway = FieldValue::Text(account.to_string());
                     Filter::equal(DeviceField::Gateway, gateway)
                 })),
-                Reach::Account | Reach::Nothing => {}
+                Reach::All | Reach::Account | Reach::Nothing => {}
             }
         }
         Some(Filter::Any(parts))
     }
 
-    /// Reads the devices that decide about records of a page together: one read for each record
-    /// would take many times as long. Those of the page before are forgotten.
-    ///
-    /// # Errors
-    /// The state can't be read.
-    pub fn read_devices<'r>(
-        &self,
-        records: impl Iterator<Item = Record<'r>>,
-    ) -> Result<(), StateError> {
-        let decides = |class: &Class| match reach(*class, Kind::Device) {
-            Reach::Districts | Reach::Devices => true,
-            Reach::All | Reach::Account | Reach::Nothing => false,
-        };
-        let mut known = self.devices.borrow_mut();
-        known.clear();
-        if self.rights.is_everything() || !self.rights.classes.iter().any(decides) {
-            return Ok(());
-        }
-        let ids: BTreeSet<_> = records
-            .filter_map(|record| match record {
-                Record::DeviceNamed(id) => Some(id.clone()),
-                _ => None,
-            })
-            .collect();
-        let ids: Vec<_> = ids.into_iter().collect();
-        let found = devices::many(self.view, &ids)?;
-        known.extend(ids.into_iter().zip(found));
-        Ok(())
-    }
-
     fn device(&self, id: &Id) -> Result<Option<Device>, StateError> {
-        if let Some(known) = self.devices.borrow().get(id) {
-            return Ok(known.clone());
-        }
         devices::device(self.view, id)
     }
 
@@ -249,6 +234,7 @@ impl RightsAt<'_> {
         Ok(match record {
             Record::Device(device) => rights.covers(&device.district),
             // What does not exist is 404 to those who read the whole city.
+            Record::DeviceNamed(_) if rights.covers(&Scope::city()) => true,
             Record::DeviceNamed(id) => {
                 let district = self.device(id)?.map(|device| device.district);
                 rights.covers(&district.unwrap_or_else(Scope::city))

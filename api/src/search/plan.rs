@@ -54,16 +54,38 @@ impl RowBudget {
 
 impl Plan {
     /// Chooses the rows for a filter and for what the account may read.
+    ///
+    /// A reader of a part looks at the rows of its devices alone, even if the filter has fewer:
+    /// where a page ends then depends on nothing outside of that part.
     pub fn of(
         search: &Search<'_>,
         scope: Option<&Filter>,
         after: Option<&Id>,
     ) -> Result<Self, StateError> {
-        let parts = [search.filter, scope].into_iter().flatten();
-        let plans = parts.filter_map(|filter| Self::for_filter(search, filter, after).transpose());
-        let plans = plans.collect::<Result<Vec<_>, _>>()?;
-        let best = smallest(search.view, plans, after)?;
-        Ok(best.unwrap_or(Self::All))
+        let Some(scope) = scope else {
+            let best = search.filter.map(|f| Self::for_filter(search, f, after));
+            return Ok(best.transpose()?.flatten().unwrap_or(Self::All));
+        };
+        if let Some(named) = search.filter.and_then(Self::for_names) {
+            return Ok(named);
+        }
+        let rows = Self::for_filter(search, scope, after)?;
+        Ok(rows.unwrap_or(Self::Union(Vec::new())))
+    }
+
+    /// The rows of a filter that names its devices: so few that no page ends before the last.
+    fn for_names(filter: &Filter) -> Option<Self> {
+        match filter {
+            Filter::Comparison(comparison) if comparison.field == DeviceField::Device => {
+                Self::for_comparison(comparison)
+            }
+            Filter::Comparison(_) => None,
+            Filter::Any(parts) => {
+                let named: Option<_> = parts.iter().map(Self::for_names).collect();
+                named.map(Self::Union)
+            }
+            Filter::All(parts) => parts.iter().find_map(Self::for_names),
+        }
     }
 
     fn for_filter(
@@ -209,6 +231,18 @@ impl Plan {
                 Ok(count)
             }
         }
+    }
+}
+
+/// The terms that each device of a filter has.
+pub(super) fn terms_of_all(filter: &Filter) -> Vec<DeviceTerm> {
+    match filter {
+        Filter::Comparison(comparison) => match Plan::for_comparison(comparison) {
+            Some(Plan::Term(term)) => vec![term],
+            _ => Vec::new(),
+        },
+        Filter::Any(_) => Vec::new(),
+        Filter::All(parts) => parts.iter().flat_map(terms_of_all).collect(),
     }
 }
 

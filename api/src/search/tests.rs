@@ -411,6 +411,157 @@ fn a_page_that_finds_nothing_leads_on() {
     assert!((3..10).contains(&pages), "{pages} pages");
 }
 
+/// A fleet whose devices in the north and of the gateway are the same, whatever else there is.
+fn fleet_with_others(others: bool) -> Fleet {
+    let mut fleet = Fleet::new();
+    // So many that pages end before they are full.
+    let numbers: Vec<u64> = (0..DEVICES_READ_MAX as u64 + 700).collect();
+    for numbers in numbers.chunks(500) {
+        let mut seen = Vec::new();
+        for number in numbers {
+            let mut device = fleet.device(*number);
+            device.device = id(format!("d-{number:05}"));
+            device.district = of(&mut fleet.seed, &DISTRICTS[..3]).parse().unwrap();
+            let mut other = device.clone();
+            other.device = id(format!("d-{number:05}-other"));
+            other.district = "south".parse().unwrap();
+            other.gateway = Some(id("gw-2"));
+            seen.push((device, Fact::DeviceRegistered));
+            if others {
+                seen.push((other, Fact::DeviceRegistered));
+            }
+        }
+        fleet.block(NOW, &seen, |overlay| {
+            seen.iter()
+                .for_each(|(device, _)| put_device(overlay, device));
+        });
+    }
+    fleet
+}
+
+/// The devices of each page with its `next`.
+type Pages = Vec<(Vec<Id>, Option<Id>)>;
+
+fn pages(mut page: impl FnMut(Option<&Id>) -> Found<Id>) -> Pages {
+    let mut pages: Pages = Vec::new();
+    loop {
+        let after = pages.last().and_then(|(_, next)| next.clone());
+        let Found { items, next } = page(after.as_ref());
+        pages.push((items, next.clone()));
+        if next.is_none() {
+            return pages;
+        }
+    }
+}
+
+/// Neither what a page has, nor where it ends, nor how many pages there are depends on devices that
+/// the reader may not read.
+#[test]
+fn devices_outside_of_a_readers_part_change_no_page() {
+    let [alone, among_others] = [false, true].map(|others| fleet_with_others(others).view());
+    let mut longest = 0;
+    for rights in [
+        user(&["north"], AccountKind::User),
+        user(&["north/har"], AccountKind::User),
+        user(&["north/harbour"], AccountKind::Gateway),
+        user(&[], AccountKind::Gateway),
+        user(&[], AccountKind::User),
+    ] {
+        for text in [
+            "",
+            "model==Lamp",
+            "model==Lamp,model==Meter",
+            "tag.pole==1;model==Meter;status!=active",
+            "owner==none*",
+            "last_seen=lt=-1h",
+            "district==south",
+            "district==south,owner==harbour",
+            "gateway==gw-2",
+            "device==d-00017-other",
+            "device=in=(d-00017,d-00017-other);model!=x",
+            "device==d-000*",
+        ] {
+            let filter: Option<Filter> = (!text.is_empty()).then(|| text.parse().unwrap());
+            let [expected, found] = [&alone, &among_others].map(|view| {
+                let rights = rights.at(view);
+                let search = Search {
+                    filter: filter.as_ref(),
+                    ..Search::for_all(view, &rights, NOW)
+                };
+                let found = |Found { items, next }: Found<SearchedDevice>| Found {
+                    items: items.into_iter().map(|found| found.device.device).collect(),
+                    next,
+                };
+                let listed = pages(|after| found(search.page(after, 300).unwrap()));
+                let records = pages(|after| {
+                    let read = |ids: &[Id]| {
+                        let some = |id: &Id| id.as_str().contains("7").then(|| id.clone());
+                        Ok(ids.iter().map(some).map(Vec::from_iter).collect())
+                    };
+                    search.records(after, 300, read).unwrap()
+                });
+                [listed, records]
+            });
+            assert_eq!(found, expected, "{text}");
+            longest = longest.max(found[0].len());
+        }
+    }
+    assert!(longest > 2, "{longest} pages");
+    // Terms that no device of the part has need no records, so that one page looks at all rows.
+    let rights = user(&["north"], AccountKind::User);
+    for (text, count) in [
+        ("model==None", 1),
+        ("owner!=x;model==None", 1),
+        ("model==None*", 2),
+        ("model==None,model==None2", 2),
+    ] {
+        let filter: Filter = text.parse().unwrap();
+        let rights = rights.at(&among_others);
+        let search = Search {
+            filter: Some(&filter),
+            ..Search::for_all(&among_others, &rights, NOW)
+        };
+        let pages = pages(|after| Found {
+            next: search.page(after, 300).unwrap().next,
+            items: Vec::new(),
+        });
+        assert_eq!(pages.len(), count, "{text}");
+    }
+}
+
+/// Rows that the index alone decides about are small, and not without bound.
+#[test]
+fn a_page_looks_at_so_many_rows() {
+    const ROWS: usize = 20_000;
+    let mut fleet = Fleet::new();
+    let numbers: Vec<usize> = (0..2 * ROWS + 10).collect();
+    for numbers in numbers.chunks(5_000) {
+        let device = fleet.device(0);
+        let seen = numbers.iter().map(|number| {
+            let mut device = device.clone();
+            device.device = id(format!("d-{number:06}"));
+            (device, Fact::DeviceRegistered)
+        });
+        let seen: Vec<_> = seen.collect();
+        fleet.block(NOW, &seen, |_| ());
+    }
+    let view = fleet.view();
+    let rights = Rights::everything();
+    let rights = rights.at(&view);
+    let filter: Filter = "last_seen=lt=-1h".parse().unwrap();
+    let search = Search {
+        filter: Some(&filter),
+        ..Search::for_all(&view, &rights, NOW)
+    };
+    let mut after = None;
+    for end in [ROWS, 2 * ROWS] {
+        let page = search.page(after.as_ref(), 1_000).unwrap();
+        assert_eq!(page.next, Some(id(format!("d-{:06}", end - 1))));
+        after = page.next;
+    }
+    assert_eq!(search.page(after.as_ref(), 1_000).unwrap().next, None);
+}
+
 #[test]
 fn the_term_with_the_fewest_devices_is_looked_at() {
     let mut fleet = Fleet::new();
@@ -458,4 +609,17 @@ fn the_term_with_the_fewest_devices_is_looked_at() {
     let district = tables::DeviceTerm::District("north/harbour".parse().unwrap());
     let of_reader = Plan::Union(vec![Plan::Term(district)]);
     assert_eq!(plan(&north, "last_seen=lt=-1h"), of_reader);
+    // However few devices of the city have the tag.
+    assert_eq!(plan(&north, "tag.pole==9"), of_reader);
+    // A device that is named is found at once, if it is one of the reader's.
+    assert_eq!(
+        plan(&north, "model==Lamp;device==d-1"),
+        Plan::One(id("d-1"))
+    );
+    let named = Plan::Union(vec![Plan::One(id("d-1")), Plan::One(id("d-2"))]);
+    assert_eq!(plan(&north, "device=in=(d-1,d-2)"), named);
+    assert_eq!(plan(&north, "device==d-1,model==Lamp"), of_reader);
+    // An operator of the whole city has the quickest way.
+    let city = user(&[""], AccountKind::User);
+    assert_eq!(plan(&city, "model==Lamp;tag.pole==1"), tag("1"));
 }

@@ -1,7 +1,7 @@
 //! Filters of devices, reports over many records, and the timeline of a device.
 
 use lamplighter_types::{
-    Action, ConfigAction, ConfigReport, DeploymentReport, DeploymentState, Hash, Id, RolloutsAction,
+    Action, ConfigAction, ConfigReport, DeploymentReport, DeploymentState, Hash, RolloutsAction,
 };
 use serde_json::Value;
 
@@ -108,14 +108,22 @@ async fn a_filter_that_is_not_understood_is_refused_with_its_place() {
     city.node.stop().await;
 }
 
-/// Brings the release of the furnished rollout to its lamp.
-async fn confirm(city: &City, device: &Id, digest: Hash) {
+/// Brings the release of a furnished rollout to its lamp.
+async fn confirm(city: &City, number: u8, gateway: &str) {
+    let (device, rollout) = (id(&format!("lamp-{number}")), id(&format!("ro-{number}")));
+    let path = format!("/v1/firmware/r-{number}");
+    let release = city.node.get(&path).await.ok()["record"].clone();
+    let digest: Hash = release["manifest"]["artifact"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
     use DeploymentState::*;
     let steps = [Assigned, Offered, Downloaded, Installing, Trial, Confirmed];
     let reports = steps.windows(2).zip(1..).map(|(step, counter)| {
         let is_installed = matches!(step[1], Downloaded | Trial | Confirmed);
         DeploymentReport {
-            rollout: id("ro-1"),
+            rollout: rollout.clone(),
             device: device.clone(),
             from: step[0],
             to: step[1],
@@ -129,16 +137,115 @@ async fn confirm(city: &City, device: &Id, digest: Hash) {
     });
     let reports = reports.collect();
     let report = Action::Rollouts(RolloutsAction::Report { reports });
-    city.must_act("gw", 2, report).await;
+    city.must_act(gateway, 2, report).await;
+}
+
+/// The accounts of which an exposure shows the lamps of a number.
+const EXPOSED_TO: [(&str, &[u8]); 9] = [
+    ("auditor", &[1, 2]),
+    ("pia", &[1, 2]),
+    ("north-auditor", &[1]),
+    ("north", &[1]),
+    ("south", &[2]),
+    ("gw", &[1]),
+    ("gw-south", &[2]),
+    // They read the counts of the rollouts of their releases.
+    ("vendor", &[]),
+    ("maker", &[]),
+];
+
+/// An exposure is for those who read its devices; a vendor reads the counts of its rollouts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_exposure_is_for_readers_of_the_devices() {
+    let city = City::start().await;
+    city.furnish().await;
+    confirm(&city, 1, "gw").await;
+    confirm(&city, 2, "gw-south").await;
+    // Both have the document of the fleet and one of their district and one of their own.
+    let mut documents = Vec::new();
+    for (number, gateway) in [(1, "gw"), (2, "gw-south")] {
+        let path = format!("/v1/devices/lamp-{number}/config");
+        let config = city.node.get(&path).await.ok();
+        let document: Hash = config["hash"].as_str().unwrap().parse().unwrap();
+        let reports = vec![ConfigReport {
+            device: id(&format!("lamp-{number}")),
+            document,
+            applied: true,
+            detail: String::new(),
+            counter: 6,
+            signature: None,
+        }];
+        let report = Action::Config(ConfigAction::Report { reports });
+        city.must_act(gateway, 3, report).await;
+        documents.push(document);
+    }
+    for (account, lamps) in EXPOSED_TO {
+        for number in [1, 2] {
+            let readable = lamps.contains(&number);
+            let lamp = format!("lamp-{number}");
+            let expected: Vec<&str> = readable.then_some(lamp.as_str()).into_iter().collect();
+            let release = format!("/v1/reports/exposure/release/r-{number}");
+            let by_filter = format!("/v1/reports/devices?filter=release%3D%3Dr-{number}");
+            for path in [
+                release.clone(),
+                format!("{release}?limit=1&filter=device%3D%3D{lamp}"),
+                format!("{release}?filter=status!%3Dsuspended"),
+                by_filter.clone(),
+                by_filter.replace("/reports", ""),
+            ] {
+                let page = city.get(account, &path).await.ok();
+                assert_eq!(names(&page), expected, "{account} {path}");
+                let is_full = path.contains("limit=1") && readable;
+                let next = is_full.then_some(lamp.as_str());
+                assert_eq!(page["next"].as_str(), next, "{account} {path}");
+            }
+            let exposed = city.get(account, &release).await.ok();
+            for row in exposed["items"].as_array().unwrap() {
+                assert_eq!(row["rollout"], format!("ro-{number}"));
+                assert_eq!(row["decisions"].as_array().unwrap().len(), 4, "{row}");
+                // Each path leads to something that this account may read.
+                for proof in row["proofs"].as_array().unwrap() {
+                    city.get(account, proof.as_str().unwrap()).await.ok();
+                }
+            }
+            let timeline = format!("/v1/devices/{lamp}/timeline");
+            let status = city.get(account, &timeline).await.status;
+            assert_eq!(
+                status,
+                if readable { 200 } else { 403 },
+                "{account} {timeline}"
+            );
+        }
+        for (document, number) in documents.iter().zip([1, 2]) {
+            let path = format!("/v1/reports/exposure/config/{document}");
+            let page = city.get(account, &path).await.ok();
+            // Their documents are equal.
+            let expected: Vec<_> = lamps.iter().map(|n| format!("lamp-{n}")).collect();
+            assert_eq!(names(&page), expected, "{account} {number}");
+            for row in page["items"].as_array().unwrap() {
+                assert_eq!(row["decisions"].as_array().unwrap().len(), 3, "{row}");
+            }
+        }
+    }
+    for (account, number, other) in [("vendor", 1, 2), ("maker", 2, 1)] {
+        let rollout = format!("/v1/rollouts/ro-{number}");
+        let rollout = city.get(account, &rollout).await.ok();
+        assert_eq!(rollout["record"]["counts"]["confirmed"], 1, "{rollout}");
+        let rollout = city.get(account, &format!("/v1/rollouts/ro-{other}")).await;
+        rollout.assert_problem(403, "read.scope");
+        let state = format!("/v1/devices/lamp-{number}/state");
+        city.get(account, &state)
+            .await
+            .assert_problem(403, "read.scope");
+    }
+    city.node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_exposure_names_since_when_and_by_which_decisions() {
     let city = City::start().await;
     city.furnish().await;
-    let release = city.node.get("/v1/firmware/r-1").await.ok()["record"].clone();
-    let digest = release["manifest"]["artifact"].as_str().unwrap();
-    confirm(&city, &id("lamp-1"), digest.parse().unwrap()).await;
+    confirm(&city, 1, "gw").await;
     let path = "/v1/reports/exposure/release/r-1";
     let page = city.get("auditor", path).await.ok();
     assert_eq!(names(&page), ["lamp-1"]);

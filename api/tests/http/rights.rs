@@ -1,14 +1,16 @@
 //! What the accounts of each role may read, over HTTP, the feed and proofs.
 
 use lamplighter_types::login::Audience;
-use lamplighter_types::{Action, Role, UsersAction};
+use lamplighter_types::{
+    Action, AlarmChange, DeviceEvent, DevicesAction, EventsAction, Role, Severity, UsersAction,
+};
 use reqwest::Response;
 use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, QoS, SubscribeReasonCode};
 use serde_json::Value;
 
 use crate::city::{City, secret};
 use crate::history::hold_long_reads;
-use crate::node::{Answer, STEP_TIMEOUT, id};
+use crate::node::{Answer, STEP_TIMEOUT, id, now_ms};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_account_reads_the_devices_of_its_scope() {
@@ -310,9 +312,9 @@ async fn a_gateway_reads_its_devices_while_long_reads_are_under_way() {
     city.node.stop().await;
 }
 
-/// A page looks at a bounded number of rows, be none of them readable, and its `next` leads on.
+/// Neither `next` nor the number of pages says anything of rows that an account may not read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_ends_after_so_many_rows_that_are_not_readable() {
+async fn accounts_of_others_show_in_no_page() {
     const ROWS: usize = 1_100;
     let city = City::start().await;
     for number in 0..ROWS {
@@ -327,26 +329,143 @@ async fn a_page_ends_after_so_many_rows_that_are_not_readable() {
         city.node.act(Action::Users(register)).await;
     }
     // What the operator of the north reads comes after all of them.
-    for (limit, rows) in [("", 1_000), ("&limit=1000", 1_000), ("&limit=300", 1_200)] {
-        let mut path = format!("/v1/users?linearizable=true{limit}");
-        let first = city.get("north", &path).await.ok();
-        if rows < ROWS {
-            assert_eq!(first["items"], Value::Array(Vec::new()), "{path}");
-            assert_eq!(first["next"], format!("a-{:04}", rows - 1), "{path}");
+    for limit in ["", "&limit=1000", "&limit=300", "&limit=1"] {
+        let listed = pages(
+            &city,
+            "north",
+            "/v1/users?linearizable=true",
+            limit,
+            "account",
+        )
+        .await;
+        let expected = match limit {
+            "&limit=1" => vec![vec!["gw"], vec!["north"], vec![]],
+            _ => vec![vec!["gw", "north"]],
+        };
+        assert_eq!(listed, expected, "{limit}");
+    }
+    city.node.stop().await;
+}
+
+/// The names in each page of a list. Each `next` names the last item of its page.
+async fn pages(
+    city: &City,
+    account: &str,
+    path: &str,
+    limit: &str,
+    name: &str,
+) -> Vec<Vec<String>> {
+    let (mut pages, mut after) = (Vec::new(), String::new());
+    loop {
+        let path = format!("{path}{limit}{after}");
+        let page = city.get(account, &path).await.ok();
+        let items = page["items"].as_array().unwrap();
+        let named = |item: &Value| {
+            let places = ["/alarm/device", "/plan/rollout", "/manifest/release"];
+            let inner = places
+                .iter()
+                .find_map(|place| item.pointer(place)?.as_str());
+            inner.or(item[name].as_str()).unwrap().to_owned()
+        };
+        let names: Vec<String> = items.iter().map(named).collect();
+        let next = page["next"].as_str().map(str::to_owned);
+        let last = names.last().cloned();
+        pages.push(names);
+        let Some(next) = next else {
+            return pages;
+        };
+        let place = next.split(':').next().map(str::to_owned);
+        assert_eq!(place, last, "{account} {path}");
+        after = format!("&after={}", next.replace(':', "%3A"));
+    }
+}
+
+/// Pages of one item have what the lists have, and lead over nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_list_leads_on_from_what_the_account_reads() {
+    let city = City::start().await;
+    city.furnish().await;
+    for (account, lamps, releases, rollouts) in READABLE {
+        let all = |prefix: &str, numbers: &[u8]| -> Vec<String> {
+            numbers.iter().map(|n| format!("{prefix}-{n}")).collect()
+        };
+        let deployed = |n: u8| all("lamp", &[n][..usize::from(lamps.contains(&n))]);
+        for (path, name, expected) in [
+            ("/v1/devices?", "device", all("lamp", lamps)),
+            ("/v1/devices?owner=city", "device", all("lamp", lamps)),
+            (
+                "/v1/devices?filter=model!%3Dx",
+                "device",
+                all("lamp", lamps),
+            ),
+            ("/v1/reports/devices?", "device", all("lamp", lamps)),
+            ("/v1/alarms?", "device", all("lamp", lamps)),
+            ("/v1/firmware?", "release", all("r", releases)),
+            ("/v1/rollouts?", "rollout", all("ro", rollouts)),
+            ("/v1/rollouts/ro-1/deployments?", "device", deployed(1)),
+            ("/v1/rollouts/ro-2/deployments?", "device", deployed(2)),
+        ] {
+            for limit in ["&limit=1", "&limit=1000"] {
+                let listed = pages(&city, account, path, limit, name).await;
+                assert_eq!(listed.concat(), expected, "{account} {path}{limit}");
+            }
         }
-        let (mut found, mut pages) = (Vec::new(), 0);
-        loop {
-            let page = city.get("north", &path).await.ok();
-            pages += 1;
-            let items = page["items"].as_array().unwrap();
-            found.extend(items.iter().map(|item| item["account"].clone()));
-            let Some(next) = page["next"].as_str() else {
-                break;
-            };
-            path = format!("/v1/users?after={next}{limit}");
+    }
+    city.node.stop().await;
+}
+
+/// Devices of other districts, of which there are far more, cost a reader no page.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deployments_and_alarms_of_others_show_in_no_page() {
+    let city = City::start().await;
+    city.furnish().await;
+    // A second alarm of the lamp, and a lamp of the same gateway with two.
+    city.node.act(city.node.devices(&["lamp-3"], "north")).await;
+    let (device, gateway) = (id("lamp-3"), Some(id("gw")));
+    let assign = DevicesAction::AssignGateway { device, gateway };
+    city.node.act(Action::Devices(assign)).await;
+    // The last two end the alarms of that lamp, which stay open until somebody acknowledges them.
+    let events = [
+        ("lamp-1", 2),
+        ("lamp-3", 1),
+        ("lamp-3", 2),
+        ("lamp-3", 3),
+        ("lamp-3", 4),
+    ];
+    for (sequence, (lamp, number)) in (2..).zip(events) {
+        let event = DeviceEvent {
+            device: id(lamp),
+            sequence: number,
+            time_ms: now_ms(),
+            kind: ["lampFailure", "lampPowerTooLow"][(number as usize - 1) % 2].to_owned(),
+            severity: Severity::Major,
+            alarm: match number {
+                1 | 2 => AlarmChange::Raise,
+                _ => AlarmChange::Clear,
+            },
+            data: String::new(),
+            signature: None,
+        };
+        let events = vec![event];
+        let append = Action::Events(EventsAction::Append { events });
+        city.must_act("gw", sequence, append).await;
+    }
+    let names = ["lamp-1", "lamp-1", "lamp-3", "lamp-3"];
+    for account in ["north", "gw", "north-auditor"] {
+        for (limit, sizes) in [("&limit=1", &[1, 1, 1, 1, 0][..]), ("&limit=3", &[3, 1])] {
+            let listed = pages(&city, account, "/v1/alarms?", limit, "device").await;
+            assert_eq!(listed.concat(), names, "{account} {limit}");
+            let found: Vec<_> = listed.iter().map(Vec::len).collect();
+            assert_eq!(found, sizes, "{account} {limit}");
         }
-        let readable = vec![Value::from("gw"), Value::from("north")];
-        assert_eq!((found, pages <= 2), (readable, true));
+    }
+    // A place may be anywhere: nothing of others follows it, and nothing shows whether it exists.
+    for after in ["lamp-2:0", "lamp-2:7", "lamp-1a:1"] {
+        let path = format!("/v1/alarms?after={}", after.replace(':', "%3A"));
+        let page = city.get("north", &path).await.ok();
+        let devices: Vec<_> = page["items"].as_array().unwrap().iter().collect();
+        assert_eq!(devices.len(), 2, "{page}");
+        assert_eq!(page["next"], Value::Null);
     }
     city.node.stop().await;
 }

@@ -1,6 +1,7 @@
 //! Queries of event cursors and alarms.
 
 use lamplighter_state::StateError;
+use lamplighter_types::limits::ALARMS_PER_DEVICE_MAX;
 use lamplighter_types::{Alarm, AlarmId, EventCursor, Id};
 
 use super::{cursor as numbers, keys};
@@ -32,6 +33,17 @@ pub fn alarms(
         })
     });
     reader.page(&keys::alarms(device), after.as_ref(), limit)
+}
+
+/// The open alarms of each of some devices, in the order of the devices.
+pub fn alarms_of(reader: &impl Reader, devices: &[Id]) -> Result<Vec<Vec<Alarm>>, StateError> {
+    let keys: Vec<_> = devices.iter().map(keys::device_alarms).collect();
+    let found = reader.get_many(&keys)?.into_iter().zip(devices);
+    let open = found.map(|(known, device)| match known {
+        Some(known) if known.are_open() => alarms(reader, device, None, ALARMS_PER_DEVICE_MAX),
+        _ => Ok(Vec::new()),
+    });
+    open.collect()
 }
 
 /// Alarms that are active or not acknowledged, by device and event, after the alarm `after`.

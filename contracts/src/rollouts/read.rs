@@ -40,6 +40,17 @@ pub fn deployment(
     reader.get(&keys::deployment(rollout, device))
 }
 
+/// The deployments of some devices in a rollout, in the order of the devices.
+pub fn deployments_to(
+    reader: &impl Reader,
+    rollout: &Id,
+    devices: &[Id],
+) -> Result<Vec<Option<Deployment>>, StateError> {
+    let key = |device| keys::deployment(rollout, device);
+    let keys: Vec<_> = devices.iter().map(key).collect();
+    reader.get_many(&keys)
+}
+
 /// The deployments of a rollout by device, after the device `after`.
 pub fn deployments(
     reader: &impl Reader,

@@ -100,3 +100,10 @@ pub struct DeviceAlarms {
     /// The events that raised alarms which were cleared and not acknowledged, ascending.
     pub unacknowledged: Vec<u64>,
 }
+
+impl DeviceAlarms {
+    /// True if at least one alarm is open.
+    pub fn are_open(&self) -> bool {
+        !self.unacknowledged.is_empty() || self.kinds.iter().any(|kind| kind.active.is_some())
+    }
+}

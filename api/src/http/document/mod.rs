@@ -19,7 +19,7 @@ use crate::rights;
 
 use super::{
     App, alarms, artifacts, auth, blocks, config, devices, feed, firmware, iotregistry, reports,
-    rollouts, sessions, status, submissions, transactions, users,
+    rollouts, sessions, status, submissions, timeline, transactions, users,
 };
 
 /// The name of the bearer token in the description.
@@ -64,6 +64,7 @@ pub fn describe(app: &App) -> (Router<App>, Value) {
         .merge(users::routes())
         .merge(devices::routes())
         .merge(reports::routes())
+        .merge(timeline::routes())
         .merge(firmware::routes())
         .merge(artifacts::routes())
         .merge(rollouts::routes())

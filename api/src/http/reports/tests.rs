@@ -1,0 +1,123 @@
+use std::sync::Arc;
+
+use lamplighter_contracts::devices;
+use lamplighter_state::Overlay;
+use lamplighter_store::{Durability, Kv, MemoryKv, WriteBatch};
+use lamplighter_types::{
+    Account, AccountKind, Device, DeviceState, DeviceStatus, Release, ReleaseManifest,
+    ReleaseStatus, Scope, SecretKey, SignedRelease,
+};
+
+use super::*;
+
+fn id(text: &str) -> Id {
+    Id::new(text).unwrap()
+}
+
+fn device() -> Device {
+    Device {
+        device: id("lamp-1"),
+        owner: id("city"),
+        offered_to: None,
+        model: "Lamp".to_owned(),
+        hardware_class: "class".to_owned(),
+        district: "north".parse().unwrap(),
+        gateway: Some(id("gw")),
+        key: None,
+        tags: Vec::new(),
+        status: DeviceStatus::Active,
+        registered_height: 1,
+    }
+}
+
+fn release() -> Release {
+    let manifest = ReleaseManifest {
+        release: id("r-1"),
+        vendor: id("vendor"),
+        version: "1.0.0".parse().unwrap(),
+        artifact: Hash([1; 32]),
+        size_bytes: 1,
+        hardware_classes: vec!["class".to_owned()],
+        security_counter: 1,
+        replaces_from: None,
+        depends_on: Vec::new(),
+        expires_ms: None,
+        critical: false,
+        provenance: None,
+    };
+    let signed = SignedRelease::sign(&manifest, &SecretKey::from_seed([1; 32]));
+    Release {
+        manifest_digest: signed.manifest_digest(),
+        manifest,
+        signed,
+        status: ReleaseStatus::Released,
+        author: id("vendor"),
+        organization: id("acme"),
+        approvals: Vec::new(),
+        reason: String::new(),
+        published_height: 1,
+        published_ms: 1,
+        released_ms: Some(2),
+        ended_ms: None,
+    }
+}
+
+/// A device that runs a release whose deployment is in the state no more.
+fn state() -> View {
+    let kv = Arc::new(MemoryKv::new());
+    let mut overlay = Overlay::new(View::new(kv.clone()));
+    overlay.put(&devices::keys::device(&id("lamp-1")), &device());
+    overlay.put(&firmware::keys::release(&id("r-1")), &release());
+    let by_gateway = devices::keys::by_gateway(&id("gw"), &id("lamp-1"));
+    overlay.put(&by_gateway, &id("lamp-1"));
+    overlay.commit();
+    let mut batch = WriteBatch::new();
+    tables::put_changes(&mut batch, &overlay.into_changes());
+    kv.write(batch, Durability::Unsynced).unwrap();
+    View::new(kv)
+}
+
+/// An exposure names no decision of a record that its route refuses to the account.
+#[test]
+fn decisions_that_the_account_may_not_read_are_left_out() {
+    let view = state();
+    let gateway = Rights::of(&Account {
+        account: id("gw"),
+        kind: AccountKind::Gateway,
+        organization: id("city"),
+        name: String::new(),
+        district: Scope::city(),
+        keys: Vec::new(),
+        grants: Vec::new(),
+        disabled: false,
+        registered_height: 0,
+    });
+    let state = DeviceState {
+        version: Some("1.0.0".parse().unwrap()),
+        release: Some(id("r-1")),
+        digest: None,
+        security_counter: 1,
+        report_counter: 1,
+        drifted: false,
+        active_rollout: None,
+        confirmed: Vec::new(),
+        key_rotations: 0,
+    };
+    for (rights, expected) in [(gateway, 0), (Rights::everything(), 1)] {
+        let rights = rights.at(&view);
+        assert!(rights.allows(&Record::Device(&device())).unwrap());
+        let readable = rights.allows(&Record::ReleaseNamed(&id("r-1"))).unwrap();
+        assert_eq!(readable, expected == 1);
+        let found = SearchedDevice {
+            device: device(),
+            state: Some(state.clone()),
+            config: None,
+            alarms: Vec::new(),
+            last_seen: None,
+        };
+        let mut sources = Sources::new(&view, &rights);
+        let row = sources.of_release(found, &id("r-1")).unwrap();
+        assert_eq!(row.decisions.len(), expected, "{row:?}");
+        assert_eq!(row.proofs.len(), 1 + expected, "{row:?}");
+    }
+}
