@@ -17,6 +17,7 @@ pub fn failure(pending: &Pending, kept: Option<&KeptTransactions>, output: Outpu
         expires_ms,
         taken_by,
         sent_to,
+        refused_by,
         ..
     } = pending;
     let file = kept.map(|kept| kept.file(transaction));
@@ -24,7 +25,7 @@ pub fn failure(pending: &Pending, kept: Option<&KeptTransactions>, output: Outpu
     if output.json {
         print(
             &json!({ "transaction": transaction, "expires_ms": expires_ms, "taken_by": taken_by,
-            "sent_to": sent_to, "file": file, "signed": signed }),
+            "sent_to": sent_to, "refused_by": refused_by, "file": file, "signed": signed }),
         );
     }
     let again = match file {
@@ -52,6 +53,7 @@ fn words(pending: &Pending) -> String {
         transaction,
         taken_by,
         sent_to,
+        refused_by,
         waited,
         last,
         ..
@@ -65,6 +67,12 @@ fn words(pending: &Pending) -> String {
         parts.push(format!(
             "sent to {} without an answer to rely on",
             sent_to.join(", ")
+        ));
+    }
+    if !refused_by.is_empty() {
+        parts.push(format!(
+            "refused by {}, which no other node confirms",
+            refused_by.join(", ")
         ));
     }
     let mut words = format!(

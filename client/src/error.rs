@@ -214,8 +214,11 @@ pub struct Pending {
     pub taken_by: Vec<String>,
     /// Addresses of the nodes that it was sent to and that gave no usable answer.
     pub sent_to: Vec<String>,
+    /// Addresses of the nodes that refused it, fewer than are believed: a node that has it may
+    /// claim so. The reason of the first is `last`.
+    pub refused_by: Vec<String>,
     pub waited: Duration,
-    /// The error of the last attempt, if it failed.
+    /// The first refusal; otherwise the error of the last attempt, if it failed.
     pub last: Option<Arc<ClientError>>,
 }
 
@@ -225,13 +228,19 @@ impl fmt::Display for Pending {
             transaction,
             taken_by,
             sent_to,
+            refused_by,
             ..
         } = self;
         let waited = self.waited.as_secs_f64();
         write!(f, "the transaction {transaction} was ")?;
-        match taken_by.as_slice() {
-            [] => write!(f, "sent to {}", sent_to.join(", "))?,
-            nodes => write!(f, "taken by {}", nodes.join(", "))?,
+        match (taken_by.as_slice(), sent_to.as_slice()) {
+            ([], []) => write!(
+                f,
+                "refused by {}, which no other node confirms",
+                refused_by.join(", ")
+            )?,
+            ([], nodes) => write!(f, "sent to {}", nodes.join(", "))?,
+            (nodes, _) => write!(f, "taken by {}", nodes.join(", "))?,
         }
         write!(
             f,

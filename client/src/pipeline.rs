@@ -4,10 +4,10 @@
 //! What a lost connection or a busy node leaves open is sent again as the same bytes, to the next
 //! node: each transaction happens once. What a node refuses is sent to the next one likewise.
 //! Otherwise the rules are those of a single submission: the refusal of one node is not believed,
-//! and a transaction that may have arrived and has no answer is reported as
-//! [`Pending`](crate::Pending).
+//! and a transaction that may have arrived and has no answer, or that one node alone refuses, is
+//! reported as [`Pending`](crate::Pending).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout};
 use crate::Client;
 use crate::calls::{ANSWER_BYTES_MAX, Call, RoundBackoff};
 use crate::error::ClientError;
-use crate::receivers::{REFUSALS_MIN, Receivers};
+use crate::receivers::Receivers;
 use crate::standing::Fault;
 
 /// Transactions of one request; a node takes 1,024.
@@ -69,8 +69,6 @@ struct OpenTransaction {
     hash: Hash,
     body: Bytes,
     receivers: Receivers,
-    /// The refusals by node.
-    refusals: BTreeMap<usize, ClientError>,
     last: Option<Arc<ClientError>>,
     outcome: oneshot::Sender<Result<Submitted, ClientError>>,
     _place: OwnedSemaphorePermit,
@@ -140,7 +138,6 @@ impl Pipeline {
             hash,
             body,
             receivers: Receivers::default(),
-            refusals: BTreeMap::new(),
             last: None,
             outcome: sender,
             _place: place.expect("this semaphore is never closed"),
@@ -181,42 +178,23 @@ impl OpenTransaction {
                 self.outcome.send(Ok(*submitted)).ok();
                 return None;
             }
-            LineReport::Accepted => {
-                self.receivers.accepted(index);
-                self.refusals.remove(&index);
-            }
+            LineReport::Accepted => self.receivers.accepted(index),
             LineReport::Failed(error) => {
                 self.receivers.failed(index, &error);
                 self.last = Some(error);
             }
-            LineReport::Refused(error) => {
-                self.receivers.refused(index);
-                self.refusals.insert(index, error);
-            }
+            LineReport::Refused(error) => self.receivers.refused(index, error),
         }
         Some(self)
     }
 
-    /// Gives the transaction up if at least so many nodes refused it and no other may have it.
-    /// Returns it otherwise.
-    fn end_if_refused(
-        mut self,
-        client: &Client,
-        refusals_min: usize,
-        begun: Instant,
-    ) -> Option<Self> {
-        let refusals = self.refusals.len();
-        if refusals < refusals_min || self.receivers.may_be_pending() {
-            return Some(self);
-        }
-        let Some((_, first)) = self.refusals.pop_first() else {
+    /// Gives the transaction up if enough nodes refused it and no other may have it. Returns it
+    /// otherwise.
+    fn end_if_refused(mut self, client: &Client) -> Option<Self> {
+        let Some(refusal) = self.receivers.refusal(client) else {
             return Some(self);
         };
-        let (sent, waited) = ((self.hash, &*self.signed), begun.elapsed());
-        let error = self
-            .receivers
-            .refusal(client, sent, waited, first, refusals);
-        self.outcome.send(Err(error)).ok();
+        self.outcome.send(Err(refusal)).ok();
         None
     }
 
@@ -271,11 +249,11 @@ async fn submit_all(client: &Client, mut open: Vec<OpenTransaction>) {
             if open.is_empty() || Instant::now() >= until {
                 break;
             }
-            open = send_once(client, index, open, until).await;
-            open = end_refused(client, open, REFUSALS_MIN, begun);
+            let still_open = send_once(client, index, open, until).await.into_iter();
+            open = still_open
+                .filter_map(|transaction| transaction.end_if_refused(client))
+                .collect();
         }
-        // All nodes that answered in this round have refused them.
-        open = end_refused(client, open, 1, begun);
         let pause = backoff.next_pause(Duration::ZERO);
         if open.is_empty() || Instant::now() + pause >= until {
             break;
@@ -285,17 +263,6 @@ async fn submit_all(client: &Client, mut open: Vec<OpenTransaction>) {
     for transaction in open {
         transaction.end(client, begun);
     }
-}
-
-fn end_refused(
-    client: &Client,
-    open: Vec<OpenTransaction>,
-    refusals_min: usize,
-    begun: Instant,
-) -> Vec<OpenTransaction> {
-    let open = open.into_iter();
-    open.filter_map(|transaction| transaction.end_if_refused(client, refusals_min, begun))
-        .collect()
 }
 
 /// Sends transactions to one node, and returns those that are open after it. A node that leaves any
@@ -323,7 +290,7 @@ async fn send_once(
         match &report {
             LineReport::Done(_) => {
                 is_any_done = true;
-                refuted.extend(transaction.refusals.keys().copied());
+                refuted.extend(transaction.receivers.refused_by());
             }
             LineReport::Accepted | LineReport::Failed(_) => is_any_left = true,
             LineReport::Refused(_) => {}

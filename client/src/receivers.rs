@@ -1,17 +1,18 @@
 //! The nodes that have a transaction or may have it, by their own reports. They decide whether it
 //! may still happen.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use lamplighter_types::{Hash, SignedTransaction};
 
+use crate::Client;
 use crate::error::{ClientError, Pending};
-use crate::{Client, submit};
 
-/// Refusals that end a submission.
-pub(crate) const REFUSALS_MIN: usize = 2;
+/// Nodes whose refusals end a submission, where the client knows so many: one that has the
+/// transaction may claim that it refuses it, and one that is behind may know no better.
+const REFUSALS_MIN: usize = 2;
 
 /// The nodes that have one transaction or may have it. The last report of a node counts.
 #[derive(Debug, Default)]
@@ -20,19 +21,28 @@ pub(crate) struct Receivers {
     accepted_by: BTreeSet<usize>,
     /// Nodes that may have received it.
     sent_to: BTreeSet<usize>,
+    /// Nodes that refused it.
+    refused_by: BTreeMap<usize, ClientError>,
 }
 
 impl Receivers {
     /// Takes up that a node accepted it.
     pub fn accepted(&mut self, index: usize) {
         self.sent_to.remove(&index);
+        self.refused_by.remove(&index);
         self.accepted_by.insert(index);
     }
 
     /// Takes up that a node refused it.
-    pub fn refused(&mut self, index: usize) {
+    pub fn refused(&mut self, index: usize, error: ClientError) {
         self.accepted_by.remove(&index);
         self.sent_to.remove(&index);
+        self.refused_by.insert(index, error);
+    }
+
+    /// The nodes that refused it.
+    pub fn refused_by(&self) -> impl Iterator<Item = usize> {
+        self.refused_by.keys().copied()
     }
 
     /// Takes up that a node was sent it and was not waited for.
@@ -54,65 +64,57 @@ impl Receivers {
         !self.accepted_by.is_empty() || !self.sent_to.is_empty()
     }
 
+    /// The refusal of enough nodes, if no node may have the transaction.
+    pub fn refusal(&mut self, client: &Client) -> Option<ClientError> {
+        let enough = REFUSALS_MIN.min(client.inner.nodes.list.len());
+        if self.refused_by.len() < enough || self.may_be_pending() {
+            return None;
+        }
+        self.refused_by.pop_first().map(|(_, refusal)| refusal)
+    }
+
     /// The error that the outcome is open. Where nothing is known of the receivers, each node may
     /// be one.
     pub fn pending(
-        &self,
+        self,
         client: &Client,
         (hash, signed): (Hash, &SignedTransaction),
         waited: Duration,
         last: Option<Arc<ClientError>>,
     ) -> ClientError {
         let nodes = &client.inner.nodes;
-        let urls = |indices: &BTreeSet<usize>| {
-            let urls = indices.iter().map(|index| nodes.list[*index].url.clone());
-            urls.collect::<Vec<_>>()
-        };
-        let sent_to = if self.may_be_pending() {
-            urls(&self.sent_to)
+        let url = |index: usize| nodes.list[index].url.clone();
+        let is_known = self.may_be_pending() || !self.refused_by.is_empty();
+        let sent_to = if is_known {
+            self.sent_to.into_iter().map(url).collect()
         } else {
             nodes.urls().map(str::to_owned).collect()
         };
+        let refused_by = self.refused_by.keys().copied().map(url).collect();
+        let mut refusals = self.refused_by.into_values();
         ClientError::Pending(Box::new(Pending {
             transaction: hash,
             signed: signed.clone(),
             // No node accepts bytes that do not decode.
             expires_ms: signed.decode_payload().map_or(0, |t| t.expires_ms),
-            taken_by: urls(&self.accepted_by),
+            taken_by: self.accepted_by.into_iter().map(url).collect(),
             sent_to,
+            refused_by,
             waited,
-            last,
+            last: refusals.next().map(Arc::new).or(last),
         }))
     }
 
-    /// The error when all nodes that answered refused the transaction, this many of them. A node
-    /// that hides a transaction that it accepted also reports that the sequence number is used, so
-    /// a second node must confirm that.
-    pub fn refusal(
-        &self,
-        client: &Client,
-        transaction: (Hash, &SignedTransaction),
-        waited: Duration,
-        refusal: ClientError,
-        refusals: usize,
-    ) -> ClientError {
-        let are_several = client.inner.nodes.list.len() > 1;
-        if are_several && submit::is_about_sequence(&refusal) && refusals < REFUSALS_MIN {
-            self.pending(client, transaction, waited, Some(Arc::new(refusal)))
-        } else {
-            refusal
-        }
-    }
-
-    /// The error of a transaction without an outcome at the deadline.
+    /// The error of a transaction without an outcome at the deadline. A refusal that no other node
+    /// confirmed leaves it open.
     pub fn at_deadline(
-        &self,
+        self,
         client: &Client,
         transaction: (Hash, &SignedTransaction),
         waited: Duration,
         last: Option<Arc<ClientError>>,
     ) -> ClientError {
-        if self.may_be_pending() {
+        if self.may_be_pending() || !self.refused_by.is_empty() {
             return self.pending(client, transaction, waited, last);
         }
         let last = last.unwrap_or_else(|| Arc::new(ClientError::NoAddress));

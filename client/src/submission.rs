@@ -4,9 +4,11 @@
 //! The report of a single node is not enough to give a transaction up. A node that accepted it may
 //! claim that it did not, and a client that believes that signs again and performs the action
 //! twice. So a refusal counts when a second node refuses too, and a transaction that was sent
-//! without an answer is reported as [`Pending`]. If a certificate is waited for and the genesis
-//! file is there, a receipt counts only when it is proven, or, where the transaction has ended the
-//! client's own right to read, when two nodes report the same. The node that reports it proves it.
+//! without an answer, or that one node alone refuses, is reported as [`Pending`].
+//!
+//! If a certificate is waited for and the genesis file is there, a receipt counts only when it is
+//! proven, or, where the transaction has ended the client's own right to read, when two nodes
+//! report the same. The node that reports it proves it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +23,7 @@ use crate::Client;
 use crate::calls::{AttemptTimeouts, Call, RoundBackoff};
 use crate::error::ClientError;
 use crate::hedge::Hedge;
-use crate::receivers::{REFUSALS_MIN, Receivers};
+use crate::receivers::Receivers;
 use crate::standing::Fault;
 
 /// Longest call to one node in the first round. One that is cut off says only at the end that it
@@ -70,8 +72,6 @@ enum NodeReport {
 /// The reports of one round over all nodes.
 #[derive(Default)]
 struct Round {
-    refusals: usize,
-    first_refusal: Option<ClientError>,
     last_error: Option<ClientError>,
     retry_after: Duration,
 }
@@ -188,9 +188,12 @@ impl<'a> Submission<'a> {
                 if let Some(submitted) = self.take_up(index, report, &mut round) {
                     return Ok(submitted);
                 }
-                let is_pending = self.receivers.may_be_pending() || !hedge.awaited().is_empty();
-                let is_refused = round.refusals >= REFUSALS_MIN && !is_pending;
-                if is_refused || Instant::now() >= until {
+                if hedge.awaited().is_empty()
+                    && let Some(refusal) = self.receivers.refusal(self.client)
+                {
+                    return Err(refusal);
+                }
+                if Instant::now() >= until {
                     break;
                 }
             }
@@ -198,14 +201,9 @@ impl<'a> Submission<'a> {
             for index in hedge.awaited() {
                 self.receivers.unheard(*index);
             }
-            if !self.receivers.may_be_pending()
-                && let Some(refusal) = round.first_refusal
-            {
-                return Err(self.refusal_error(refusal, round.refusals));
-            }
             let pause = backoff.next_pause(round.retry_after);
             if Instant::now() + pause >= until {
-                return Err(self.deadline_error(round.first_refusal.or(round.last_error)));
+                return Err(self.deadline_error(round.last_error));
             }
             tokio::time::sleep(pause).await;
             timeout = CALL_TIMEOUT;
@@ -238,11 +236,7 @@ impl<'a> Submission<'a> {
                 // It may be cut off: what it accepts gets into no block.
                 standings.failed(index, Fault::Unserved);
             }
-            NodeReport::Refused(error) => {
-                self.receivers.refused(index);
-                round.refusals += 1;
-                round.first_refusal.get_or_insert(error);
-            }
+            NodeReport::Refused(error) => self.receivers.refused(index, error),
             NodeReport::Failed(error, retry_after) => {
                 self.node_failed(index, error, retry_after, round);
             }
@@ -274,12 +268,6 @@ impl<'a> Submission<'a> {
         let is_same =
             |claim: &Submitted| (claim.height, &claim.receipt) == (done.height, &done.receipt);
         self.client.inner.nodes.list.len() == 1 || self.claims.iter().any(is_same)
-    }
-
-    fn refusal_error(self, refusal: ClientError, refusals: usize) -> ClientError {
-        let (sent, waited) = ((self.hash, self.signed), self.started.elapsed());
-        let receivers = self.receivers;
-        receivers.refusal(self.client, sent, waited, refusal, refusals)
     }
 
     fn deadline_error(self, last: Option<ClientError>) -> ClientError {

@@ -160,8 +160,9 @@ impl Client {
     /// Submits a signed transaction. The same bytes may be submitted any number of times.
     ///
     /// # Errors
-    /// A second node refused it too, no node accepted it, or [`ClientError::Pending`] when it is
-    /// not known whether it will happen.
+    /// The refusal, if a second node refused it too or there is but one; the last error, if no node
+    /// received it; or [`ClientError::Pending`] when it is not known whether it will happen: it was
+    /// sent, or one node alone refused it while the others did not answer.
     pub async fn submit_signed(
         &self,
         signed: &SignedTransaction,

@@ -294,9 +294,39 @@ async fn a_refusal_of_one_node_does_not_count_if_another_accepts() {
     let honest = node_that(&seen, committed).await;
     let client = client(vec![liar.clone(), honest]);
     client.submit(action(), Wait::Committed).await.unwrap();
-    let alone = self::client(vec![liar, unreachable().await]);
-    let refused = alone.submit(action(), Wait::Committed).await.unwrap_err();
+    let refused = self::client(vec![liar.clone()]);
+    let refused = refused.submit(action(), Wait::Committed).await.unwrap_err();
     assert_eq!(refused.problem().unwrap().code, "admission.expired");
+    // The others can't confirm it.
+    let busy = node_that(&seen, |_| problem(503, "busy")).await;
+    let pending = pending(vec![liar.clone(), unreachable().await, busy]).await;
+    assert_eq!(pending.refused_by, [liar]);
+    assert_eq!((pending.taken_by.len(), pending.sent_to.len()), (0, 0));
+    let why = pending.last.as_deref().and_then(ClientError::problem);
+    assert_eq!(why.unwrap().code, "admission.expired");
+}
+
+/// The second refusal may come in a round after the first.
+#[tokio::test]
+async fn refusals_of_two_nodes_count_whenever_they_come() {
+    let (refusing, late) = (Seen::default(), Seen::default());
+    let first = node_that(&refusing, |_| problem(422, "admission.expired")).await;
+    let submit = async |State(seen): State<Seen>, body: Bytes| {
+        let mut all = seen.0.lock().unwrap();
+        all.push(body);
+        match all.len() {
+            1 => problem(503, "busy"),
+            _ => problem(422, "admission.expired"),
+        }
+    };
+    let router = Router::new()
+        .route("/v1/transactions", post(submit))
+        .with_state(late.clone());
+    let urls = vec![first, serve(router).await, unreachable().await];
+    let refused = client(urls).submit(action(), Wait::Committed).await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.problem().unwrap().code, "admission.expired");
+    assert!(late.0.lock().unwrap().len() > 1);
 }
 
 #[tokio::test]

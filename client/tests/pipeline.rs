@@ -258,6 +258,41 @@ async fn the_refusal_of_one_node_is_not_believed() {
 }
 
 #[tokio::test]
+async fn a_refusal_that_no_other_node_confirms_leaves_the_transaction_open() {
+    let (liar, _) = serve(|_, _| problem(422, "transaction.expired")).await;
+    // The others are busy for a while only.
+    let recovering: Script = |n, hash| match n {
+        0..16 => problem(503, "busy"),
+        _ => committed(hash),
+    };
+    let (first, _) = serve(recovering).await;
+    let (second, _) = serve(recovering).await;
+    let outcomes = submit_all(&client(vec![liar.clone(), first, second]), 8, 4).await;
+    assert_all_done(&outcomes, 4);
+    // And for ever: whoever submitted it gets its bytes, and knows who refused it and why.
+    let (busy, _) = serve(|_, _| problem(503, "busy")).await;
+    let urls = vec![liar.clone(), busy, "http://127.0.0.1:1".to_owned()];
+    let client = client_within(Duration::from_secs(2), urls);
+    let signed = transactions(4);
+    for ((hash, outcome), signed) in submit_all(&client, 4, 4).await.into_iter().zip(signed) {
+        let pending = pending(outcome);
+        assert_eq!((pending.transaction, &pending.signed), (hash, &signed));
+        assert_eq!(pending.refused_by, [liar.as_str()]);
+        assert_eq!((pending.taken_by.len(), pending.sent_to.len()), (0, 0));
+        let why = pending.last.as_deref().and_then(ClientError::problem);
+        assert_eq!(why.unwrap().code, "transaction.expired");
+        let words = pending.to_string();
+        assert!(words.contains("refused by"), "{words}");
+        assert!(words.contains("it may still happen"), "{words}");
+    }
+    // There is nobody else to ask.
+    for (_, outcome) in submit_all(&self::client(vec![liar]), 4, 4).await {
+        let error = outcome.unwrap_err();
+        assert_eq!(error.problem().unwrap().code, "transaction.expired");
+    }
+}
+
+#[tokio::test]
 async fn a_receipt_of_another_transaction_is_not_taken() {
     let (wrong, _) = serve(|_, _| committed(Hash::of(b"another"))).await;
     let (good, _) = serve(|_, hash| committed(hash)).await;
