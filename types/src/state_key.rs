@@ -140,7 +140,8 @@ impl fmt::Display for StateKey {
     }
 }
 
-/// Reads the parts of a key; it holds the rest.
+/// Reads the parts of a key; it holds the rest. A name has one key: the absence of a record says
+/// nothing if the same name has another key, under which it may be.
 struct KeyReader<'a>(&'a [u8]);
 
 impl<'a> KeyReader<'a> {
@@ -217,6 +218,8 @@ impl KeyPart for Scope {
         loop {
             match reader.text()? {
                 level if level.is_empty() => return Self::new(levels.join("/")).ok(),
+                // Two levels in one text would be a second key of the same district.
+                level if level.contains('/') => return None,
                 level => levels.push(level),
             }
         }

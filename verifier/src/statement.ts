@@ -156,7 +156,11 @@ class KeyReader {
   /** A text for each level, then an empty one. */
   private levels(): string {
     const levels: string[] = [];
-    for (let level = this.text(); level !== ""; level = this.text()) levels.push(level);
+    for (let level = this.text(); level !== ""; level = this.text()) {
+      // Two levels in one text would be a second key of the same district.
+      if (level.includes("/")) this.fail("one level of a district");
+      levels.push(level);
+    }
     return this.district(levels.join("/"));
   }
 

@@ -256,6 +256,43 @@ fn every_key_is_read_back_as_what_it_was_made_from() {
     }
 }
 
+/// A name has one key: if another one were read as the same name, the absence of a record under it
+/// would be proven while the record is there.
+#[test]
+fn no_name_has_two_keys() {
+    let mut keys = Keys::default();
+    of_people(&mut keys);
+    of_devices(&mut keys);
+    of_rollouts(&mut keys);
+    of_events_and_config(&mut keys);
+    of_governance(&mut keys);
+    let mut readable = 0;
+    for (key, named) in &keys.0 {
+        for at in 0..=key.len() {
+            for byte in 0..=255 {
+                let (before, after) = key.split_at(at);
+                let inserted = [before, &[byte], after].concat();
+                let mut changed = key.clone();
+                if let Some(old) = changed.get_mut(at) {
+                    *old = byte;
+                }
+                let doubled = after.split_first().map(|(_, rest)| {
+                    let pair = [before, &[1, byte], rest];
+                    pair.concat()
+                });
+                let removed = [before, after.get(1..).unwrap_or_default()].concat();
+                for other in [Some(inserted), Some(changed), doubled, Some(removed)] {
+                    let other = other.filter(|other| other != key);
+                    let read = other.as_ref().and_then(|other| StateKey::parse(other));
+                    readable += usize::from(read.is_some());
+                    assert_ne!(read.as_ref(), Some(named), "{other:?} and {key:?}");
+                }
+            }
+        }
+    }
+    assert!(readable > 1_000, "{readable} other keys are readable");
+}
+
 #[test]
 fn a_key_is_shown_in_words() {
     let text = |key: StateKey| key.to_string();

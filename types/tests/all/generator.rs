@@ -380,7 +380,13 @@ impl Generator {
     /// A record of any table, or its absence, in a state whose other subtrees are made up.
     fn state_record(&mut self, header: &mut Header, twisted: bool) -> RecordProof {
         let (mut key, mut value) = self.draw.of(&self.state).clone();
-        if twisted && self.draw.one_in(2) {
+        if twisted && self.draw.one_in(8) {
+            // The levels of a district in one text: the same name under another key.
+            let by_district = self.state.iter().find(|(key, _)| key[0] == 0x13);
+            (key, value) = by_district.unwrap().clone();
+            let end = key.iter().position(|byte| *byte == 0).unwrap();
+            key[end] = b'/';
+        } else if twisted && self.draw.one_in(2) {
             key = self.twist(key);
         } else if twisted && self.draw.one_in(4) {
             // Revoked or not: a byte that is neither.
