@@ -1,7 +1,7 @@
 //! Filters of devices, reports over many records, and the timeline of a device.
 
 use lamplighter_types::{
-    Action, ConfigAction, ConfigReport, ConfigTarget, DeploymentReport, DeploymentState, Hash, Id,
+    Action, ConfigAction, ConfigReport, ConfigTarget, DeploymentReport, DeploymentState, Hash,
     RolloutsAction,
 };
 use serde_json::Value;

@@ -4,8 +4,9 @@ use lamplighter_contracts::devices;
 use lamplighter_state::Overlay;
 use lamplighter_store::{Durability, Kv, MemoryKv, WriteBatch};
 use lamplighter_types::{
-    Account, AccountKind, Device, DeviceState, DeviceStatus, Release, ReleaseManifest,
-    ReleaseStatus, Scope, SecretKey, SignedRelease,
+    Account, AccountKind, Device, DeviceState, DeviceStatus, Header, Notification, Outcome,
+    Receipt, Release, ReleaseManifest, ReleaseStatus, Scope, SecretKey, SignedRelease,
+    ValidatorSet,
 };
 
 use super::*;
@@ -62,7 +63,26 @@ fn release() -> Release {
     }
 }
 
-/// A device that runs a release whose deployment is in the state no more.
+fn header() -> Header {
+    let validators = Vec::new();
+    Header {
+        version: 2,
+        chain_id: Hash::ZERO,
+        height: 0,
+        parent: Hash::ZERO,
+        timestamp_ms: 1,
+        tx_root: Hash::ZERO,
+        receipt_root: Hash::ZERO,
+        event_root: Hash::ZERO,
+        state_root: Hash::ZERO,
+        history_root: Hash::ZERO,
+        validators_hash: ValidatorSet { validators }.hash(),
+        batch: Hash::ZERO,
+        position: Hash::ZERO,
+    }
+}
+
+/// A device that runs an approved release whose deployment is in the state no more.
 fn state() -> View {
     let kv = Arc::new(MemoryKv::new());
     let mut overlay = Overlay::new(View::new(kv.clone()));
@@ -73,6 +93,15 @@ fn state() -> View {
     overlay.commit();
     let mut batch = WriteBatch::new();
     tables::put_changes(&mut batch, &overlay.into_changes());
+    let approved = Receipt {
+        transaction: Hash([1; 32]),
+        outcome: Outcome::Succeeded,
+        notifications: vec![Notification::city(Fact::ReleaseApproved {
+            release: id("r-1"),
+            by: id("approver"),
+        })],
+    };
+    tables::put_block(&mut batch, &header(), &[], &[Arc::new(approved)], &[]);
     kv.write(batch, Durability::Unsynced).unwrap();
     View::new(kv)
 }
