@@ -345,6 +345,7 @@ fn a_page_that_is_full_has_a_next_one() {
 fn a_reader_of_a_status_leaves_out_what_it_does_not_know() {
     let mut form = json!({
         "chain_id": hash(1), "name": "city", "version": "0.1.0", "node": 1, "height": 7,
+        "protocol": { "version": 1, "next": { "version": 2, "from_height": 9 }, "known": 2 },
         "head": hash(2), "head_time_ms": 1000, "certified_height": 6, "leader": 1, "pending": 0,
         "connected": [2, 3], "halted": null,
         "alarms": [{
