@@ -21,9 +21,9 @@ pub(crate) const TERMS_AHEAD_MAX: u64 = 1 << 24;
 /// The number of terms by which this node raises its term for another node's answer. An answer may
 /// name more: a liar can have raised one voter's term again and again while that voter heard no
 /// other. This node then comes nearer with each answer, until the voter can follow it; so no voter
-/// is locked out. It is less than [`TERMS_AHEAD_MAX`], so that others take this node's candidacies
-/// after such a step.
-pub(crate) const TERMS_ADOPTED_MAX: u64 = 1 << 23;
+/// is locked out. It is less than [`TERMS_AHEAD_MAX`] by the terms of some elections, so that the
+/// others take this node's candidacies after such a step.
+pub(crate) const TERMS_ADOPTED_MAX: u64 = TERMS_AHEAD_MAX - (1 << 10);
 
 /// What is wrong with an answer.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

@@ -408,7 +408,7 @@ async fn no_answer_of_a_voter_ends_a_leader_or_uses_terms_up() {
         cluster.propose("while it lies").await.unwrap();
         let leader = cluster.leader().await;
         let before = std::mem::replace(&mut raised, term(&cluster, leader));
-        assert!(raised - before < 1 << 25, "from {before} to {raised}");
+        assert!(raised - before < 1 << 26, "from {before} to {raised}");
     }
     assert!(raised > term_before);
     let claimed = Arc::new(AtomicU64::new(raised));
