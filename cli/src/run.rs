@@ -56,7 +56,8 @@ impl Certificate {
         let config = config.map_err(Failure::during("reading the configuration"))?;
         let pem = lamplighter_node::certificate(&config);
         let pem = pem.map_err(Failure::during("making the certificate"))?;
-        emit(pem.trim_end());
+        // Line by line: a line break inside a line would be escaped.
+        pem.lines().for_each(emit);
         Ok(ExitCode::SUCCESS)
     }
 }
