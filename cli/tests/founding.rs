@@ -98,7 +98,10 @@ fn a_ledger_is_founded() {
     let config = lamplighter_node::NodeConfig::read(&folder.join("node-1/node.toml")).unwrap();
     assert_eq!(config.read_genesis().unwrap().name, "Harbour City");
     // As a file for programs that take authorities: lines are lines.
-    let printed = done(folder, &["node", "certificate", "--config", "node-1/node.toml"]);
+    let printed = done(
+        folder,
+        &["node", "certificate", "--config", "node-1/node.toml"],
+    );
     let certificate = lamplighter_node::certificate(&config).unwrap();
     assert_eq!(printed, certificate.trim_end());
 }

@@ -128,6 +128,9 @@ async fn transactions_are_for_their_sender_and_auditors_and_blocks_for_auditors(
     let place = format!("/v1/transactions/{}.{}", sent["height"], sent["index"]);
     let found = city.get("nobody", &place).await.ok();
     assert_eq!(found["transaction"], sent["transaction"]);
+    city.get("gw", &place)
+        .await
+        .assert_problem(403, "read.scope");
     for (path, status, code) in [
         (format!("{place}9"), 404, "not_found"),
         ("/v1/transactions/1.".to_owned(), 400, "parameter"),

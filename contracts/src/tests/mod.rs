@@ -4,7 +4,7 @@ mod power;
 mod state_keys;
 mod texts;
 
-use lamplighter_state::StateError;
+use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::limits::VALIDATORS_MAX;
 use lamplighter_types::protocol::{NewVariant, PROTOCOL_VERSION};
 use lamplighter_types::{
@@ -209,6 +209,65 @@ fn a_newer_protocol_version_stops_the_node_before_its_first_block() {
     let protocol = governance::protocol(&overlay).unwrap();
     assert_eq!(protocol.version, PROTOCOL_VERSION, "nothing was executed");
     assert_eq!(protocol.next, Some((PROTOCOL_VERSION + 1, 5)));
+}
+
+/// Proposes, in block 1, a version where `now` is in force; returns the code of the refusal.
+fn set_protocol(
+    overlay: &mut Overlay,
+    now: u32,
+    version: u32,
+    from_height: u64,
+) -> Option<&'static str> {
+    let in_force = Protocol {
+        version: now,
+        next: None,
+    };
+    overlay.put(&governance::keys::protocol(), &in_force);
+    let change = GovernanceChange::SetProtocol {
+        version,
+        from_height,
+    };
+    act(overlay, "ada", propose("v", vec![change])).err()
+}
+
+#[test]
+fn a_protocol_version_follows_the_one_in_force_from_a_block_to_come() {
+    let now = PROTOCOL_VERSION;
+    let in_block_1 = [
+        (now, now, 5, "governance.old_protocol"),
+        (now, now - 1, 5, "governance.old_protocol"),
+        (now, 0, 5, "governance.old_protocol"),
+        (1, 3, 5, "governance.protocol_step"),
+        (1, u32::MAX, 5, "governance.protocol_step"),
+        (1, 2, 1, "governance.past_height"),
+        (1, 2, 0, "governance.past_height"),
+    ];
+    for (now, version, from_height, code) in in_block_1 {
+        let mut overlay = installed();
+        let refused = set_protocol(&mut overlay, now, version, from_height);
+        assert_eq!(
+            refused,
+            Some(code),
+            "{version} after {now} from {from_height}"
+        );
+    }
+    let mut overlay = installed();
+    assert_eq!(set_protocol(&mut overlay, 1, 2, 3), None);
+    let at = |overlay: &mut Overlay, height| {
+        execute::begin_block(overlay, &block(height)).unwrap();
+        governance::protocol(overlay).unwrap()
+    };
+    let waiting = Protocol {
+        version: 1,
+        next: Some((2, 3)),
+    };
+    assert_eq!(at(&mut overlay, 2), waiting);
+    let begun = Protocol {
+        version: 2,
+        next: None,
+    };
+    assert_eq!(at(&mut overlay, 3), begun);
+    assert_eq!(at(&mut overlay, 4), begun);
 }
 
 #[test]
