@@ -19,12 +19,10 @@ pub enum ChangeCommand {
     AddObserver(NewNode),
     /// A validator: a node that orders and signs. An observer with the same id and key becomes one.
     AddValidator(NewNode),
-    RemoveObserver {
-        node: u64,
-    },
-    RemoveValidator {
-        node: u64,
-    },
+    /// An observer that leaves.
+    RemoveObserver { node: u64 },
+    /// A validator that leaves; the validators before the change must certify it.
+    RemoveValidator { node: u64 },
     /// Numbers of approvals, times and allowances; an omitted one stays as it is when the proposal
     /// is made.
     SetPolicies(NewPolicies),
@@ -50,20 +48,13 @@ pub enum ChangeCommand {
         roles: Vec<String>,
     },
     /// A role, e.g. `approver`, `vendor@north`; without a district for the whole city.
-    Grant {
-        account: Id,
-        role: String,
-    },
-    Revoke {
-        account: Id,
-        role: String,
-    },
-    Disable {
-        account: Id,
-    },
-    Enable {
-        account: Id,
-    },
+    Grant { account: Id, role: String },
+    /// A role that an account loses.
+    Revoke { account: Id, role: String },
+    /// An account that can do nothing any more.
+    Disable { account: Id },
+    /// A disabled account that acts again.
+    Enable { account: Id },
     /// A new key for an account that lost its keys; all others are revoked.
     Recover {
         account: Id,
@@ -79,9 +70,7 @@ pub enum ChangeCommand {
         key: NewKey,
     },
     /// The key of a decommissioned device may be registered under another id.
-    ReuseHardware {
-        device: Id,
-    },
+    ReuseHardware { device: Id },
 }
 
 #[derive(Clone, Debug, Args)]

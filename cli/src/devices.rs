@@ -35,9 +35,7 @@ pub enum DeviceCommand {
     /// Devices in the form that `device register` reads.
     Export(reports::Export),
     /// One device: its record, what it runs, its configuration.
-    Show {
-        device: Id,
-    },
+    Show { device: Id },
     /// Everything that happened to a device, newest first.
     History {
         device: Id,
@@ -48,41 +46,21 @@ pub enum DeviceCommand {
     /// Registers the devices of a file. The same command run again continues where it stopped.
     Register(import::Register),
     /// Assigns a device to a gateway, or to none.
-    Assign {
-        device: Id,
-        gateway: Option<Id>,
-    },
+    Assign { device: Id, gateway: Option<Id> },
     /// Replaces a device's tags, e.g. `pole=17 ring=2`.
-    Tag {
-        device: Id,
-        tags: Vec<String>,
-    },
+    Tag { device: Id, tags: Vec<String> },
     /// Suspends a device: it takes part in nothing for a while.
-    Suspend {
-        device: Id,
-        reason: String,
-    },
-    Resume {
-        device: Id,
-    },
+    Suspend { device: Id, reason: String },
+    /// Ends the suspension of a device.
+    Resume { device: Id },
     /// Decommissions a device for ever.
-    Decommission {
-        device: Id,
-        reason: String,
-    },
+    Decommission { device: Id, reason: String },
     /// Offers the title of a device to another organization.
-    OfferTransfer {
-        device: Id,
-        organization: Id,
-    },
+    OfferTransfer { device: Id, organization: Id },
     /// Withdraws an offer that is not accepted yet.
-    WithdrawTransfer {
-        device: Id,
-    },
+    WithdrawTransfer { device: Id },
     /// Accepts the title of a device for the organization of the account that acts.
-    AcceptTransfer {
-        device: Id,
-    },
+    AcceptTransfer { device: Id },
     /// Lets an IOTRegistry registrant act for an organization.
     LinkRegistrant {
         /// The registrant's compressed key, in hexadecimal digits.

@@ -28,34 +28,21 @@ pub struct History {
 #[derive(Debug, Subcommand)]
 pub enum HistoryCommand {
     /// The changes of a device and of its deployments.
-    Device {
-        device: Id,
-    },
+    Device { device: Id },
     /// The publication, approvals and revocation of a release.
-    Release {
-        release: Id,
-    },
+    Release { release: Id },
     /// The plan, approvals, start, pauses and end of a rollout.
-    Rollout {
-        rollout: Id,
-    },
+    Rollout { rollout: Id },
     /// The changes of an account, its keys and roles.
-    User {
-        user: Id,
-    },
-    Organization {
-        organization: Id,
-    },
+    User { user: Id },
+    /// The registration of an organization.
+    Organization { organization: Id },
     /// The changes of a desired document.
     Config(Target),
     /// The raising, acknowledgement and clearing of an alarm.
-    Alarm {
-        device: Id,
-        sequence: u64,
-    },
-    Proposal {
-        proposal: Id,
-    },
+    Alarm { device: Id, sequence: u64 },
+    /// The proposal, approvals and end of a change of power.
+    Proposal { proposal: Id },
     /// The changes of the ledger itself: nodes, policies and protocol.
     Governance,
 }

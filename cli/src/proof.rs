@@ -36,41 +36,25 @@ pub enum ProofCommand {
 #[derive(Debug, Subcommand)]
 pub enum SubjectCommand {
     /// A proof that a transaction is in its block, with its action.
-    Transaction {
-        transaction: Hash,
-    },
+    Transaction { transaction: Hash },
     /// The receipt of a transaction.
-    Receipt {
-        transaction: Hash,
-    },
-    Device {
-        device: Id,
-    },
+    Receipt { transaction: Hash },
+    /// The record of a device.
+    Device { device: Id },
     /// The image that a device runs.
-    DeviceState {
-        device: Id,
-    },
-    Release {
-        release: Id,
-    },
-    Rollout {
-        rollout: Id,
-    },
-    Deployment {
-        rollout: Id,
-        device: Id,
-    },
-    User {
-        user: Id,
-    },
-    Organization {
-        organization: Id,
-    },
+    DeviceState { device: Id },
+    /// The record of a release, with its approvals.
+    Release { release: Id },
+    /// The record of a rollout, with its plan and counts.
+    Rollout { rollout: Id },
+    /// The steps of a device in a rollout.
+    Deployment { rollout: Id, device: Id },
+    /// The record of an account, with its keys and roles.
+    User { user: Id },
+    /// The record of an organization.
+    Organization { organization: Id },
     /// An alarm, by its device and the event that raised it.
-    Alarm {
-        device: Id,
-        sequence: u64,
-    },
+    Alarm { device: Id, sequence: u64 },
     /// The desired document of a target; of the whole fleet without one.
     Config {
         #[arg(long, conflicts_with_all = ["district", "device"])]
@@ -81,10 +65,7 @@ pub enum SubjectCommand {
         device: Option<Id>,
     },
     /// An event, by its block and its place there.
-    Event {
-        height: u64,
-        index: u32,
-    },
+    Event { height: u64, index: u32 },
 }
 
 impl From<SubjectCommand> for Subject {

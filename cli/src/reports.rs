@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use lamplighter_client::{
     Decision, DeviceFilter, DeviceSummary, Exposure, ExposureTo, TimelineEntry,
 };
@@ -35,8 +35,10 @@ pub struct Report {
 }
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("to").args(["release", "config"]).required(true))]
 pub struct ExposureOf {
-    #[arg(long, required_unless_present = "config", conflicts_with = "config")]
+    /// The release that devices run.
+    #[arg(long)]
     release: Option<Id>,
     /// The blake3 of a configuration document, as `config show` prints it.
     #[arg(long)]

@@ -50,24 +50,15 @@ pub enum RolloutCommand {
         plan: Option<Hash>,
     },
     /// Takes back your approval of a plan.
-    WithdrawApproval {
-        rollout: Id,
-    },
-    Start {
-        rollout: Id,
-    },
-    Pause {
-        rollout: Id,
-        reason: String,
-    },
-    Resume {
-        rollout: Id,
-    },
+    WithdrawApproval { rollout: Id },
+    /// Starts an approved rollout.
+    Start { rollout: Id },
+    /// Pauses a rollout: nothing new is offered, what installs goes on.
+    Pause { rollout: Id, reason: String },
+    /// Ends a pause; after one by errors the plan is approved again before.
+    Resume { rollout: Id },
     /// Cancels the deployments that are not yet installing.
-    Cancel {
-        rollout: Id,
-        reason: String,
-    },
+    Cancel { rollout: Id, reason: String },
     /// Postpones one deployment; `0` ends the postponement.
     Postpone {
         rollout: Id,
@@ -79,9 +70,7 @@ pub enum RolloutCommand {
         reason: String,
     },
     /// Prints each step until the rollout has ended, or a person has to open its next group.
-    Watch {
-        rollout: Id,
-    },
+    Watch { rollout: Id },
 }
 
 #[derive(Debug, Args)]

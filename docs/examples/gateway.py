@@ -96,6 +96,7 @@ class Gateway:
         with open(options.key, encoding="ascii") as file:
             self.secret = SigningKey(bytes.fromhex(file.read().strip()))
         self.options = options
+        os.makedirs(options.images, exist_ok=True)
         self.trust = Trust(genesis, options.trusted)
         self.node = Node(options, self.secret, self.trust.chain_id)
         chain_id = json.loads(self.node.ask("/v1/status", reads=False))["chain_id"]

@@ -43,15 +43,12 @@ impl Output {
     /// One record: a line for each member, or JSON.
     pub fn record(self, record: &impl Serialize) {
         let value = json!(record);
-        match value.as_object() {
-            Some(members) if !self.json => {
-                let members = members
-                    .iter()
-                    .map(|(name, value)| (name.as_str(), text(value)));
-                emit_members(&members.collect::<Vec<_>>());
-            }
-            _ => print(&value),
+        if self.json || !value.is_object() {
+            return print(&value);
         }
+        let members = members("", &value);
+        let members = members.iter().map(|(name, text)| (&**name, text.clone()));
+        emit_members(&members.collect::<Vec<_>>());
     }
 
     /// An answer: words for people, or JSON.
@@ -156,6 +153,23 @@ fn csv_cell(cell: &str) -> String {
     match text.starts_with(['=', '+', '-', '@']) {
         true => format!("'{text}"),
         false => text.into_owned(),
+    }
+}
+
+/// The members of a value, and those of the objects in it, as `approvals.releases.expires_ms`.
+fn members(name: &str, value: &Value) -> Vec<(String, String)> {
+    match value {
+        Value::Object(inner) if !inner.is_empty() => {
+            let place = |member: &str| match name {
+                "" => member.to_owned(),
+                name => format!("{name}.{member}"),
+            };
+            let inner = inner.iter();
+            inner
+                .flat_map(|(member, value)| members(&place(member), value))
+                .collect()
+        }
+        other => vec![(name.to_owned(), text(other))],
     }
 }
 

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{joined, or_dash, table, text};
+use super::{joined, members, or_dash, table, text};
 
 /// Characters that a terminal obeys or a person does not see, by their numbers.
 fn is_harmless(c: char) -> bool {
@@ -31,6 +31,26 @@ proptest! {
             prop_assert!(line.chars().all(is_harmless), "{}", line.escape_debug());
         }
     }
+}
+
+#[test]
+fn members_of_members_have_lines_of_their_own() {
+    let value = serde_json::json!({
+        "name": "Harbour City",
+        "policies": { "releases": { "approvals": 2, "expires_ms": 1 }, "none": {}, "wait_ms": null },
+    });
+    let lines: Vec<_> = members("", &value)
+        .into_iter()
+        .map(|(name, text)| format!("{name} {text}"))
+        .collect();
+    let expected = [
+        "name Harbour City",
+        "policies.none {}",
+        "policies.releases.approvals 2",
+        "policies.releases.expires_ms 1",
+        "policies.wait_ms -",
+    ];
+    assert_eq!(lines, expected);
 }
 
 #[test]

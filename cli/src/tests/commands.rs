@@ -108,7 +108,7 @@ fn hidden(command: &Command, above: &[(String, String)], path: &str, wrong: &mut
 }
 
 #[test]
-fn every_command_has_every_global_option() {
+fn every_command_has_a_description_and_every_global_option() {
     Arguments::command().debug_assert();
     // As declared, before clap hands global options down.
     let mut wrong = Vec::new();
@@ -127,6 +127,10 @@ fn every_command_has_every_global_option() {
         for option in GLOBAL {
             assert!(longs.contains(&option), "{path} has no --{option}");
         }
+        assert!(
+            command.get_about().is_some(),
+            "{path} says nothing of itself"
+        );
         let ids: BTreeSet<_> = command.get_arguments().map(|a| a.get_id()).collect();
         assert_eq!(ids.len(), command.get_arguments().count(), "{path}");
     }

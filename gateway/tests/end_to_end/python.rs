@@ -22,7 +22,6 @@ fn repository() -> std::path::PathBuf {
 /// Runs the program until it ends by itself; returns what it printed, and whether it succeeded.
 async fn run(city: &City, genesis: &str) -> (String, bool) {
     let (edges, dir) = (&city.node.edges, city.dir.path());
-    std::fs::create_dir_all(dir.join("images")).unwrap();
     let addresses = [edges.http.ip()];
     let node = Identity::of_node(&secret("node-1"), 1, &addresses, &[]).unwrap();
     std::fs::write(dir.join("nodes.pem"), node.to_pem()).unwrap();

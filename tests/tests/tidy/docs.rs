@@ -12,6 +12,10 @@ const NAMES_TESTS: [(&str, usize); 3] = [
     ("docs/gateway.md", 4),
 ];
 
+/// The codes of problems, and the page whose tables say what a program does about each.
+const CODES: &str = "types/src/wire/problem.rs";
+const CODES_PAGE: &str = "docs/api.md";
+
 /// Relative links and images whose file is not there.
 pub fn broken_links(tree: &Tree) -> Vec<String> {
     let mut found = Vec::new();
@@ -80,6 +84,22 @@ pub fn missing_tests(tree: &Tree) -> Vec<String> {
         }
     }
     found
+}
+
+/// Codes of problems that the page of the HTTP interface does not explain.
+pub fn unexplained_codes(tree: &Tree) -> Vec<String> {
+    let text = |path: &str| {
+        let file = tree.files.iter().find(|file| file.path == path);
+        file.map_or("", |file| &file.text)
+    };
+    let explained: BTreeSet<&str> = text(CODES_PAGE).split('`').skip(1).step_by(2).collect();
+    let (_, codes) = text(CODES).split_once("pub mod code {").unwrap_or_default();
+    let codes = codes.split("\n}").next().unwrap_or_default();
+    let codes = codes.split('"').skip(1).step_by(2);
+    let missing = codes.filter(|code| !explained.contains(code));
+    missing
+        .map(|code| format!("{CODES_PAGE} has no `{code}`"))
+        .collect()
 }
 
 /// Whether a word in code font can be the name of a test: small words with so many marks between.

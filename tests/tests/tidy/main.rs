@@ -152,6 +152,12 @@ fn tests_that_documents_name_exist() {
 }
 
 #[test]
+fn codes_of_problems_are_explained() {
+    let tree = Tree::of_this_repository();
+    expect_none("codes without a row", docs::unexplained_codes(&tree));
+}
+
+#[test]
 fn crates_depend_upwards_only() {
     let packages = layers::packages_of_this_repository();
     expect_none(

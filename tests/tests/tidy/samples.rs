@@ -376,6 +376,18 @@ fn tests_that_are_not_there_are_found() {
 }
 
 #[test]
+fn codes_without_a_row_are_found() {
+    let page = "| 503 | `busy` | wait |\nnot halted";
+    let codes = "pub mod code {\n    pub const A: &str = \"busy\";\n    pub const B: &str = \
+        \"halted\";\n}\npub const C: &str = \"admission.\";";
+    let tree = Tree::of(&[("docs/api.md", page), ("types/src/wire/problem.rs", codes)]);
+    assert_eq!(
+        docs::unexplained_codes(&tree),
+        ["docs/api.md has no `halted`"]
+    );
+}
+
+#[test]
 fn edges_against_the_layers_are_found() {
     let edges = |name: &str, used: &str| {
         let package = Package {
