@@ -26,10 +26,9 @@ pub(crate) mod tests;
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::SystemTime;
 
 use lamplighter_system::files;
 use serde::Deserialize;
@@ -207,8 +206,9 @@ pub struct CredentialStore {
     current: Arc<RwLock<CurrentFile>>,
 }
 
-/// What shows that a file has changed.
-type FileStamp = (SystemTime, u64);
+/// What shows that a file has changed: its number, length, and time of change in ns, which no program
+/// sets. Where files are deployed with one fixed time, their time of modification shows nothing.
+type FileStamp = (u64, u64, i64, i64);
 
 impl CredentialStore {
     /// Reads the file.
@@ -336,7 +336,8 @@ fn stamp(path: &Path) -> Result<FileStamp, CredentialError> {
         let path = path.to_owned();
         return Err(CredentialError::TooLarge { path });
     }
-    Ok((metadata.modified().map_err(failed)?, metadata.len()))
+    let (second, nanosecond) = (metadata.ctime(), metadata.ctime_nsec());
+    Ok((metadata.ino(), metadata.len(), second, nanosecond))
 }
 
 fn read(path: &Path) -> Result<Credentials, CredentialError> {

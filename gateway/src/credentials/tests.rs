@@ -95,6 +95,30 @@ fn a_change_of_the_file_is_taken_up_and_a_damaged_one_changes_nothing() {
     assert!(!store.refresh().unwrap(), "the same fault is told once");
 }
 
+/// Where files are unpacked or deployed with one fixed time, a replaced key changes neither length
+/// nor time.
+#[test]
+fn another_key_of_the_same_length_and_time_is_taken_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let epoch = std::time::SystemTime::UNIX_EPOCH;
+    let deployed = |key| {
+        let path = keys_file(directory.path(), &[("lamp-1", key)]);
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(epoch).unwrap();
+        path
+    };
+    let path = deployed(KEY);
+    let store = CredentialStore::open(path.clone()).unwrap();
+    // Put in its place, as `mv` does.
+    let before = directory.path().join("before");
+    std::fs::rename(&path, before).unwrap();
+    deployed(OTHER_KEY);
+    assert!(store.refresh().unwrap());
+    let found = store.find(b"lamp-1").unwrap();
+    assert_eq!(found.key(), hex::decode(OTHER_KEY).unwrap());
+    assert!(!store.refresh().unwrap());
+}
+
 fn oscore(device: &str, secret: &str, thing_id: &str, more: &str) -> String {
     format!(
         "[[oscore]]\nsecret = \"{secret}\"\nthing_id = \"{thing_id}\"\ngateway_id = \"ff\"\n\
