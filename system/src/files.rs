@@ -1,11 +1,13 @@
 //! Durable changes of files: what these functions did survives a crash after they returned.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 /// The mark that some editors write before UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// Bytes of a text file, at most: five times a proof with all that it may have, the largest of them.
+pub const TEXT_BYTES_MAX: u64 = 64 << 20;
 
 /// Replaces the file's content, or makes the file.
 ///
@@ -41,15 +43,22 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-/// Reads a text file that people edit. A byte order mark before it is left out; line ends stay as
-/// they are.
+/// Reads a text file that people edit, or got from others. A byte order mark before it is left out;
+/// line ends stay as they are.
 ///
 /// # Errors
-/// The file can't be read, or is no UTF-8: then the error names the first such byte, and says what
-/// to do.
+/// The file can't be read, has more than [`TEXT_BYTES_MAX`], or is no UTF-8: then the error names the
+/// first such byte, and says what to do.
 pub fn read_text(path: &Path) -> io::Result<String> {
-    let bytes = fs::read(path)?;
     let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+    let mut bytes = Vec::new();
+    File::open(path)?
+        .take(TEXT_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > TEXT_BYTES_MAX {
+        let what = format!("it has more than {TEXT_BYTES_MAX} bytes, so it is not the file meant");
+        return Err(invalid(what));
+    }
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
         return Err(invalid(
             "the text is in UTF-16; save it as UTF-8".to_owned(),

@@ -94,4 +94,9 @@ fn a_text_file_is_read_without_its_byte_order_mark() {
     assert_eq!(read(b""), Ok(String::new()));
     assert!(read(b"\xff\xfea\0").unwrap_err().contains("UTF-16"));
     assert!(read(b"\xef\xbb\xbfab\xf6").unwrap_err().contains("byte 5"));
+    // Whoever hands over a file does not decide how much memory its reader takes.
+    let file = std::fs::File::create(&path).unwrap();
+    file.set_len(1 << 40).unwrap();
+    let refused = crate::files::read_text(&path).unwrap_err().to_string();
+    assert!(refused.contains("more than 67108864 bytes"), "{refused}");
 }
