@@ -92,7 +92,7 @@ fn a_ledger_is_founded() {
     let output = lamplighter(folder, &["genesis", "check", "genesis.json"]).stderr;
     let output = String::from_utf8(output).unwrap();
     assert!(
-        output.contains("warning: power need 2 approvals, and the file has 1"),
+        output.contains("warning: the policy power wants 2 to approve, and the file has 1"),
         "{output}"
     );
     let config = lamplighter_node::NodeConfig::read(&folder.join("node-1/node.toml")).unwrap();

@@ -17,6 +17,7 @@ mod error;
 mod feed;
 mod hedge;
 mod history;
+mod lines;
 mod login;
 mod node_keys;
 mod pipeline;

@@ -24,6 +24,7 @@ use tokio::time::{Instant, timeout};
 use crate::Client;
 use crate::calls::{ANSWER_BYTES_MAX, Call, RoundBackoff};
 use crate::error::ClientError;
+use crate::lines::LineBuffer;
 use crate::receivers::Receivers;
 use crate::standing::Fault;
 
@@ -331,7 +332,7 @@ async fn begin_answer(
     Ok(AnswerLines {
         node: client.inner.nodes.list[index].url.clone(),
         response: response.await?,
-        buffer: BytesMut::new(),
+        buffer: LineBuffer::default(),
         silence_max: wait + ANSWER_TIMEOUT,
     })
 }
@@ -350,7 +351,7 @@ fn body_of(transactions: &[OpenTransaction]) -> Bytes {
 struct AnswerLines {
     node: String,
     response: Response,
-    buffer: BytesMut,
+    buffer: LineBuffer,
     silence_max: Duration,
 }
 
@@ -388,11 +389,9 @@ impl AnswerLines {
         })
     }
 
-    async fn next_line(&mut self) -> Result<BytesMut, ClientError> {
+    async fn next_line(&mut self) -> Result<Bytes, ClientError> {
         loop {
-            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-                let line = self.buffer.split_to(end);
-                let _ = self.buffer.split_to(1);
+            if let Some(line) = self.buffer.take_line() {
                 return Ok(line);
             }
             let node = || self.node.clone();
@@ -415,7 +414,7 @@ impl AnswerLines {
                     what: "the rest of the answer",
                 });
             };
-            self.buffer.extend_from_slice(&chunk);
+            self.buffer.push(&chunk);
         }
     }
 }

@@ -96,8 +96,8 @@ pub enum GenesisWarning {
     #[error("{0} has no role: it can do nothing until an administrator grants it one")]
     NoRole(Id),
     #[error(
-        "{policy} need {wanted} approvals, and the file has {have} with the role {role}: nothing \
-         is ever approved by that policy until there are more"
+        "the policy {policy} wants {wanted} to approve, and the file has {have} with the role \
+         {role}: nothing is ever approved by it until there are more"
     )]
     TooFewPeople {
         policy: &'static str,
@@ -110,11 +110,11 @@ pub enum GenesisWarning {
          has it stolen, nobody can be appointed or recovered any more"
     )]
     NoSpare { have: usize, wanted: u8 },
-    #[error("{policy} need one approval: one stolen key is enough")]
+    #[error("the policy {policy} wants one to approve: one stolen key is enough")]
     OneApproval { policy: &'static str },
     #[error(
-        "{power} people can appoint administrators, and {policy} need {wanted}: those {power} can \
-         appoint the missing ones"
+        "{power} people can appoint administrators, and the policy {policy} wants {wanted}: those \
+         {power} can appoint the missing ones"
     )]
     WeakPower {
         policy: &'static str,

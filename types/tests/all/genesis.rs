@@ -156,12 +156,12 @@ fn warnings_name_what_founders_may_not_have_meant() {
     assert_eq!(
         warnings(&genesis),
         [
-            "releases need 2 approvals, and the file has 1 with the role approver: nothing is ever \
-             approved by that policy until there are more",
-            "recovery need 3 approvals, and the file has 2 with the role administrator of the \
-             whole city: nothing is ever approved by that policy until there are more",
-            "2 people can appoint administrators, and recovery need 3: those 2 can appoint the \
-             missing ones",
+            "the policy releases wants 2 to approve, and the file has 1 with the role approver: \
+             nothing is ever approved by it until there are more",
+            "the policy recovery wants 3 to approve, and the file has 2 with the role administrator \
+             of the whole city: nothing is ever approved by it until there are more",
+            "2 people can appoint administrators, and the policy recovery wants 3: those 2 can \
+             appoint the missing ones",
         ]
     );
 }
@@ -173,8 +173,8 @@ fn warnings_name_policies_by_which_one_key_is_enough() {
     let warned = warnings(&genesis);
     let kinds = "releases power recovery validators policies devices";
     let expected = kinds.split(' ');
-    let expected =
-        expected.map(|kind| format!("{kind} need one approval: one stolen key is enough"));
+    let expected = expected
+        .map(|kind| format!("the policy {kind} wants one to approve: one stolen key is enough"));
     let wait = "newcomers do not wait: nobody has the time to stop a false one";
     let expected: Vec<_> = expected.chain([wait.to_owned()]).collect();
     assert_eq!(warned, expected);
