@@ -34,7 +34,7 @@ proptest! {
 }
 
 #[test]
-fn members_of_members_have_lines_of_their_own() {
+fn each_member_of_a_member_has_a_line() {
     let value = serde_json::json!({
         "name": "Harbour City",
         "policies": { "releases": { "approvals": 2, "expires_ms": 1 }, "none": {}, "wait_ms": null },

@@ -165,8 +165,11 @@ impl City {
         let state = self.path("state").display().to_string();
         let begin = ["lamplighter", "--as", account, "--profile", &profile];
         let begin = [&begin[..], &["--state", &state]].concat().into_iter();
-        let all = begin.map(str::to_owned).chain(words);
-        let arguments = Arguments::try_parse_from(all);
+        let all: Vec<_> = begin.map(str::to_owned).chain(words).collect();
+        // On a stack of its own, as in `main`: without optimisation both together need more than a
+        // test's thread has.
+        let parsed = std::thread::spawn(|| Arguments::try_parse_from(all)).join();
+        let arguments = parsed.expect("the parser does not panic");
         let arguments = arguments.unwrap_or_else(|error| panic!("{command}: {error}"));
         tokio::time::timeout(TIMEOUT, carry_out(arguments))
             .await
