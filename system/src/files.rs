@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// The mark that some editors write before UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-/// Bytes of a text file, at most: five times a proof with all that it may have, the largest of them.
+/// Bytes of a text file, at most: five times the largest of them, a proof with all it may have.
 pub const TEXT_BYTES_MAX: u64 = 64 << 20;
 
 /// Replaces the file's content, or makes the file.
@@ -47,8 +47,8 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
 /// line ends stay as they are.
 ///
 /// # Errors
-/// The file can't be read, has more than [`TEXT_BYTES_MAX`], or is no UTF-8: then the error names the
-/// first such byte, and says what to do.
+/// The file can't be read, has more than [`TEXT_BYTES_MAX`], or is no UTF-8: then the error names
+/// the first such byte, and says what to do.
 pub fn read_text(path: &Path) -> io::Result<String> {
     let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
     let mut bytes = Vec::new();

@@ -37,7 +37,11 @@ proptest! {
 fn each_member_of_a_member_has_a_line() {
     let value = serde_json::json!({
         "name": "Harbour City",
-        "policies": { "releases": { "approvals": 2, "expires_ms": 1 }, "none": {}, "wait_ms": null },
+        "policies": {
+            "releases": { "approvals": 2, "expires_ms": 1 },
+            "none": {},
+            "wait_ms": null,
+        },
     });
     let lines: Vec<_> = members("", &value)
         .into_iter()

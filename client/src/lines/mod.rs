@@ -5,8 +5,8 @@ use bytes::{Bytes, BytesMut};
 #[cfg(test)]
 mod tests;
 
-/// The bytes of an answer that are no whole line yet. Each byte is looked at once: a node that sends
-/// a long line in small pieces costs its reader no more than one that sends it whole.
+/// The bytes of an answer that are no whole line yet. Each byte is looked at once: a node that
+/// sends a long line in small pieces costs its reader no more than one that sends it whole.
 #[derive(Debug, Default)]
 pub struct LineBuffer {
     bytes: BytesMut,

@@ -206,8 +206,9 @@ pub struct CredentialStore {
     current: Arc<RwLock<CurrentFile>>,
 }
 
-/// What shows that a file has changed: its number, length, and time of change in ns, which no program
-/// sets. Where files are deployed with one fixed time, their time of modification shows nothing.
+/// What shows that a file has changed: its number, its length, and seconds and nanoseconds of its
+/// change, which no program sets. Where files are deployed with one fixed time, their time of
+/// modification shows nothing.
 type FileStamp = (u64, u64, i64, i64);
 
 impl CredentialStore {

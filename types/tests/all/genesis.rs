@@ -158,8 +158,8 @@ fn warnings_name_what_founders_may_not_have_meant() {
         [
             "the policy releases wants 2 to approve, and the file has 1 with the role approver: \
              nothing is ever approved by it until there are more",
-            "the policy recovery wants 3 to approve, and the file has 2 with the role administrator \
-             of the whole city: nothing is ever approved by it until there are more",
+            "the policy recovery wants 3 to approve, and the file has 2 with the role \
+             administrator of the whole city: nothing is ever approved by it until there are more",
             "2 people can appoint administrators, and the policy recovery wants 3: those 2 can \
              appoint the missing ones",
         ]
