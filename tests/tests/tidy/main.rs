@@ -157,6 +157,25 @@ fn codes_of_problems_are_explained() {
     expect_none("codes without a row", docs::unexplained_codes(&tree));
 }
 
+/// libFuzzer ends at once where the folder of inputs is missing.
+#[test]
+fn each_fuzzer_has_inputs_to_begin_with_and_a_row() {
+    let tree = Tree::of_this_repository();
+    let page = tree.root.join("docs/interoperability.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let makefile = std::fs::read_to_string(tree.root.join("Makefile")).unwrap();
+    let fuzzers = makefile.lines().find_map(|l| l.strip_prefix("FUZZERS := "));
+    let mut without = Vec::new();
+    for name in fuzzers.unwrap().split(' ') {
+        let inputs = std::fs::read_dir(tree.root.join("fuzz/corpus").join(name));
+        let has_inputs = inputs.is_ok_and(|mut inputs| inputs.next().is_some());
+        if !has_inputs || !page.contains(&format!("\n| `{name}` |")) {
+            without.push(name.to_owned());
+        }
+    }
+    expect_none("fuzzers without", without);
+}
+
 #[test]
 fn crates_depend_upwards_only() {
     let packages = layers::packages_of_this_repository();
