@@ -161,7 +161,10 @@ pub async fn exposure(session: &Session, exposure: ExposureOf) -> Result<ExitCod
 }
 
 fn exposure_row(exposure: &Exposure) -> Vec<String> {
-    let decisions: Vec<_> = exposure.decisions.iter().map(decision).collect();
+    let mut decisions: Vec<_> = exposure.decisions.iter().map(decision).collect();
+    if exposure.decisions_cut {
+        decisions.push("and older decisions, which were not read".to_owned());
+    }
     vec![
         exposure.device.to_string(),
         words(&exposure.status),

@@ -30,9 +30,11 @@ use crate::search::{Needs, Search, SearchedDevice};
 
 /// Rows of one page: the deployments of each device are read.
 const EXPOSURE_PAGE_MAX: usize = 200;
-/// Changes of a release or rollout that are read for its decisions, the newest ones: a plan, its
-/// approvals, and a hundred pauses.
-const CHANGES_READ_MAX: usize = 256;
+/// Changes of a release or rollout that are read at once.
+const CHANGES_AT_ONCE: usize = 256;
+/// Changes of a release or rollout that are read for its decisions, the newest ones: one read of a
+/// tenth of a second. A row says when its decisions are older.
+const CHANGES_READ_MAX: usize = 16_384;
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -163,8 +165,8 @@ async fn exposure(
 struct Sources<'a> {
     view: &'a View,
     rights: &'a RightsAt<'a>,
-    /// The changes of releases and rollouts, oldest first; none if the account may not read them.
-    changes: BTreeMap<Subject, Option<Vec<HistoryEntry>>>,
+    /// The decisions about releases and rollouts; none if the account may not read them.
+    decided: BTreeMap<Subject, Option<Decided>>,
     /// The documents as they are now.
     documents: BTreeMap<String, Option<DesiredConfig>>,
 }
@@ -174,7 +176,7 @@ impl<'a> Sources<'a> {
         Self {
             view,
             rights,
-            changes: BTreeMap::new(),
+            decided: BTreeMap::new(),
             documents: BTreeMap::new(),
         }
     }
@@ -201,8 +203,10 @@ impl<'a> Sources<'a> {
             row.rollout = Some(rollout);
         }
         for (subject, path) in subjects {
-            if let Some(changes) = self.changes(subject)? {
-                row.decisions.extend(decisions(changes, row.since_height));
+            if let Some(decided) = self.decided(subject)? {
+                let in_force = decided.in_force(row.since_height);
+                row.decisions_cut |= decided.is_cut && !in_force.iter().any(is_beginning);
+                row.decisions.extend(in_force);
                 row.proofs.push(path);
             }
         }
@@ -255,59 +259,111 @@ impl<'a> Sources<'a> {
         Ok(read)
     }
 
-    /// The newest changes of a release or rollout; none if the account may not read them.
-    fn changes(&mut self, subject: Subject) -> Result<Option<&[HistoryEntry]>, StateError> {
-        if !self.changes.contains_key(&subject) {
-            let mut read = None;
-            if self.rights.allows(&Record::of_history(&subject))? {
-                let (store, newest_first) = (&**self.view.store(), Direction::Backward);
-                let newest =
-                    tables::history(store, &subject, None, newest_first, CHANGES_READ_MAX)?;
-                read = Some(newest.into_iter().rev().collect());
-            }
-            self.changes.insert(subject.clone(), read);
+    /// The decisions about a release or rollout; none if the account may not read them.
+    fn decided(&mut self, subject: Subject) -> Result<Option<&Decided>, StateError> {
+        if !self.decided.contains_key(&subject) {
+            let read = match self.rights.allows(&Record::of_history(&subject))? {
+                true => Some(Decided::read(self.view, &subject, CHANGES_READ_MAX)?),
+                false => None,
+            };
+            self.decided.insert(subject.clone(), read);
         }
-        Ok(self.changes.get(&subject).and_then(Option::as_deref))
+        Ok(self.decided.get(&subject).and_then(Option::as_ref))
     }
 }
 
-/// The decisions about a release or rollout that were in force in a block; those of today without
-/// one. What was approved again after it, or withdrawn, is not what brought a device there.
-fn decisions(changes: &[HistoryEntry], height: Option<u64>) -> Vec<Decision> {
-    let until = changes
-        .iter()
-        .take_while(|change| height.is_none_or(|height| change.height <= height));
-    let mut made = Vec::new();
-    for change in until {
-        let time_ms = change.authorship.time_ms;
-        let author = change.authorship.author.clone();
-        for notification in &change.receipt.notifications {
-            match notification.fact.clone() {
-                Fact::ReleasePublished { .. } => {
-                    let begun = author.clone();
-                    let begun = begun.map(|by| Decision::ReleasePublished { by, time_ms });
-                    made = begun.into_iter().collect();
+/// The decisions about a release or rollout, of its history.
+struct Decided {
+    /// The changes in which people decided, oldest first.
+    changes: Vec<HistoryEntry>,
+    /// Older changes were not read.
+    is_cut: bool,
+}
+
+impl Decided {
+    /// Reads the newest `limit` changes.
+    fn read(view: &View, subject: &Subject, limit: usize) -> Result<Self, StateError> {
+        let (store, newest_first) = (&**view.store(), Direction::Backward);
+        let (mut changes, mut after, mut count) = (Vec::new(), None, 0);
+        let is_cut = loop {
+            let at_once = CHANGES_AT_ONCE.min(limit - count);
+            if at_once == 0 {
+                break !tables::history(store, subject, after, newest_first, 1)?.is_empty();
+            }
+            let read = tables::history(store, subject, after, newest_first, at_once)?;
+            let Some(last) = read.last() else {
+                break false;
+            };
+            after = Some((last.height, last.index));
+            count += read.len();
+            // Who pauses and resumes a rollout for ever does not fill the memory.
+            changes.extend(read.into_iter().filter(is_decision));
+        };
+        changes.reverse();
+        Ok(Self { changes, is_cut })
+    }
+
+    /// What was in force in a block; today without one. What was approved again after it, or
+    /// withdrawn, is not what brought a device there.
+    fn in_force(&self, height: Option<u64>) -> Vec<Decision> {
+        let is_until = |change: &&HistoryEntry| height.is_none_or(|height| change.height <= height);
+        let mut made = Vec::new();
+        for change in self.changes.iter().take_while(is_until) {
+            let time_ms = change.authorship.time_ms;
+            let author = change.authorship.author.clone();
+            for notification in &change.receipt.notifications {
+                match notification.fact.clone() {
+                    Fact::ReleasePublished { .. } => {
+                        let begun = author.clone();
+                        let begun = begun.map(|by| Decision::ReleasePublished { by, time_ms });
+                        made = begun.into_iter().collect();
+                    }
+                    Fact::RolloutPlanned { .. } | Fact::RolloutAmended { .. } => {
+                        let begun = author.clone();
+                        let begun = begun.map(|by| Decision::RolloutPlanned { by, time_ms });
+                        made = begun.into_iter().collect();
+                    }
+                    Fact::ReleaseApproved { by, .. } => {
+                        remove_approval(&mut made, &by);
+                        made.push(Decision::ReleaseApproved { by, time_ms });
+                    }
+                    Fact::RolloutApproved { by, .. } => {
+                        remove_approval(&mut made, &by);
+                        made.push(Decision::RolloutApproved { by, time_ms });
+                    }
+                    Fact::ReleaseApprovalWithdrawn { by, .. }
+                    | Fact::RolloutApprovalWithdrawn { by, .. } => remove_approval(&mut made, &by),
+                    _ => {}
                 }
-                Fact::RolloutPlanned { .. } | Fact::RolloutAmended { .. } => {
-                    let begun = author.clone();
-                    let begun = begun.map(|by| Decision::RolloutPlanned { by, time_ms });
-                    made = begun.into_iter().collect();
-                }
-                Fact::ReleaseApproved { by, .. } => {
-                    remove_approval(&mut made, &by);
-                    made.push(Decision::ReleaseApproved { by, time_ms });
-                }
-                Fact::RolloutApproved { by, .. } => {
-                    remove_approval(&mut made, &by);
-                    made.push(Decision::RolloutApproved { by, time_ms });
-                }
-                Fact::ReleaseApprovalWithdrawn { by, .. }
-                | Fact::RolloutApprovalWithdrawn { by, .. } => remove_approval(&mut made, &by),
-                _ => {}
             }
         }
+        made
     }
-    made
+}
+
+/// Tells whether [`Decided::in_force`] reads a change.
+fn is_decision(change: &HistoryEntry) -> bool {
+    let mut facts = change.receipt.notifications.iter().map(|n| &n.fact);
+    facts.any(|fact| {
+        matches!(
+            fact,
+            Fact::ReleasePublished { .. }
+                | Fact::RolloutPlanned { .. }
+                | Fact::RolloutAmended { .. }
+                | Fact::ReleaseApproved { .. }
+                | Fact::RolloutApproved { .. }
+                | Fact::ReleaseApprovalWithdrawn { .. }
+                | Fact::RolloutApprovalWithdrawn { .. }
+        )
+    })
+}
+
+/// Tells whether a decision is one before which nothing counts.
+fn is_beginning(decision: &Decision) -> bool {
+    matches!(
+        decision,
+        Decision::ReleasePublished { .. } | Decision::RolloutPlanned { .. }
+    )
 }
 
 fn remove_approval(made: &mut Vec<Decision>, of: &Id) {
@@ -369,6 +425,7 @@ fn exposed(found: SearchedDevice) -> Exposure {
         attested: None,
         rollout: None,
         decisions: Vec::new(),
+        decisions_cut: false,
         proofs: Vec::new(),
     }
 }

@@ -111,6 +111,9 @@ pub struct Exposure {
     pub rollout: Option<Id>,
     /// Decisions of people: authors and approvers of release and rollout, or authors of documents.
     pub decisions: Vec<Decision>,
+    /// Older decisions count as well, and were not read: the release or rollout changed more than
+    /// 16,384 times since.
+    pub decisions_cut: bool,
     /// The paths of proofs of the records in this row.
     pub proofs: Vec<String>,
 }

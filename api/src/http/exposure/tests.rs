@@ -82,6 +82,15 @@ fn header() -> Header {
     }
 }
 
+fn receipt(number: u8, facts: impl IntoIterator<Item = Fact>) -> Arc<Receipt> {
+    let notifications = facts.into_iter().map(Notification::city).collect();
+    Arc::new(Receipt {
+        transaction: Hash([number; 32]),
+        outcome: Outcome::Succeeded,
+        notifications,
+    })
+}
+
 /// A device that runs an approved release whose deployment is in the state no more.
 fn state() -> View {
     let kv = Arc::new(MemoryKv::new());
@@ -93,15 +102,11 @@ fn state() -> View {
     overlay.commit();
     let mut batch = WriteBatch::new();
     tables::put_changes(&mut batch, &overlay.into_changes());
-    let approved = Receipt {
-        transaction: Hash([1; 32]),
-        outcome: Outcome::Succeeded,
-        notifications: vec![Notification::city(Fact::ReleaseApproved {
-            release: id("r-1"),
-            by: id("approver"),
-        })],
+    let approved = Fact::ReleaseApproved {
+        release: id("r-1"),
+        by: id("approver"),
     };
-    tables::put_block(&mut batch, &header(), &[], &[Arc::new(approved)], &[]);
+    tables::put_block(&mut batch, &header(), &[], &[receipt(1, [approved])], &[]);
     kv.write(batch, Durability::Unsynced).unwrap();
     View::new(kv)
 }
@@ -148,5 +153,33 @@ fn decisions_that_the_account_may_not_read_are_left_out() {
         let row = sources.of_release(found, &id("r-1")).unwrap();
         assert_eq!(row.decisions.len(), expected, "{row:?}");
         assert_eq!(row.proofs.len(), 1 + expected, "{row:?}");
+    }
+}
+
+/// Whoever pauses and resumes a rollout often hides nobody's decision; what was not read is told.
+#[test]
+fn many_changes_do_not_hide_the_decisions_before_them() {
+    let rollout = id("o-1");
+    let subject = Subject::Rollout(rollout.clone());
+    let approved = Fact::RolloutApproved {
+        rollout: rollout.clone(),
+        by: id("approver"),
+    };
+    let resumed = Fact::RolloutResumed { rollout };
+    let pauses = 2 * CHANGES_AT_ONCE as u64;
+    let kv = Arc::new(MemoryKv::new());
+    for height in 0..=pauses {
+        let fact = if height == 0 { &approved } else { &resumed };
+        let header = Header { height, ..header() };
+        let mut batch = WriteBatch::new();
+        tables::put_block(&mut batch, &header, &[], &[receipt(1, [fact.clone()])], &[]);
+        kv.write(batch, Durability::Unsynced).unwrap();
+    }
+    let view = View::new(kv);
+    let all = pauses as usize + 1;
+    for (limit, approvals, is_cut) in [(all + 1, 1, false), (all, 1, false), (all - 1, 0, true)] {
+        let decided = Decided::read(&view, &subject, limit).unwrap();
+        assert_eq!(decided.in_force(None).len(), approvals, "{limit}");
+        assert_eq!(decided.is_cut, is_cut, "{limit}");
     }
 }
