@@ -2,6 +2,7 @@
 //! consensus, network and edges. Nothing here decides anything; each part does that in its own
 //! crate.
 
+pub mod audit;
 mod bootstrap_peers;
 pub mod config;
 mod disk;

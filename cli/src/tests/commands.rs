@@ -1,5 +1,6 @@
 //! Every command of the program: what clap knows of it, and in whose name it writes.
 
+mod audits;
 mod groups;
 
 use std::collections::BTreeSet;
@@ -618,6 +619,7 @@ impl Day {
         let command = format!("proof get --out {{event-proof.json}} event {event} 0");
         self.reads("auditor", &command).await;
         let before = std::fs::read(self.city.path("user.json")).unwrap();
+        self.audits().await;
         let again = "proof get --out {user.json} device lamp-1";
         let failure = self.city.run("auditor", again).await.unwrap_err();
         assert!(failure.to_string().contains("exists already"), "{failure}");
