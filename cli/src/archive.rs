@@ -167,7 +167,8 @@ impl ArchiveFolder {
             let words = format!("{} is damaged: its digest is in its name", path.display());
             return Err(Failure::plain(words));
         }
-        read_archive_page(&bytes).map_err(damaged())
+        let operation = format!("reading {}", path.display());
+        read_archive_page(&bytes).map_err(Failure::during(operation))
     }
 
     /// Adds blocks that follow the last one, durably.

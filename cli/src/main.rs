@@ -156,7 +156,7 @@ async fn carry_out(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Devnet(command) => devnet::carry_out(command).await,
         Command::Key(command) => keys::key(command, &session),
         Command::Genesis(command) => keys::genesis(command, session.output()),
-        Command::Audit(command) => audit::carry_out(command, &session).await,
+        Command::Audit(command) => Box::pin(audit::carry_out(command, &session)).await,
         Command::Status => chain::status(&session.open()?).await,
         Command::User(command) => people::carry_out(&session.open()?, command).await,
         Command::Session(command) => logins::carry_out(&session.open()?, command).await,
@@ -169,7 +169,9 @@ async fn carry_out(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::History(history) => history::carry_out(&session.open()?, history).await,
         Command::Governance(command) => governance::carry_out(&session.open()?, command).await,
         Command::Proof(command) => proof::carry_out(&session.open()?, command).await,
-        Command::Evidence(command) => evidence::carry_out(&session.open()?, command).await,
+        Command::Evidence(command) => {
+            Box::pin(evidence::carry_out(&session.open()?, command)).await
+        }
         Command::Transaction(command) => chain::transaction(&session.open()?, command).await,
     }
 }

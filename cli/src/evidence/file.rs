@@ -30,7 +30,10 @@ pub enum EvidenceOf {
     Rollout(Id),
     Account(Id),
     /// Unix times in ms; the end does not belong to it.
-    Period { from_ms: u64, until_ms: u64 },
+    Period {
+        from_ms: u64,
+        until_ms: u64,
+    },
 }
 
 impl EvidenceOf {
@@ -118,7 +121,7 @@ impl EvidenceFile {
         for (number, item) in self.items.iter().enumerate() {
             let wrong = || Failure::during(format!("item {number} proves nothing"));
             let file = ProofFile::from_json(item.to_string().as_bytes()).map_err(wrong())?;
-            if item.get("record").is_none() {
+            if item.get("proof").is_none() {
                 let words = format!("item {number} has no record beside its proof");
                 return Err(Failure::plain(words));
             }

@@ -59,10 +59,12 @@ impl<'a> Gatherer<'a> {
         match of {
             EvidenceOf::Device(device) => self.timeline(device, after).await,
             EvidenceOf::Release(release) => {
-                self.history(HistoryOf::Release(release.clone()), after).await
+                self.history(HistoryOf::Release(release.clone()), after)
+                    .await
             }
             EvidenceOf::Rollout(rollout) => {
-                self.history(HistoryOf::Rollout(rollout.clone()), after).await
+                self.history(HistoryOf::Rollout(rollout.clone()), after)
+                    .await
             }
             EvidenceOf::Account(account) => {
                 self.history(HistoryOf::User(account.clone()), after).await

@@ -99,7 +99,9 @@ fn form(path: &Path) -> Result<Form, Failure> {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("html") => Ok(Form::Page),
         Some("json") => Ok(Form::Data),
-        _ => Err(Failure::plain("the name after --to ends with .html or .json")),
+        _ => Err(Failure::plain(
+            "the name after --to ends with .html or .json",
+        )),
     }
 }
 
@@ -135,9 +137,9 @@ pub async fn carry_out(session: &Session, command: Evidence) -> Result<ExitCode,
 fn report(output: Output, file: &EvidenceFile, to: &Path) {
     let (count, next) = (file.items.len(), file.next.as_deref());
     let cut = match next {
-        Some(next) => format!(
-            ". It was cut: there is more, give --after {next} and another --to to go on"
-        ),
+        Some(next) => {
+            format!(". It was cut: there is more, give --after {next} and another --to to go on")
+        }
         None => String::new(),
     };
     output.answer(
@@ -202,11 +204,16 @@ fn verify_data(
     let count = file.items.len();
     if output.json {
         let statements: Vec<_> = checked.iter().map(|item| &item.statement).collect();
-        print(&json!({ "holds": true, "of": file.of, "chain_id": file.chain_id, "items": count,
-            "next": file.next, "statements": statements }));
+        print(
+            &json!({ "holds": true, "of": file.of, "chain_id": file.chain_id, "items": count,
+            "next": file.next, "statements": statements }),
+        );
         return Ok(ExitCode::SUCCESS);
     }
-    emit(&format!("holds: evidence of {}, {count} proofs", file.of.words()));
+    emit(&format!(
+        "holds: evidence of {}, {count} proofs",
+        file.of.words()
+    ));
     checked.iter().for_each(|item| emit(&item.line()));
     if let Some(next) = &file.next {
         emit(&format!("the file was cut: there is more after {next}"));

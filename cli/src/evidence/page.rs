@@ -126,7 +126,10 @@ fn changes(page: &mut String, checked: &[CheckedItem]) {
             ProvenRecord::State { .. } => continue,
             ProvenRecord::Transaction { transaction, .. } => {
                 let key = transaction.envelope().key;
-                format!("transaction {}, signed with the key {key}", transaction.hash())
+                format!(
+                    "transaction {}, signed with the key {key}",
+                    transaction.hash()
+                )
             }
             ProvenRecord::Receipt { receipt, .. } => {
                 format!("receipt of {}", receipt.transaction)
@@ -167,7 +170,10 @@ fn signers(page: &mut String, checked: &[CheckedItem]) {
     for ((node, key), (account, height)) in all {
         let name = format!("{account} (node {node})");
         let height = height.to_string();
-        row(page, &[("", &name), (" class=\"value\"", &key), ("", &height)]);
+        row(
+            page,
+            &[("", &name), (" class=\"value\"", &key), ("", &height)],
+        );
     }
     page.push_str("</table>\n");
 }

@@ -619,7 +619,7 @@ impl Day {
         let command = format!("proof get --out {{event-proof.json}} event {event} 0");
         self.reads("auditor", &command).await;
         let before = std::fs::read(self.city.path("user.json")).unwrap();
-        self.audits().await;
+        Box::pin(self.audits()).await;
         let again = "proof get --out {user.json} device lamp-1";
         let failure = self.city.run("auditor", again).await.unwrap_err();
         assert!(failure.to_string().contains("exists already"), "{failure}");
