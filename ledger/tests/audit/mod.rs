@@ -221,7 +221,7 @@ async fn an_audit_follows_the_validators_and_finds_each_lie() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_audit_finds_where_a_chain_is_cut_and_goes_on_where_it_was_ended() {
+async fn an_audit_finds_where_a_chain_is_cut_and_resumes_where_it_was_ended() {
     let honest = Chain::made().await;
     let (removal, busy) = (honest.removal, honest.busy);
     let cut = honest.changed(|c| c.blocks.truncate(removal as usize));
