@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use lamplighter_ledger::OpenError;
 pub use lamplighter_ledger::audit::{
-    AuditError, AuditProgress, Auditor, Difference, Field, PreparedBlock, Signatures, prepare,
+    AuditError, AuditProgress, Auditor, Difference, Field, Keeps, PreparedBlock, Signatures,
+    prepare,
 };
 use lamplighter_rocks::{Options, RocksKv};
 use lamplighter_store::StoreError;
@@ -43,5 +44,5 @@ pub fn open_audit(
         source,
     })?;
     let kv = RocksKv::open(&folder.join("db"), Options::default())?;
-    Ok(Auditor::open(Arc::new(kv), genesis, &folder)?)
+    Ok(Auditor::open(Arc::new(kv), genesis, &folder, Keeps::State)?)
 }

@@ -15,6 +15,7 @@ mod metrics;
 mod peer_directory;
 mod peer_service;
 mod raft_transport;
+pub mod restore;
 mod run;
 mod scrub;
 mod store_identity;

@@ -122,15 +122,16 @@ struct Page<T> {
 
 type Stage<T> = Result<Page<T>, Failure>;
 
-struct Run {
-    signatures: Signatures,
-    chain_id: Hash,
-    output: Output,
+/// What a run over blocks needs to know.
+pub struct Run {
+    pub signatures: Signatures,
+    pub chain_id: Hash,
+    pub output: Output,
 }
 
 impl Run {
     /// Compares everything that the source has. What comes back is as far as it was compared.
-    async fn all(
+    pub async fn all(
         &self,
         auditor: Auditor,
         mut source: Source,

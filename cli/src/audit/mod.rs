@@ -3,14 +3,18 @@
 //! - `verify` checks a file of proofs.
 //! - `ledger` is the audit of all blocks.
 //! - `source` brings the blocks, from nodes or from a folder.
+//! - `restore` makes the data directory of a node of an archive.
 
 mod ledger;
+mod restore;
 mod source;
 mod verify;
 
 use std::process::ExitCode;
 
 use clap::Subcommand;
+
+pub use restore::{Restored, restore};
 
 use crate::failure::Failure;
 use crate::session::SessionArguments;

@@ -20,7 +20,7 @@ pub struct Blocks {
 pub enum Source {
     Nodes(Box<Client>),
     Folder(ArchiveFolder),
-    /// Those of nodes that are kept in an archive, whose last block is named.
+    /// Blocks of nodes that are kept in an archive, whose last block is named.
     Kept(Box<Client>, ArchiveFolder, u64),
 }
 

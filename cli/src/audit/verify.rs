@@ -15,7 +15,7 @@ use crate::session::SessionArguments;
 
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// The file: as a node answers `?proof=true`, as `proof get` writes it, or a file of `evidence`.
+    /// The file: as a node answers `?proof=true`, as `proof get` writes it, or one of `evidence`.
     file: PathBuf,
 }
 

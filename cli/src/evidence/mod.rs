@@ -1,4 +1,4 @@
-//! `evidence`: one file about a record or a time, with every proof, for somebody who trusts no node.
+//! `evidence`: one file about a record or a time, with every proof, for who trusts no node.
 //!
 //! - `file` is the form of the data and its check.
 //! - `gather` asks the nodes for the records, changes and events, and for the proof of each.

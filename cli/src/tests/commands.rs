@@ -36,11 +36,12 @@ const GLOBAL: [&str; 12] = [
 ];
 
 /// Commands that talk to no ledger, or are nodes, gateways and Things themselves.
-const WITHOUT_LEDGER: [&str; 14] = [
+const WITHOUT_LEDGER: [&str; 15] = [
     "node init",
     "node run",
     "node certificate",
     "node join",
+    "node restore",
     "gateway run",
     "things run",
     "devnet up",

@@ -21,15 +21,15 @@ use lamplighter_store::{Durability, Kv, WriteBatch};
 use lamplighter_types::limits::BLOCK_TIME_MS_MAX;
 use lamplighter_types::wire::ArchivedBlock;
 use lamplighter_types::{
-    Certificate, Genesis, Hash, Header, Transaction, TransactionError, UnverifiedTransaction,
-    ValidatorSet, Verified,
+    Certificate, Genesis, Hash, Header, PublicKey, Transaction, TransactionError,
+    UnverifiedTransaction, ValidatorSet, Verified,
 };
 
 pub use self::difference::{Difference, Field};
 use self::difference::{compare_headers, compare_receipts};
 use crate::apply::execution::{BlockOrigin, execute_block, named_after};
 use crate::apply::snapshot_check::load_head;
-use crate::chain::{ExecutedBlock, Head, put_block};
+use crate::chain::{ExecutedBlock, Head, named_nodes, put_block};
 use crate::config::TREE_KEYS_IN_MEMORY;
 use crate::start::{OpenError, create_genesis_block};
 
@@ -116,6 +116,15 @@ pub struct AuditProgress {
     pub set_changes: u64,
 }
 
+/// What an audit keeps of each block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeps {
+    /// What the next blocks need.
+    State,
+    /// All that a node has: the store becomes that of a node.
+    Everything,
+}
+
 /// An audit. After an error it takes no more blocks.
 pub struct Auditor {
     kv: Arc<dyn Kv>,
@@ -123,6 +132,7 @@ pub struct Auditor {
     head: Head,
     /// The height of a change of the validators that has no certificate.
     open_change: Option<u64>,
+    keeps: Keeps,
     progress: AuditProgress,
 }
 
@@ -132,7 +142,12 @@ impl Auditor {
     ///
     /// # Errors
     /// A genesis file that is not usable, the audit of another chain, or damaged data.
-    pub fn open(kv: Arc<dyn Kv>, genesis: &Genesis, dir: &Path) -> Result<Self, OpenError> {
+    pub fn open(
+        kv: Arc<dyn Kv>,
+        genesis: &Genesis,
+        dir: &Path,
+        keeps: Keeps,
+    ) -> Result<Self, OpenError> {
         genesis.check()?;
         let tree = Tree::on_disk(dir, TREE_KEYS_IN_MEMORY);
         let head = match tables::head_height(&*kv)? {
@@ -152,6 +167,7 @@ impl Auditor {
             records: Arc::new(RecordCache::new(kv.clone(), RECORD_CACHE_BYTES)),
             kv,
             open_change,
+            keeps,
             progress: AuditProgress {
                 height: head.header.height,
                 time_ms: head.header.timestamp_ms,
@@ -297,13 +313,20 @@ impl Auditor {
         certificate: Option<&Certificate>,
         next: Option<Arc<ValidatorSet>>,
     ) -> Result<(), StateError> {
-        self.records.update(&executed.changes);
-        // The bodies were compared, and are where they came from.
-        executed.transactions.clear();
-        executed.receipts.clear();
-        executed.changes.events.clear();
-        executed.lists = BlockLists::default();
         let mut writes = WriteBatch::new();
+        match self.keeps {
+            Keeps::Everything => {
+                tables::put_device_terms(&mut writes, &*self.records, &executed.changes)?;
+            }
+            // The bodies were compared, and are where they came from.
+            Keeps::State => {
+                executed.transactions.clear();
+                executed.receipts.clear();
+                executed.changes.events.clear();
+                executed.lists = BlockLists::default();
+            }
+        }
+        self.records.update(&executed.changes);
         put_block(&mut writes, &mut self.head, &executed, next.as_deref())?;
         if let Some(certificate) = certificate {
             tables::put_certificate(&mut writes, certificate);
@@ -324,6 +347,31 @@ impl Auditor {
             self.head.validators = next;
         }
         Ok(())
+    }
+
+    /// True if the chain has ever named a validator, or names an observer now, with this key or
+    /// under this id.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub fn names_node(
+        &self,
+        genesis: &Genesis,
+        node: u64,
+        key: &PublicKey,
+    ) -> Result<bool, StateError> {
+        let is_in = |set: &ValidatorSet| set.by_key(key).is_some() || set.by_node(node).is_some();
+        if is_in(&genesis.validators) || is_in(&self.head.validators) {
+            return Ok(true);
+        }
+        for change in tables::set_changes(&*self.kv, 1..u64::MAX)? {
+            let (_, set, _) = change?;
+            if is_in(&set) {
+                return Ok(true);
+            }
+        }
+        let observers = named_nodes(&View::new(self.kv.clone()))?.observers;
+        Ok(observers.iter().any(|o| o.key == *key || o.node == node))
     }
 
     /// Makes durable what was written.

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::cost::{Fleet, Load};
 use super::secret;
-use crate::audit::{Auditor, Signatures, prepare};
+use crate::audit::{Auditor, Keeps, Signatures, prepare};
 use crate::read::archive;
 
 const COUNT: &str = "LAMPLIGHTER_AUDIT_TRANSACTIONS";
@@ -58,7 +58,7 @@ fn an_audit_executes_what_a_node_has_executed() {
     for signatures in [Signatures::Verified, Signatures::LeftOut] {
         let dir = TempDir::new().unwrap();
         let kv = Arc::new(MemoryKv::new());
-        let mut auditor = Auditor::open(kv, chain.genesis(), dir.path()).unwrap();
+        let mut auditor = Auditor::open(kv, chain.genesis(), dir.path(), Keeps::State).unwrap();
         let pages: Vec<Vec<_>> = blocks.chunks(8).map(<[_]>::to_vec).collect();
         let begun = Instant::now();
         let prepared = pages

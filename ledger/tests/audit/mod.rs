@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::cluster::{Cluster, node_secret};
 use crate::{WITHIN, committed};
 use lamplighter_ledger::audit::{
-    AuditError, AuditProgress, Auditor, Difference, Field, Signatures, prepare,
+    AuditError, AuditProgress, Auditor, Difference, Field, Keeps, Signatures, prepare,
 };
 use lamplighter_store::{Cf, Durability, Kv, MemoryKv, WriteBatch};
 use lamplighter_types::wire::{ArchivedBlock, read_archive_page};
@@ -92,7 +92,7 @@ impl Chain {
     fn audit_on(&self, kv: &MemoryKv, signatures: Signatures) -> Result<AuditProgress, AuditError> {
         let dir = TempDir::new().unwrap();
         let kv = Arc::new(kv.clone());
-        let mut auditor = Auditor::open(kv, &self.genesis, dir.path()).unwrap();
+        let mut auditor = Auditor::open(kv, &self.genesis, dir.path(), Keeps::State).unwrap();
         let above = auditor.progress().height;
         let rest = self.blocks.iter().filter(|b| b.header.height > above);
         let rest = rest.cloned().collect();
@@ -254,6 +254,6 @@ async fn an_audit_finds_where_a_chain_is_cut_and_resumes_where_it_was_ended() {
     writes.put(Cf::State, b"more".to_vec(), b"more".to_vec());
     kv.write(writes, Durability::Synced).unwrap();
     let dir = TempDir::new().unwrap();
-    let opened = Auditor::open(Arc::new(kv), &honest.genesis, dir.path());
+    let opened = Auditor::open(Arc::new(kv), &honest.genesis, dir.path(), Keeps::State);
     assert!(opened.is_err());
 }
