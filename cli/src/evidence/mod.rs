@@ -7,6 +7,8 @@
 mod file;
 mod gather;
 mod page;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
