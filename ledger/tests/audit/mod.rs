@@ -154,6 +154,9 @@ async fn an_audit_follows_the_validators_and_finds_each_lie() {
     );
     let lie = lie.difference_of(Signatures::LeftOut);
     assert!(lie.height == busy && lie.field != Field::Receipt, "{lie}");
+    let lie = honest.changed(|c| c.at(busy).transactions[0].signature.0[0] ^= 1);
+    assert_eq!(named(&lie), (busy, Field::Transaction));
+    assert!(lie.difference().reason.contains("signature"));
     // Signed in good form, and not the one of the block.
     let other =
         honest.changed(|c| c.at(busy).transactions[0] = c.blocks[0].transactions[0].clone());
@@ -236,7 +239,11 @@ async fn an_audit_finds_where_a_chain_is_cut_and_resumes_where_it_was_ended() {
     assert_eq!(uncovered.difference().field, Field::End);
     let foreign = honest.changed(|c| c.at(1).header.chain_id = Hash::ZERO);
     assert_eq!(foreign.difference().field, Field::ChainId);
-    let orphan = honest.changed(|c| c.at(2).header.parent = Hash::ZERO);
+    // Nothing of a block of another chain is executed.
+    let orphan = honest.changed(|c| {
+        c.at(2).header.parent = Hash::ZERO;
+        c.at(2).receipts.clear();
+    });
     assert_eq!(orphan.difference().field, Field::Parent);
 
     // Ended in the middle, it goes on above what it has, and only there.
