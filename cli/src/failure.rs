@@ -9,6 +9,8 @@ use lamplighter_system::error_chain;
 const REFUSED: u8 = 3;
 /// Exit code when a transaction was sent and it is not known whether it happens.
 const PENDING: u8 = 4;
+/// Exit code when the ledger is not what an audit makes of it.
+const DIFFERENT: u8 = 5;
 
 /// Why a command failed: what was being tried, and the causes, printed once.
 #[derive(Debug)]
@@ -52,6 +54,19 @@ impl Failure {
             exit_code: PENDING,
             ..Self::plain(text)
         }
+    }
+
+    /// The first difference that an audit found.
+    pub fn different(difference: impl Error + Send + Sync + 'static) -> Self {
+        Self {
+            exit_code: DIFFERENT,
+            ..Self::new("the audit found a difference", difference)
+        }
+    }
+
+    /// True if an audit found a difference.
+    pub fn is_difference(&self) -> bool {
+        self.exit_code == DIFFERENT
     }
 
     /// Adds lines of text after those that it has.

@@ -4,6 +4,7 @@
 // All output to a terminal goes through `output`, which escapes it.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+mod archive;
 mod audit;
 mod chain;
 mod changes;
@@ -11,6 +12,7 @@ mod config;
 mod describe;
 mod devices;
 mod devnet;
+mod evidence;
 mod failure;
 mod filter;
 mod firmware;
@@ -49,7 +51,7 @@ use session::SessionArguments;
 /// Firmware, configuration and events of a city's devices on a ledger that nobody rewrites unseen.
 ///
 /// Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 refused by a node or by the ledger, 4 sent,
-/// and the outcome is not known.
+/// and the outcome is not known, 5 an audit found a difference.
 #[derive(Debug, Parser)]
 #[command(name = "lamplighter", version)]
 struct Arguments {
@@ -113,10 +115,11 @@ enum Command {
     /// Proofs for people who trust no node.
     #[command(subcommand)]
     Proof(proof::ProofCommand),
+    Evidence(evidence::Evidence),
     /// Signed transactions.
     #[command(subcommand)]
     Transaction(chain::TransactionCommand),
-    /// Checks without any node.
+    /// Checks for people who trust no node: of proofs, and of the whole ledger.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
 }
@@ -153,7 +156,7 @@ async fn carry_out(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Devnet(command) => devnet::carry_out(command).await,
         Command::Key(command) => keys::key(command, &session),
         Command::Genesis(command) => keys::genesis(command, session.output()),
-        Command::Audit(command) => audit::carry_out(&command, &session),
+        Command::Audit(command) => Box::pin(audit::carry_out(command, &session)).await,
         Command::Status => chain::status(&session.open()?).await,
         Command::User(command) => people::carry_out(&session.open()?, command).await,
         Command::Session(command) => logins::carry_out(&session.open()?, command).await,
@@ -166,6 +169,9 @@ async fn carry_out(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::History(history) => history::carry_out(&session.open()?, history).await,
         Command::Governance(command) => governance::carry_out(&session.open()?, command).await,
         Command::Proof(command) => proof::carry_out(&session.open()?, command).await,
+        Command::Evidence(command) => {
+            Box::pin(evidence::carry_out(&session.open()?, command)).await
+        }
         Command::Transaction(command) => chain::transaction(&session.open()?, command).await,
     }
 }

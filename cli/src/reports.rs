@@ -203,7 +203,7 @@ fn decision(decision: &Decision) -> String {
 pub async fn timeline(session: &Session, timeline: Timeline) -> Result<ExitCode, Failure> {
     let Timeline { device, after } = timeline;
     let client = &session.client;
-    let page = client.device_timeline(&device, after.as_deref()).await;
+    let page = client.device_timeline(&device, after.as_deref(), 100).await;
     let page = page.map_err(asking)?.value;
     let older = |next: &str| format!("there is more: device timeline {device} --after {next}");
     if session.output.json {

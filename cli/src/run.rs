@@ -10,6 +10,7 @@ use lamplighter_node::{Node, NodeConfig, NodeError, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::{Restored, restore};
 use crate::failure::Failure;
 use crate::join::{Join, join};
 use crate::keys::{NodeInit, node_init};
@@ -28,6 +29,9 @@ pub enum NodeCommand {
     /// Joins an existing ledger: makes key and configuration, prints the proposal for the
     /// administrators, and runs the node, which catches up as soon as they have approved it.
     Join(Join),
+    /// Makes the data directory of a new node of an archive that `audit ledger --keep` made: every
+    /// block is executed again. The node reads and proves; it is no validator of old.
+    Restore(Restored),
 }
 
 #[derive(Debug, Subcommand)]
@@ -107,6 +111,7 @@ pub async fn node(command: NodeCommand, session: &SessionArguments) -> Result<Ex
         NodeCommand::Init(init) => return node_init(init, session),
         NodeCommand::Certificate(certificate) => return certificate.print(),
         NodeCommand::Join(command) => return join(command, session).await,
+        NodeCommand::Restore(command) => return restore(command, session.output()).await,
         NodeCommand::Run(run) => run,
     };
     let stop = begin(&run)?;

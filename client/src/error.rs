@@ -9,8 +9,8 @@ use lamplighter_tls::SetupError;
 use lamplighter_types::artifact::ArtifactMismatch;
 use lamplighter_types::codec::CodecError;
 use lamplighter_types::proof::{ProofError, ProofFileError};
-use lamplighter_types::wire::Problem;
 use lamplighter_types::wire::problem::code;
+use lamplighter_types::wire::{ArchiveError, Problem};
 use lamplighter_types::{Hash, SignedTransaction};
 
 use crate::standing::Fault;
@@ -115,6 +115,21 @@ pub enum ClientError {
     },
     #[error("the sequence file {} does not hold a number", path.display())]
     Sequence { path: PathBuf },
+    #[error(
+        "the last certified block of {node} is {certified}, and {wanted} is wanted: it is behind, \
+         or it has lost blocks"
+    )]
+    Behind {
+        node: String,
+        certified: u64,
+        wanted: u64,
+    },
+    #[error("{node} sent no page of blocks")]
+    Archive {
+        node: String,
+        #[source]
+        source: ArchiveError,
+    },
     #[error("the bytes that {node} sent are not those of the artifact")]
     Artifact {
         node: String,
@@ -143,6 +158,7 @@ impl ClientError {
             | Self::NodeKey { .. }
             | Self::NotTls { .. }
             | Self::Deadline { .. }
+            | Self::Behind { .. }
             | Self::Pending(_) => true,
             // 500: that node is damaged, the others may not be.
             Self::Problem { problem, .. } => matches!(problem.status, 429 | 500 | 502..=504),
@@ -161,6 +177,7 @@ impl ClientError {
             | Self::WrongRecord { .. }
             | Self::WrongTransaction { .. }
             | Self::Artifact { .. }
+            | Self::Archive { .. }
             | Self::Stream { .. } => Some(Fault::Untrue),
             _ => self.is_transient().then_some(Fault::Unserved),
         }

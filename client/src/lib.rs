@@ -10,6 +10,7 @@
 //! proof bundles from the validators of the genesis file, or from newer ones that were proven, and
 //! compare the rest of the answer with them.
 
+mod archive;
 mod artifacts;
 mod call;
 mod calls;
@@ -37,6 +38,7 @@ use std::time::Duration;
 
 use lamplighter_types::{Genesis, Hash, Id, SecretKey};
 
+pub use archive::ArchiveAnswer;
 pub use artifacts::{DownloadProgress, UploadProgress};
 pub use error::{ClientError, Pending};
 pub use feed::{Feed, FeedFilter};

@@ -22,6 +22,11 @@ pub enum Subject {
     Transaction(Hash),
     /// The receipt of a transaction.
     Receipt(Hash),
+    /// Receipt `index` of the block at `height`: that of the block itself has no transaction.
+    ReceiptAt {
+        height: u64,
+        index: u32,
+    },
     Device(Id),
     /// The firmware and the counters of a device.
     DeviceState(Id),
@@ -48,6 +53,7 @@ impl Subject {
         match self {
             Self::Transaction(hash) => format!("/v1/proofs/transactions/{hash}"),
             Self::Receipt(hash) => format!("/v1/proofs/transactions/{hash}?receipt=true"),
+            Self::ReceiptAt { height, index } => format!("/v1/proofs/receipts/{height}/{index}"),
             Self::Device(device) => format!("/v1/devices/{device}?proof=true"),
             Self::DeviceState(device) => format!("/v1/devices/{device}/state?proof=true"),
             Self::Release(release) => format!("/v1/firmware/{release}?proof=true"),
@@ -81,7 +87,10 @@ impl Subject {
     /// The key of the subject in the state; `None` for a part of a block.
     fn key(&self) -> Option<StateKey> {
         Some(match self.clone() {
-            Self::Transaction(_) | Self::Receipt(_) | Self::Event { .. } => return None,
+            Self::Transaction(_)
+            | Self::Receipt(_)
+            | Self::ReceiptAt { .. }
+            | Self::Event { .. } => return None,
             Self::Device(device) => StateKey::Device { device },
             Self::DeviceState(device) => StateKey::DeviceState { device },
             Self::Release(release) => StateKey::Release { release },
@@ -106,6 +115,13 @@ impl Subject {
                 (
                     BlockPart::Event { index, .. },
                     Self::Event {
+                        height,
+                        index: requested,
+                    },
+                )
+                | (
+                    BlockPart::Receipt { index, .. },
+                    Self::ReceiptAt {
                         height,
                         index: requested,
                     },
@@ -134,10 +150,34 @@ impl Client {
         }
     }
 
+    /// Fetches a proof that needs nothing but the genesis file, whatever newer validators this
+    /// client trusts, and checks it from there: for somebody else.
+    ///
+    /// # Errors
+    /// Those of [`proof`](Self::proof); the validators changed so often that one proof can't show
+    /// it.
+    pub async fn proof_from_genesis(
+        &self,
+        subject: &Subject,
+    ) -> Result<(ProofBundle, Proven), ClientError> {
+        let genesis = self.inner.config.genesis.as_ref();
+        let genesis = genesis.ok_or(ClientError::NoGenesis)?;
+        let anchor = TrustAnchor::in_memory(genesis.into());
+        self.fetch_proof_from(&Arc::new(anchor), subject).await
+    }
+
     async fn fetch_proof(&self, subject: &Subject) -> Result<(ProofBundle, Proven), ClientError> {
         let anchor = self.trust_anchor()?.clone();
+        self.fetch_proof_from(&anchor, subject).await
+    }
+
+    async fn fetch_proof_from(
+        &self,
+        anchor: &Arc<TrustAnchor>,
+        subject: &Subject,
+    ) -> Result<(ProofBundle, Proven), ClientError> {
         let call = Call::get(subject.path_from(anchor.current().height));
-        let verify = async |answer| self.checked_proof(&anchor, subject, answer).await;
+        let verify = async |answer| self.checked_proof(anchor, subject, answer).await;
         Box::pin(self.call_checked(call.confirming_refusals(), verify)).await
     }
 

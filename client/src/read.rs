@@ -205,14 +205,17 @@ impl Client {
         self.page(&path, &query).await
     }
 
-    /// Everything that happened to a device, newest first, after the place `after`.
+    /// Everything that happened to a device, newest first, after the place `after`: at most 100
+    /// entries.
     pub async fn device_timeline(
         &self,
         device: &Id,
         after: Option<&str>,
+        limit: u32,
     ) -> Result<Read<Page<TimelineEntry>>, ClientError> {
-        let path = format!("/v1/devices/{device}/timeline");
-        self.page(&path, &[("after", after)]).await
+        let (path, limit) = (format!("/v1/devices/{device}/timeline"), limit.to_string());
+        self.page(&path, &[("after", after), ("limit", Some(&limit))])
+            .await
     }
 
     pub async fn device_events(

@@ -3,7 +3,7 @@ use std::time::Duration;
 use crate::artifacts::ArtifactLimits;
 
 /// The keys of some 20,000 devices, in 16 MiB: with a million devices a node stays below 250 MiB.
-const TREE_KEYS_IN_MEMORY: usize = 1 << 17;
+pub(crate) const TREE_KEYS_IN_MEMORY: usize = 1 << 17;
 
 /// Settings of a node's ledger. The defaults are right for a validator on a small machine.
 #[derive(Clone, Debug)]

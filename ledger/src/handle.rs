@@ -5,6 +5,7 @@ use lamplighter_consensus::{Consensus, Metrics, ReadError};
 use lamplighter_contracts::governance;
 use lamplighter_state::{StateError, View, tables};
 use lamplighter_types::proof::{ProofBundle, SetPath};
+use lamplighter_types::wire::ArchivePage;
 use lamplighter_types::{
     Action, Block, Certificate, Genesis, Hash, Header, Id, Protocol, PublicKey, Receipt,
     SignedTransaction, ValidatorSet,
@@ -25,6 +26,7 @@ use crate::order::leader_contact::LeaderContact;
 use crate::peers::progress::Progress;
 use crate::peers::server::PeerServer;
 use crate::peers::validator_discovery::{AnnouncedValidators, ValidatorAnnouncements};
+use crate::read::archive;
 use crate::read::feed::{Cursor, CursorAhead, Feed, NotificationFilter, Subscription};
 use crate::read::prove::{self, ProveError, Subject};
 use crate::read::wait::{self, WaitError};
@@ -207,6 +209,14 @@ impl Handle {
 
     pub fn certificate(&self, height: u64) -> Result<Option<Certificate>, StateError> {
         tables::certificate(&*self.0.chain.store(), height)
+    }
+
+    /// A page of the certified blocks from a height on, and the height of the last one.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub fn archive_page(&self, from: u64) -> Result<(ArchivePage, u64), StateError> {
+        archive::page(&self.0.chain, from)
     }
 
     /// The highest header that this node recorded as signed.

@@ -10,6 +10,7 @@
 mod alarms;
 mod apply;
 pub mod artifacts;
+pub mod audit;
 mod blocking;
 mod certify;
 mod chain;

@@ -1,5 +1,6 @@
 //! The ledger of one and of four nodes, from a signed transaction to a proof.
 
+mod audit;
 mod clocks;
 mod cluster;
 mod equivocation;

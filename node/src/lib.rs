@@ -2,6 +2,7 @@
 //! consensus, network and edges. Nothing here decides anything; each part does that in its own
 //! crate.
 
+pub mod audit;
 mod bootstrap_peers;
 pub mod config;
 mod disk;
@@ -14,6 +15,7 @@ mod metrics;
 mod peer_directory;
 mod peer_service;
 mod raft_transport;
+pub mod restore;
 mod run;
 mod scrub;
 mod store_identity;

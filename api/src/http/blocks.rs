@@ -24,6 +24,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(header))
         .routes(routes!(certificate))
         .routes(routes!(transaction_proof))
+        .routes(routes!(receipt_proof))
         .routes(routes!(event_proof))
 }
 
@@ -174,6 +175,31 @@ fn transaction_at(state: &View, hash: &Hash) -> Result<Option<SignedTransaction>
         Some((height, index)) => tables::transaction(store, height, index),
         None => Ok(None),
     }
+}
+
+/// Proof of a receipt by the height of its block and its index among the block's receipts. What
+/// time alone has caused is in the last receipt of a block, which is of no transaction.
+#[utoipa::path(get, path = "/v1/proofs/receipts/{height}/{index}", tag = "chain",
+    params(("height" = u64, Path), ("index" = u32, Path), TrustedQuery),
+    responses((status = 200, body = ProofBundle), (status = 404, body = Problem),
+        (status = 504, body = Problem)))]
+async fn receipt_proof(
+    State(app): State<App>,
+    Extension(rights): Extension<Rights>,
+    Path((height, index)): Path<(u64, u32)>,
+    Query(query): Query<TrustedQuery>,
+) -> Result<JsonAt<ProofBundle>, ApiError> {
+    let (state, _) = read::view(&app, None, false).await?;
+    let check = move || match tables::transaction(&**state.store(), height, index)? {
+        Some(signed) => {
+            let sender = signed.stored_sender();
+            let sender = sender.map_err(|error| ApiError::internal(&error))?;
+            read::require(&rights, &state, &Record::Transaction { sender: &sender })
+        }
+        None => read::require(&rights, &state, &Record::Block),
+    };
+    read::off_thread(&app, check).await?;
+    read::prove(&app, Subject::ReceiptAt { height, index }, query.trusted).await
 }
 
 /// Proof of a device event, by the height of its block and its index among the block's events.

@@ -3,6 +3,7 @@
 
 mod alarms;
 mod answer;
+mod archive;
 mod artifacts;
 mod auth;
 mod blocks;

@@ -124,7 +124,7 @@ fn timeline_page(
 fn of_change(change: HistoryEntry) -> TimelineEntry {
     let HistoryEntry {
         height,
-        index: _,
+        index,
         authorship,
         receipt,
     } = change;
@@ -137,7 +137,10 @@ fn of_change(change: HistoryEntry) -> TimelineEntry {
         transaction,
         notifications: receipt.notifications,
         event: None,
-        proof: transaction.map(|hash| format!("/v1/proofs/transactions/{hash}?receipt=true")),
+        proof: Some(match transaction {
+            Some(hash) => format!("/v1/proofs/transactions/{hash}?receipt=true"),
+            None => format!("/v1/proofs/receipts/{height}/{index}"),
+        }),
     }
 }
 

@@ -153,9 +153,11 @@ pub fn kind_of(path: &str) -> Option<Kind> {
     let rest = path.strip_prefix("/v1/")?;
     let (first, rest) = rest.split_once('/').unwrap_or((rest, ""));
     Some(match (first, rest) {
-        ("blocks", _) => Kind::Block,
+        ("blocks" | "archive", _) => Kind::Block,
         ("transactions", _) => Kind::Transaction,
-        ("proofs", rest) if rest.starts_with("transactions") => Kind::Transaction,
+        ("proofs", rest) if rest.starts_with("transactions") || rest.starts_with("receipts") => {
+            Kind::Transaction
+        }
         ("proofs", rest) if rest.starts_with("events") => Kind::Device,
         ("headers" | "certificates" | "organizations" | "policies" | "iotregistry", _) => {
             Kind::Common

@@ -83,6 +83,7 @@ async fn transactions_are_for_their_sender_and_auditors_and_blocks_for_auditors(
             path.clone(),
             format!("/v1/transactions/{height}.{}", answer["index"]),
             format!("/v1/blocks/{height}"),
+            format!("/v1/archive/{height}"),
             format!("/v1/proofs/transactions/{hash}"),
             format!("/v1/proofs/transactions/{hash}?receipt=true"),
         ] {

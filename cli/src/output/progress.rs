@@ -20,13 +20,31 @@ pub struct Progress {
 impl Progress {
     /// Begins an operation on bytes.
     pub fn of_bytes(output: Output, done_word: &'static str) -> Self {
+        let form = "{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+        Self::new(output, done_word, form)
+    }
+
+    /// Begins an operation on blocks of the chain.
+    pub fn of_blocks(output: Output, done_word: &'static str) -> Self {
+        Self::new(
+            output,
+            done_word,
+            "{wide_bar} block {pos} of {len}, {per_sec}, {eta} left",
+        )
+    }
+
+    /// Begins an operation on proofs.
+    pub fn of_proofs(output: Output, done_word: &'static str) -> Self {
+        Self::new(output, done_word, "{wide_bar} {pos} of up to {len}")
+    }
+
+    fn new(output: Output, done_word: &'static str, form: &str) -> Self {
         let bar = if output.json {
             ProgressBar::hidden()
         } else {
             // Hidden by itself where standard error is no terminal.
             ProgressBar::new(0)
         };
-        let form = "{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
         if let Ok(style) = ProgressStyle::with_template(form) {
             bar.set_style(style);
         }

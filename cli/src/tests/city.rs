@@ -171,7 +171,7 @@ impl City {
         let parsed = std::thread::spawn(|| Arguments::try_parse_from(all)).join();
         let arguments = parsed.expect("the parser does not panic");
         let arguments = arguments.unwrap_or_else(|error| panic!("{command}: {error}"));
-        tokio::time::timeout(TIMEOUT, carry_out(arguments))
+        tokio::time::timeout(TIMEOUT, Box::pin(carry_out(arguments)))
             .await
             .unwrap_or_else(|_| panic!("{command} did not end"))
     }

@@ -1,5 +1,6 @@
 //! Every command of the program: what clap knows of it, and in whose name it writes.
 
+mod audits;
 mod groups;
 
 use std::collections::BTreeSet;
@@ -35,11 +36,12 @@ const GLOBAL: [&str; 12] = [
 ];
 
 /// Commands that talk to no ledger, or are nodes, gateways and Things themselves.
-const WITHOUT_LEDGER: [&str; 14] = [
+const WITHOUT_LEDGER: [&str; 15] = [
     "node init",
     "node run",
     "node certificate",
     "node join",
+    "node restore",
     "gateway run",
     "things run",
     "devnet up",
@@ -622,6 +624,7 @@ impl Day {
         let command = format!("proof get --out {{event-proof.json}} event {event} 0");
         self.reads("auditor", &command).await;
         let before = std::fs::read(self.city.path("user.json")).unwrap();
+        Box::pin(self.audits()).await;
         let again = "proof get --out {user.json} device lamp-1";
         let failure = self.city.run("auditor", again).await.unwrap_err();
         assert!(failure.to_string().contains("exists already"), "{failure}");

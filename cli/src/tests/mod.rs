@@ -2,6 +2,7 @@ mod city;
 mod commands;
 mod image;
 mod import;
+mod restore;
 mod texts;
 
 use super::keys::grant;

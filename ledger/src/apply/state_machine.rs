@@ -15,29 +15,22 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use lamplighter_consensus::{Committed, Fatal, Rejected, StateMachine};
-use lamplighter_contracts::BlockContext;
-use lamplighter_contracts::execute;
-use lamplighter_contracts::tables::Table;
-use lamplighter_state::tables::BlockLists;
 use lamplighter_state::tree::{FetchedPages, LeafChanges, Tree};
-use lamplighter_state::{Changes, Overlay, StateError, View, tables};
+use lamplighter_state::{Changes, StateError, View, tables};
 use lamplighter_store::{Durability, WriteBatch};
 use lamplighter_system::error_chain;
 use lamplighter_types::codec::CodecError;
 use lamplighter_types::limits::BLOCK_TIME_MS_MAX;
-use lamplighter_types::merkle::list;
-use lamplighter_types::{
-    HEADER_VERSION, Hash, Header, Outcome, Receipt, SignedTransaction, UnverifiedTransaction,
-};
+use lamplighter_types::{Hash, Header, SignedTransaction, UnverifiedTransaction};
 use tokio::sync::watch;
 
+use super::execution::{BlockOrigin, execute_block, named_after};
 use super::snapshot::{self, Installation};
 use super::snapshot_check::{ImageError, check};
 use crate::alarms::{Alarms, NodeAlarm};
 use crate::blocking::Blocking;
-use crate::chain::{Chain, ExecutedBlock, Halt, HeadInfo, named_nodes, put_block};
+use crate::chain::{Chain, ExecutedBlock, Halt, HeadInfo, put_block};
 use crate::clock_comparison::ClockComparison;
-use crate::membership::NamedNodes;
 use crate::order::sequencer::Batch;
 use crate::submit::mempool::{Mempool, PendingTransaction};
 use crate::submit::resolver::TicketResolver;
@@ -191,62 +184,18 @@ impl LedgerStateMachine {
         transactions: Vec<PendingTransaction>,
     ) -> Result<ExecutedBlock, StateError> {
         let head = self.chain.read_head();
-        let context = BlockContext {
-            chain_id: self.chain.chain_id(),
-            height: head.header.height + 1,
-            time_ms: origin.time_ms,
-        };
-        let mut overlay = Overlay::new(self.chain.live_view());
-        let notifications = execute::begin_block(&mut overlay, &context)?;
-        let (mut included, mut receipts, mut refused) = (Vec::new(), Vec::new(), Vec::new());
-        for transaction in transactions {
-            match execute::execute(&mut overlay, &context, &transaction)? {
-                Ok(receipt) => {
-                    receipts.push(Arc::new(receipt));
-                    included.push(transaction);
-                }
-                Err(error) => refused.push((transaction.hash(), error)),
-            }
-        }
-        if !notifications.is_empty() {
-            receipts.push(Arc::new(Receipt {
-                transaction: Hash::ZERO,
-                outcome: Outcome::Succeeded,
-                notifications,
-            }));
-        }
-        let changes = overlay.into_changes();
-        let lists = BlockLists::of(&included, &receipts, &changes.events);
-        let header = Header {
-            version: HEADER_VERSION,
-            chain_id: context.chain_id,
-            height: context.height,
-            parent: head.hash,
-            timestamp_ms: context.time_ms,
-            tx_root: list::block_root(lists.transactions.iter()),
-            receipt_root: list::block_root(lists.receipts.iter()),
-            event_root: list::block_root(lists.events.iter()),
-            // Set when the tree has the changes.
-            state_root: Hash::ZERO,
-            history_root: head.history.root(),
-            validators_hash: head.validators.hash(),
+        let origin = BlockOrigin {
             batch: origin.batch,
             position: Hash::of(&origin.marker),
+            time_ms: origin.time_ms,
         };
-        Ok(ExecutedBlock {
-            header,
-            transactions: included,
-            receipts,
-            refused,
-            changes,
-            lists,
-        })
+        execute_block(self.chain.live_view(), &head, &origin, transactions)
     }
 
     /// Advances the tree, completes the header, and writes everything in one batch. If that fails,
     /// the head is what the store has: this node stays readable, and its proofs must hold.
     fn write(&self, mut block: ExecutedBlock, marker: &[u8]) -> Result<ExecutedBlock, StateError> {
-        let named = self.named_after(&block.changes)?;
+        let named = named_after(self.chain.live_view(), &block.changes)?;
         let mut writes = WriteBatch::new();
         let before = self.chain.live_view();
         tables::put_device_terms(&mut writes, &**before.store(), &block.changes)?;
@@ -292,15 +241,6 @@ impl LedgerStateMachine {
         stored.is_ok_and(|stored| stored.as_ref() == Some(header))
     }
 
-    /// The nodes that the state names after these changes, if they change them.
-    fn named_after(&self, changes: &Changes) -> Result<Option<NamedNodes>, StateError> {
-        if !changes.writes.keys().any(|key| names_nodes(key)) {
-            return Ok(None);
-        }
-        let overlay = Overlay::with_changes(self.chain.live_view(), changes.clone());
-        named_nodes(&overlay).map(Some)
-    }
-
     /// Checks that an image is valid in itself and continues this node's chain.
     fn check_image(&self, dir: &Path) -> Result<Option<Vec<u8>>, ImageError> {
         let tree = self.chain.empty_tree();
@@ -323,14 +263,6 @@ fn revert(tree: &mut Tree, changes: &Changes, stored: &View) -> Result<(), State
     }
     tree.update(&before.into_iter().collect(), FetchedPages::default())?;
     Ok(())
-}
-
-/// Returns whether a state key is of a table that names nodes.
-fn names_nodes(key: &[u8]) -> bool {
-    let table = key.first().copied();
-    [Table::ValidatorSet, Table::Observer]
-        .iter()
-        .any(|t| table == Some(*t as u8))
 }
 
 #[async_trait]

@@ -22,6 +22,8 @@ pub enum Subject {
     Transaction(Hash),
     /// The receipt of a transaction.
     Receipt(Hash),
+    /// A receipt by its height and index: that of the block itself has no transaction.
+    ReceiptAt { height: u64, index: u32 },
     /// An event record: height of its block, and its index among the events of the block.
     Event { height: u64, index: u32 },
     /// The value under a key of the newest state, or its absence.
@@ -134,6 +136,7 @@ fn read_record(chain: &Chain, subject: Subject) -> Result<(u64, RecordProof), Pr
             let (height, index) = place(&hash)?;
             (height, build::receipt(store, height, index)?)
         }
+        Subject::ReceiptAt { height, index } => (height, build::receipt(store, height, index)?),
         Subject::Event { height, index } => (height, build::event(store, height, index)?),
         Subject::State(key) => {
             let (height, mut records) = read_states(chain, &[key])?;

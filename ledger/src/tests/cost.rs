@@ -44,14 +44,14 @@ const GATEWAYS: u8 = 8;
 const LAMPS: u64 = 100;
 
 /// A load: so many blocks of so many transactions with so many events each.
-struct Load {
-    name: &'static str,
-    blocks: u64,
-    transactions: u64,
-    events: u64,
+pub struct Load {
+    pub name: &'static str,
+    pub blocks: u64,
+    pub transactions: u64,
+    pub events: u64,
     /// The transactions are in the mempool when the block comes, as on the node that their clients
     /// sent them to.
-    known: bool,
+    pub known: bool,
 }
 
 const LOADS: [Load; 3] = [
@@ -170,9 +170,9 @@ impl Kv for CountingKv {
 }
 
 /// Gateways with their lamps, and a node. Everything is fixed: keys, names, times.
-struct Fleet {
+pub struct Fleet {
     kv: Arc<CountingKv>,
-    machine: LedgerStateMachine,
+    pub machine: LedgerStateMachine,
     /// Transactions of each key.
     sequences: BTreeMap<u8, u64>,
     /// Events of each lamp.
@@ -192,7 +192,7 @@ const FIRST_GATEWAY: u8 = 100;
 const ADMINISTRATOR: u8 = 200;
 
 impl Fleet {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let kv = Arc::new(CountingKv {
             kv: MemoryKv::new(),
             rows: AtomicU64::new(0),
@@ -277,7 +277,7 @@ impl Fleet {
     }
 
     /// The transactions of one block.
-    fn transactions(&mut self, load: &Load) -> Vec<SignedTransaction> {
+    pub fn transactions(&mut self, load: &Load) -> Vec<SignedTransaction> {
         let transaction = |number: u64| {
             let gateway = (number % u64::from(GATEWAYS)) as u8;
             let first = number / u64::from(GATEWAYS);
@@ -299,7 +299,7 @@ impl Fleet {
     }
 
     /// Makes one block, in which all succeed, and returns the number of its events.
-    fn apply(&self, transactions: Vec<SignedTransaction>) -> u64 {
+    pub fn apply(&self, transactions: Vec<SignedTransaction>) -> u64 {
         let count = transactions.len();
         let before = self.machine.chain.head().height;
         let entry = self.entry(transactions);

@@ -1,5 +1,6 @@
 //! A ledger's state machine for the tests of this crate.
 
+mod audit;
 mod cost;
 
 use std::sync::Arc;

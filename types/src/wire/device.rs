@@ -57,7 +57,7 @@ pub struct TimelineEntry {
     /// What changed; empty beside an event.
     pub notifications: Vec<Notification>,
     pub event: Option<EventRecord>,
-    /// The path of the proof; null when the block's time alone was the cause.
+    /// The path of the proof. An older node has null where the block's time alone was the cause.
     pub proof: Option<String>,
 }
 

@@ -6,3 +6,5 @@ pub const LEDGER_HEIGHT: &str = "ledger-height";
 pub const UPLOAD_OFFSET: &str = "upload-offset";
 /// The cursor after which a reader of the feed continues (HTML standard, 9.2).
 pub const LAST_EVENT_ID: &str = "last-event-id";
+/// The height of the last certified block of the node that answers.
+pub const CERTIFIED_HEIGHT: &str = "certified-height";

@@ -7,6 +7,7 @@
 //! does not know.
 
 mod account;
+mod archive;
 mod artifact;
 mod chain;
 pub mod content_type;
@@ -24,6 +25,7 @@ pub mod topics;
 pub mod work;
 
 pub use account::{KeyInfo, NodeList};
+pub use archive::{ARCHIVE_BYTES_MAX, ArchiveError, ArchivePage, ArchivedBlock, read_archive_page};
 pub use artifact::{NewArtifact, UnfinishedUpload, UnfinishedUploads, Upload};
 pub use chain::{
     DecodedTransaction, FullBlock, TransactionName, TransactionNameError, TransactionRecord,

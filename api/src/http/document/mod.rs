@@ -18,8 +18,8 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::rights;
 
 use super::{
-    App, alarms, artifacts, auth, blocks, config, devices, exposure, feed, firmware, iotregistry,
-    reports, rollouts, sessions, status, submissions, timeline, transactions, users,
+    App, alarms, archive, artifacts, auth, blocks, config, devices, exposure, feed, firmware,
+    iotregistry, reports, rollouts, sessions, status, submissions, timeline, transactions, users,
 };
 
 /// The name of the bearer token in the description.
@@ -61,6 +61,7 @@ pub fn describe(app: &App) -> (Router<App>, Value) {
     let mut guarded = OpenApiRouter::new()
         .merge(transactions::routes())
         .merge(blocks::routes())
+        .merge(archive::routes())
         .merge(users::routes())
         .merge(devices::routes())
         .merge(reports::routes())
