@@ -11,9 +11,11 @@ mod config;
 mod describe;
 mod devices;
 mod devnet;
+mod doctor;
 mod failure;
 mod filter;
 mod firmware;
+mod founding;
 mod governance;
 mod groups;
 mod history;
@@ -29,12 +31,14 @@ mod pending;
 mod people;
 mod plans;
 mod proof;
+mod reference;
 mod reports;
 mod rollouts;
 mod run;
 mod sent;
 mod session;
 mod standings;
+mod supervision;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -78,7 +82,7 @@ enum Command {
     Key(keys::KeyCommand),
     /// The trust root.
     #[command(subcommand)]
-    Genesis(keys::GenesisCommand),
+    Genesis(founding::GenesisCommand),
     /// Where a node stands.
     Status,
     /// Organizations, accounts, keys and roles.
@@ -116,9 +120,14 @@ enum Command {
     /// Signed transactions.
     #[command(subcommand)]
     Transaction(chain::TransactionCommand),
+    /// Finds what is wrong with a node, before its start and while it runs, and says what to do.
+    Doctor(doctor::Doctor),
     /// Checks without any node.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Writes the pages of the manual and the completions of shells, for packages.
+    #[command(hide = true)]
+    Reference(reference::Reference),
 }
 
 fn main() -> ExitCode {
@@ -152,8 +161,10 @@ async fn carry_out(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Things(command) => run::things(command).await,
         Command::Devnet(command) => devnet::carry_out(command).await,
         Command::Key(command) => keys::key(command, &session),
-        Command::Genesis(command) => keys::genesis(command, session.output()),
+        Command::Genesis(command) => founding::genesis(command, session.output()),
         Command::Audit(command) => audit::carry_out(&command, &session),
+        Command::Reference(reference) => reference.write(),
+        Command::Doctor(doctor) => doctor.carry_out(&session).await,
         Command::Status => chain::status(&session.open()?).await,
         Command::User(command) => people::carry_out(&session.open()?, command).await,
         Command::Session(command) => logins::carry_out(&session.open()?, command).await,

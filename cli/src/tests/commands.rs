@@ -35,7 +35,9 @@ const GLOBAL: [&str; 12] = [
 ];
 
 /// Commands that talk to no ledger, or are nodes, gateways and Things themselves.
-const WITHOUT_LEDGER: [&str; 14] = [
+const WITHOUT_LEDGER: [&str; 16] = [
+    "doctor",
+    "reference",
     "node init",
     "node run",
     "node certificate",
@@ -46,7 +48,7 @@ const WITHOUT_LEDGER: [&str; 14] = [
     "key new",
     "key show",
     "key prove",
-    "genesis new",
+    "genesis create",
     "genesis check",
     "audit verify",
     // Signs, and sends nothing.

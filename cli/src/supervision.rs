@@ -1,0 +1,58 @@
+//! Nodes and gateways under a supervisor: they say when they serve, that they still make progress,
+//! and that they end.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use lamplighter_system::Supervisor;
+use tokio::time::sleep;
+
+/// Signs of life in the time within which the supervisor wants one.
+const SIGNS: u32 = 3;
+
+/// The supervisor of this process, if it has one.
+pub struct Supervision(Option<Supervisor>);
+
+impl Supervision {
+    /// Without the supervisor that the environment names the service runs all the same.
+    pub fn begin() -> Self {
+        Self(Supervisor::from_environment().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the supervisor that NOTIFY_SOCKET names can't be reached");
+            None
+        }))
+    }
+
+    fn send(&self, state: &str) {
+        if let Some(Err(error)) = self.0.as_ref().map(|supervisor| supervisor.notify(state)) {
+            tracing::warn!(%error, state, "the supervisor does not get the state");
+        }
+    }
+
+    /// All listeners are open.
+    pub fn ready(&self, status: &str) {
+        self.send(&format!("READY=1\nSTATUS={status}"));
+    }
+
+    /// The service ends in order.
+    pub fn stopping(&self) {
+        self.send("STOPPING=1");
+    }
+
+    /// Gives signs of life while `progress` succeeds within the time that it gets; never ends.
+    pub async fn watch<E: Display>(
+        &self,
+        mut progress: impl AsyncFnMut(Duration) -> Result<(), E>,
+    ) {
+        let watchdog = self.0.as_ref().and_then(Supervisor::watchdog);
+        let Some(every) = watchdog.map(|time| time / SIGNS) else {
+            return std::future::pending().await;
+        };
+        loop {
+            match progress(every).await {
+                Ok(()) => self.send("WATCHDOG=1"),
+                Err(reason) => tracing::error!(%reason, "no progress: no sign of life"),
+            }
+            sleep(every).await;
+        }
+    }
+}
