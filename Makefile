@@ -43,8 +43,8 @@ devnet: setup ## start validators, gateways and things here, stay up (FIRMWARE=p
 package: ## make the Debian package of this machine's architecture (target/debian/lamplighter_*.deb)
 	@scripts/setup --package
 	cargo build --package lamplighter-cli --release
-	"$(TARGET)/release/lamplighter" reference "$(TARGET)/release/reference"
-	"$(LAMPLIGHTER_CACHE)/tools/bin/cargo-deb" --package lamplighter-cli --no-build
+	@mkdir -p "$(TARGET)/debian"
+	scripts/package "$(TARGET)/release/lamplighter" "$(TARGET)/debian"
 
 # Programs and tests are built together: apart, cargo would choose other features for some
 # dependencies and compile our crates twice.

@@ -1,5 +1,5 @@
-//! The threads and the settings of the edges. The threads are separate from those of consensus: under any load of clients,
-//! a leader sends its heartbeats, and transactions are committed.
+//! The threads and the settings of the edges. The threads are separate from those of consensus:
+//! under any load of clients, a leader sends its heartbeats, and transactions are committed.
 
 use std::io;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Helpers for the machine that a program runs on, shared by all crates: the clock, durable files,
-//! pauses between retries, rate limits, the supervisor, and errors as text. Contracts do not use this crate: they
-//! see no clock and no file.
+//! pauses between retries, rate limits, the supervisor, and errors as text. Contracts do not use
+//! this crate: they see no clock and no file.
 
 mod backoff;
 mod clock;

@@ -97,7 +97,7 @@ fn a_text_file_is_read_without_its_byte_order_mark() {
 }
 
 #[test]
-fn a_supervisor_gets_what_the_service_says() {
+fn a_supervisor_gets_the_state_of_the_service() {
     use std::os::linux::net::SocketAddrExt;
     use std::os::unix::net::{SocketAddr, UnixDatagram};
 

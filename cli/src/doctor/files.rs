@@ -12,7 +12,7 @@ use lamplighter_types::{Genesis, PublicKey};
 
 use super::Finding;
 
-/// Days before the end of a certificate from which on the operator is warned: as long as authorities
+/// Days before the end of a certificate from which on the operator is warned: what authorities
 /// that renew by themselves leave at least.
 const EXPIRY_DAYS: i64 = 14;
 const DAY_S: i64 = 86_400;

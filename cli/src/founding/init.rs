@@ -59,7 +59,8 @@ pub fn node_init(init: NodeInit, session: &SessionArguments) -> Result<ExitCode,
         ports,
     } = init;
     if !Validator::is_address(&address) {
-        let words = format!("the address {address:?} is not of the form host:port");
+        let shown = address.escape_debug();
+        let words = format!("the address \"{shown}\" is not of the form host:port");
         return Err(Failure::plain(words));
     }
     if address.rsplit(':').next() != Some(ports.first_port.to_string().as_str()) {

@@ -1,6 +1,6 @@
-//! A machine of a cluster: a root of its own over that of this one, which it does not change, and a
-//! network of its own on a bridge. Both belong to the thread that made them and what it started, and
-//! end with it.
+//! A machine of a cluster: a root of its own over that of this one, which it does not change, and
+//! a network of its own on a bridge. Both belong to the thread that made them and to what it
+//! started, and end with it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -26,8 +26,8 @@ const WATCHDOG_US: u64 = 3_000_000;
 /// The longest message of a service.
 const NOTE_BYTES_MAX: usize = 4_096;
 
-/// The folder that all machines see; in memory, and mounted for the test alone. Nothing of it has to
-/// be removed, and nothing may be: the roots of the machines in it show parts of this one.
+/// The folder that all machines see; in memory, and mounted for the test alone. Nothing of it has
+/// to be removed, and nothing may be: the roots of the machines in it show parts of this one.
 pub const SHARED: &str = "/mnt";
 
 /// Gives the calling thread a network with a bridge, and mounts that nobody else sees.

@@ -11,8 +11,8 @@ const FILES: [&str; 12] = [
     "./usr/bin/lamplighter",
     "./usr/lib/sysusers.d/lamplighter.conf",
     "./usr/lib/tmpfiles.d/lamplighter.conf",
-    "./lib/systemd/system/lamplighter-gateway.service",
-    "./lib/systemd/system/lamplighter-node.service",
+    "./usr/lib/systemd/system/lamplighter-gateway.service",
+    "./usr/lib/systemd/system/lamplighter-node.service",
     "./usr/share/bash-completion/completions/lamplighter",
     "./usr/share/fish/vendor_completions.d/lamplighter.fish",
     "./usr/share/man/man1/lamplighter-node-init.1.gz",
@@ -31,40 +31,11 @@ pub fn done(command: &mut Command) -> String {
     printed
 }
 
-/// The folder of what `scripts/setup` keeps.
-fn cache() -> PathBuf {
-    let set = std::env::var_os("LAMPLIGHTER_CACHE").map(PathBuf::from);
-    set.unwrap_or_else(|| {
-        let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-        let base = base.unwrap_or_else(|| {
-            let home = std::env::var_os("HOME").expect("a home");
-            PathBuf::from(home).join(".cache")
-        });
-        base.join("lamplighter")
-    })
-}
-
 /// Makes the package in a folder, as `make package` does, of the program that the tests run.
 pub fn build(folder: &Path) -> PathBuf {
-    let programs = lamplighter();
-    let programs = programs.parent().unwrap();
-    let reference = programs.join("reference");
-    done(Command::new(lamplighter()).arg("reference").arg(&reference));
     let package = folder.join("lamplighter.deb");
-    done(
-        Command::new(cache().join("tools/bin/cargo-deb"))
-            .args([
-                "--package",
-                "lamplighter-cli",
-                "--no-build",
-                "--profile",
-                "dev",
-            ])
-            .args(["--strip", "--fast", "--output"])
-            .arg(&package)
-            .env("CARGO_TARGET_DIR", programs.parent().unwrap())
-            .current_dir(repository()),
-    );
+    let mut script = Command::new(repository().join("scripts/package"));
+    done(script.arg(lamplighter()).arg(&package).arg("--fast"));
     package
 }
 
@@ -80,10 +51,7 @@ pub fn check(package: &Path) {
         );
     }
     let mut lintian = Command::new("lintian");
-    lintian.args(["--fail-on", "error", "--suppress-tags-from-file"]);
-    lintian
-        .arg(repository().join("packaging/debian/lintian-tags"))
-        .arg(package);
+    lintian.args(["--fail-on", "error"]).arg(package);
     done(&mut lintian);
 }
 
