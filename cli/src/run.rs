@@ -120,6 +120,17 @@ pub async fn node(command: NodeCommand, session: &SessionArguments) -> Result<Ex
     serve(node, stop, std::future::pending()).await
 }
 
+/// Gives signs of life while the node makes progress. What it asks of the node ends with this
+/// future, so that the node can close its store.
+async fn watch(supervision: &Supervision, node: &Node) {
+    let liveness = node.liveness();
+    let progress = async |within| {
+        let checked = liveness.check(within).await;
+        checked.map_err(|error| error_chain(&error))
+    };
+    supervision.watch(progress).await;
+}
+
 /// Runs a node until it is told to stop, stops by itself, or `until` ends.
 pub async fn serve(
     mut node: Node,
@@ -134,19 +145,15 @@ pub async fn serve(
             "nodes at {}, http at {}",
             node.peer_address, node.edges.http
         ));
-        let liveness = node.liveness();
-        let progress = async |within| {
-            let checked = liveness.check(within).await;
-            checked.map_err(|error| error_chain(&error).to_string())
-        };
         let error = tokio::select! {
             () = stop.cancelled() => break None,
             done = &mut until => break done.err(),
             error = node.failed() => error,
-            () = supervision.watch(progress) => unreachable!("it never ends"),
+            () = watch(&supervision, &node) => unreachable!("it never ends"),
         };
         match error {
             NodeError::Diverged(_) => {
+                supervision.starting_again();
                 let started = node.restart().await;
                 node = started.map_err(Failure::during("starting the node again"))?;
             }

@@ -9,6 +9,8 @@ use tokio::time::sleep;
 
 /// Signs of life in the time within which the supervisor wants one.
 const SIGNS: u32 = 3;
+/// The longest start, as in the unit.
+const START: Duration = Duration::from_secs(15 * 60);
 
 /// The supervisor of this process, if it has one.
 pub struct Supervision(Option<Supervisor>);
@@ -33,6 +35,23 @@ impl Supervision {
         self.send(&format!("READY=1\nSTATUS={status}"));
     }
 
+    /// The service starts again inside of its process, which may take as long as a first start.
+    pub fn starting_again(&self) {
+        self.expect_sign_within(START);
+    }
+
+    /// The next sign of life, and each after it, comes within this time.
+    fn expect_sign_within(&self, time: Duration) {
+        if self.watchdog().is_some() {
+            let micros = time.as_micros();
+            self.send(&format!("WATCHDOG_USEC={micros}\nWATCHDOG=1"));
+        }
+    }
+
+    fn watchdog(&self) -> Option<Duration> {
+        self.0.as_ref().and_then(Supervisor::watchdog)
+    }
+
     /// The service ends in order.
     pub fn stopping(&self) {
         self.send("STOPPING=1");
@@ -43,10 +62,11 @@ impl Supervision {
         &self,
         mut progress: impl AsyncFnMut(Duration) -> Result<(), E>,
     ) {
-        let watchdog = self.0.as_ref().and_then(Supervisor::watchdog);
-        let Some(every) = watchdog.map(|time| time / SIGNS) else {
+        let Some(time) = self.watchdog() else {
             return std::future::pending().await;
         };
+        let every = time / SIGNS;
+        self.expect_sign_within(time);
         loop {
             match progress(every).await {
                 Ok(()) => self.send("WATCHDOG=1"),

@@ -172,6 +172,8 @@ impl Machine {
     pub fn stop_services(&mut self) {
         for service in &mut self.services {
             // More than one, so that it was not the one of the start.
+            let first = service.next_note();
+            assert_eq!(first, format!("WATCHDOG_USEC={WATCHDOG_US}\nWATCHDOG=1"));
             for _ in 0..3 {
                 assert_eq!(service.next_note(), "WATCHDOG=1");
             }

@@ -4,6 +4,7 @@
 
 mod cluster;
 mod machine;
+mod metrics;
 mod package;
 mod page;
 mod shell;
