@@ -43,6 +43,7 @@ mod supervision;
 mod tests;
 mod time;
 
+use std::pin::Pin;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -153,19 +154,24 @@ fn main() -> ExitCode {
     }
 }
 
+/// Makes a future on the heap. Without optimisation each one that is made in a function has a place
+/// of its own on its stack, and these are large.
+fn on_heap<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
+    Box::pin(make())
+}
+
 async fn carry_out(arguments: Arguments) -> Result<ExitCode, Failure> {
     let Arguments { session, command } = arguments;
     match command {
-        Command::Node(command) => run::node(command, &session).await,
-        Command::Gateway(command) => run::gateway(command).await,
+        Command::Node(command) => on_heap(|| run::node(command, &session)).await,
+        Command::Gateway(command) => on_heap(|| run::gateway(command)).await,
         Command::Things(command) => run::things(command).await,
         Command::Devnet(command) => devnet::carry_out(command).await,
         Command::Key(command) => keys::key(command, &session),
         Command::Genesis(command) => founding::genesis(command, session.output()),
         Command::Audit(command) => audit::carry_out(&command, &session),
         Command::Reference(reference) => reference.write(),
-        // The other commands have no room on the stack for what this one keeps.
-        Command::Doctor(doctor) => Box::pin(doctor.carry_out(&session)).await,
+        Command::Doctor(doctor) => on_heap(|| doctor.carry_out(&session)).await,
         Command::Status => chain::status(&session.open()?).await,
         Command::User(command) => people::carry_out(&session.open()?, command).await,
         Command::Session(command) => logins::carry_out(&session.open()?, command).await,
