@@ -59,7 +59,8 @@ fn scrape(machine: &mut Machine) {
     fs::copy(file("alerts.yml"), machine.home.join("alerts.yml")).unwrap();
     let config = "global: {scrape_interval: 1s, evaluation_interval: 1s}\n\
         rule_files: [alerts.yml]\n\
-        scrape_configs: [{job_name: lamplighter, static_configs: [{targets: ['127.0.0.1:7402']}]}]\n";
+        scrape_configs:\n\
+        - {job_name: lamplighter, static_configs: [{targets: ['127.0.0.1:7402']}]}\n";
     fs::write(machine.home.join("prometheus.yml"), config).unwrap();
     let prometheus = program("prometheus");
     machine.run(&format!(
