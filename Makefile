@@ -22,7 +22,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 FIRMWARE ?=
 DEVNET_DIR ?= devnet-data
 
-.PHONY: help setup build devnet test check fmt bench bench-page advisories chaos sim fuzz mesh
+.PHONY: help setup build devnet package test check fmt bench bench-page advisories chaos sim fuzz mesh
 
 help: ## list these commands
 	@echo "Usage: make COMMAND"
@@ -38,6 +38,13 @@ devnet: setup ## start validators, gateways and things here, stay up (FIRMWARE=p
 	cargo build --package lamplighter-cli
 	@exec "$(TARGET)/debug/lamplighter" devnet up --dir "$(DEVNET_DIR)" \
 		$(if $(FIRMWARE),--firmware "$(FIRMWARE)") $(ARGS)
+
+# The release build is optimised and stripped; the package is in target/debian.
+package: ## make the Debian package of this machine's architecture (target/debian/lamplighter_*.deb)
+	@scripts/setup --package
+	cargo build --package lamplighter-cli --release
+	@mkdir -p "$(TARGET)/debian"
+	scripts/package "$(TARGET)/release/lamplighter" "$(TARGET)/debian"
 
 # Programs and tests are built together: apart, cargo would choose other features for some
 # dependencies and compile our crates twice.

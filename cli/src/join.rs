@@ -12,7 +12,7 @@ use tokio::time::{Duration, sleep};
 
 use crate::changes::NewNode;
 use crate::failure::Failure;
-use crate::keys::{Ports, make_node};
+use crate::founding::{Ports, make_node};
 use crate::output::emit;
 use crate::run::{self, Run};
 use crate::session::{SessionArguments, asking};

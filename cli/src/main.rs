@@ -12,10 +12,12 @@ mod config;
 mod describe;
 mod devices;
 mod devnet;
+mod doctor;
 mod evidence;
 mod failure;
 mod filter;
 mod firmware;
+mod founding;
 mod governance;
 mod groups;
 mod history;
@@ -31,16 +33,19 @@ mod pending;
 mod people;
 mod plans;
 mod proof;
+mod reference;
 mod reports;
 mod rollouts;
 mod run;
 mod sent;
 mod session;
 mod standings;
+mod supervision;
 #[cfg(test)]
 mod tests;
 mod time;
 
+use std::pin::Pin;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -80,7 +85,7 @@ enum Command {
     Key(keys::KeyCommand),
     /// The trust root.
     #[command(subcommand)]
-    Genesis(keys::GenesisCommand),
+    Genesis(founding::GenesisCommand),
     /// Where a node stands.
     Status,
     /// Organizations, accounts, keys and roles.
@@ -119,9 +124,14 @@ enum Command {
     /// Signed transactions.
     #[command(subcommand)]
     Transaction(chain::TransactionCommand),
+    /// Finds what is wrong with a node, before its start and while it runs, and says what to do.
+    Doctor(doctor::Doctor),
     /// Checks for people who trust no node: of proofs, and of the whole ledger.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Writes the pages of the manual and the completions of shells, for packages.
+    #[command(hide = true)]
+    Reference(reference::Reference),
 }
 
 fn main() -> ExitCode {
@@ -147,16 +157,24 @@ fn main() -> ExitCode {
     }
 }
 
+/// Makes a future on the heap. Without optimisation each one that is made in a function has a place
+/// of its own on its stack, and these are large.
+fn on_heap<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
+    Box::pin(make())
+}
+
 async fn carry_out(arguments: Arguments) -> Result<ExitCode, Failure> {
     let Arguments { session, command } = arguments;
     match command {
-        Command::Node(command) => run::node(command, &session).await,
-        Command::Gateway(command) => run::gateway(command).await,
+        Command::Node(command) => on_heap(|| run::node(command, &session)).await,
+        Command::Gateway(command) => on_heap(|| run::gateway(command)).await,
         Command::Things(command) => run::things(command).await,
         Command::Devnet(command) => devnet::carry_out(command).await,
         Command::Key(command) => keys::key(command, &session),
-        Command::Genesis(command) => keys::genesis(command, session.output()),
+        Command::Genesis(command) => founding::genesis(command, session.output()),
         Command::Audit(command) => Box::pin(audit::carry_out(command, &session)).await,
+        Command::Reference(reference) => reference.write(),
+        Command::Doctor(doctor) => on_heap(|| doctor.carry_out(&session)).await,
         Command::Status => chain::status(&session.open()?).await,
         Command::User(command) => people::carry_out(&session.open()?, command).await,
         Command::Session(command) => logins::carry_out(&session.open()?, command).await,

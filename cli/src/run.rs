@@ -7,19 +7,22 @@ use clap::{Args, Subcommand};
 use lamplighter_devnet::{field, until_stdin_ends};
 use lamplighter_gateway::{Gateway, GatewayConfig};
 use lamplighter_node::{Node, NodeConfig, NodeError, telemetry};
+use lamplighter_system::error_chain;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{Restored, restore};
 use crate::failure::Failure;
+use crate::founding::{NodeInit, node_init};
 use crate::join::{Join, join};
-use crate::keys::{NodeInit, node_init};
 use crate::output::emit;
 use crate::session::SessionArguments;
+use crate::supervision::Supervision;
 
 #[derive(Debug, Subcommand)]
 pub enum NodeCommand {
-    /// Makes a node's key and configuration, for the genesis file given by `--genesis`.
+    /// Makes a node's key, its configuration and a party file, from which the genesis file is made.
     Init(NodeInit),
     /// Runs a node until it is stopped, stops by itself, or `until` ends.
     Run(Run),
@@ -123,6 +126,17 @@ pub async fn node(command: NodeCommand, session: &SessionArguments) -> Result<Ex
     serve(node, stop, std::future::pending()).await
 }
 
+/// Gives signs of life while the node makes progress. What it asks of the node ends with this
+/// future, so that the node can close its store.
+async fn watch(supervision: &Supervision, node: &Node) {
+    let liveness = node.liveness();
+    let progress = async |within| {
+        let checked = liveness.check(within).await;
+        checked.map_err(|error| error_chain(&error))
+    };
+    supervision.watch(progress).await;
+}
+
 /// Runs a node until it is told to stop, stops by itself, or `until` ends.
 pub async fn serve(
     mut node: Node,
@@ -130,21 +144,29 @@ pub async fn serve(
     until: impl Future<Output = Result<(), Failure>>,
 ) -> Result<ExitCode, Failure> {
     let mut until = std::pin::pin!(until);
+    let supervision = Supervision::begin();
     let failed = loop {
         tracing::info!(http = %node.edges.http, peer = %node.peer_address, "the node is up");
+        supervision.ready(&format!(
+            "nodes at {}, http at {}",
+            node.peer_address, node.edges.http
+        ));
         let error = tokio::select! {
             () = stop.cancelled() => break None,
             done = &mut until => break done.err(),
             error = node.failed() => error,
+            () = watch(&supervision, &node) => unreachable!("it never ends"),
         };
         match error {
             NodeError::Diverged(_) => {
+                supervision.starting_again();
                 let started = node.restart().await;
                 node = started.map_err(Failure::during("starting the node again"))?;
             }
             error => break Some(Failure::new("the node stopped by itself", error)),
         }
     };
+    supervision.stopping();
     let ended = node.shutdown().await;
     match failed {
         Some(failure) => Err(failure),
@@ -159,9 +181,27 @@ pub async fn gateway(command: GatewayCommand) -> Result<ExitCode, Failure> {
     let stop = begin(&run)?;
     let config =
         GatewayConfig::read(&run.config).map_err(Failure::during("reading the configuration"))?;
-    let ran = Gateway::run(config, stop).await;
-    ran.map_err(Failure::during("running the gateway"))
-        .map(|()| ExitCode::SUCCESS)
+    let operation = || Failure::during("running the gateway");
+    let gateway = Gateway::start(config, stop.clone()).await;
+    let gateway = gateway.map_err(operation())?;
+    let supervision = Supervision::begin();
+    supervision.ready(&format!("Things at {}", gateway.south_address()));
+    let mut turns = gateway.turns();
+    let progress = async |within| match timeout(within, turns.changed()).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err("the event loop has ended"),
+        Err(_) => Err("the event loop has done nothing"),
+    };
+    let mut running = std::pin::pin!(gateway.wait());
+    let ran = tokio::select! {
+        ran = &mut running => ran,
+        () = supervision.watch(progress) => unreachable!("it never ends"),
+        () = stop.cancelled() => {
+            supervision.stopping();
+            running.await
+        }
+    };
+    ran.map_err(operation()).map(|()| ExitCode::SUCCESS)
 }
 
 pub async fn things(command: ThingsCommand) -> Result<ExitCode, Failure> {

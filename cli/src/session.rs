@@ -199,6 +199,16 @@ impl SessionArguments {
         file.ok_or_else(|| Failure::plain("this needs the trust root: give --genesis"))
     }
 
+    /// The genesis file that the command itself names; a profile is of a ledger that exists.
+    pub fn genesis_option(&self) -> Option<&Path> {
+        self.genesis.as_deref()
+    }
+
+    /// The nodes that the command itself names.
+    pub fn nodes_option(&self) -> &[String] {
+        &self.nodes
+    }
+
     pub fn read_genesis(&self) -> Result<Genesis, Failure> {
         read_genesis(&self.genesis_file()?)
     }

@@ -63,6 +63,8 @@ fn a_ledger_is_founded() {
         "node-1",
         "--node",
         "1",
+        "--address",
+        "127.0.0.1:7400",
         "--genesis",
         "genesis.json",
     ];
@@ -73,7 +75,7 @@ fn a_ledger_is_founded() {
         folder,
         &[
             "genesis",
-            "new",
+            "create",
             "city.toml",
             "--out",
             "genesis.json",
@@ -113,7 +115,7 @@ fn an_impossible_genesis_is_refused_with_its_cause() {
     let key = done(folder, &["key", "new", "a.key"]);
     assert!(failed(folder, &["key", "new", "a.key"], 1).contains("File exists"));
     describe(folder, &key, &key, "administrator");
-    let new = ["genesis", "new", "city.toml", "--out", "genesis.json"];
+    let new = ["genesis", "create", "city.toml", "--out", "genesis.json"];
     let output = failed(folder, &new, 1);
     let twice = format!("the key {key} is there twice: of node 1 and of the user admin");
     assert!(output.contains(&twice), "{output}");
@@ -151,7 +153,7 @@ fn a_genesis_file_is_checked_before_a_node_starts_with_it() {
             "the address \"127.0.0.1\" of node 3 is not of the form host:port",
         ),
     ];
-    let new = ["genesis", "new", "city.toml", "--out", "genesis.json"];
+    let new = ["genesis", "create", "city.toml", "--out", "genesis.json"];
     for (more, wanted) in cases {
         let text = one.replacen("[[accounts]]", &more, 1);
         std::fs::write(folder.join("city.toml"), text).unwrap();
@@ -172,6 +174,158 @@ fn a_genesis_file_is_checked_before_a_node_starts_with_it() {
     );
 }
 
+/// Makes the files of a party in its folder, and returns where its party file is.
+fn party(folder: &Path, node: u8, address: &str) -> std::path::PathBuf {
+    let home = folder.join(format!("party-{node}"));
+    std::fs::create_dir(&home).unwrap();
+    let (number, account) = (node.to_string(), format!("admin-{node}"));
+    let init = ["node", "init", "node", "--node", &number];
+    let names = ["--address", address, "--administrator", &account];
+    done(&home, &[&init[..], &names[..]].concat());
+    home.join("node/party.toml")
+}
+
+const NAMES: [&str; 4] = ["--name", "Harbour City", "--organization", "city"];
+
+/// `genesis create` of the files, and what it says.
+fn create(folder: &Path, files: &[std::path::PathBuf], code: i32) -> String {
+    let files = files.iter().map(|file| file.to_str().unwrap());
+    let arguments: Vec<_> = ["genesis", "create"].into_iter().chain(files).collect();
+    let all = [&arguments[..], &NAMES[..], &["--out", "genesis.json"]].concat();
+    failed(folder, &all, code)
+}
+
+/// Each party makes its file, and one of them the genesis file of all.
+#[test]
+fn parties_found_a_ledger_by_their_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let address = |node: u8| format!("10.77.0.{node}:7400");
+    let files: Vec<_> = [4, 2, 1, 3]
+        .into_iter()
+        .map(|node| party(folder, node, &address(node)))
+        .collect();
+    let made = create(folder, &files, 0);
+    assert!(!made.contains("proof") && !made.contains("nodes"), "{made}");
+    let genesis = std::fs::read_to_string(folder.join("genesis.json")).unwrap();
+    let genesis: lamplighter_types::Genesis = serde_json::from_str(&genesis).unwrap();
+    let nodes: Vec<_> = genesis
+        .validators
+        .validators
+        .iter()
+        .map(|v| v.node)
+        .collect();
+    assert_eq!(nodes, [1, 2, 3, 4]);
+    assert_eq!(genesis.validators.validators[1].address, address(2));
+    assert_eq!(genesis.accounts.len(), 4);
+    let admin = done(&folder.join("party-2"), &["key", "show", "admin-2.key"]);
+    let key = |account: &str| {
+        let account = genesis
+            .accounts
+            .iter()
+            .find(|a| a.account.as_str() == account);
+        account.unwrap().key.to_string()
+    };
+    assert_eq!(key("admin-2"), admin);
+    // Each node finds the file in its folder.
+    let config = folder.join("party-3/node/node.toml");
+    let config = lamplighter_node::NodeConfig::read(&config).unwrap();
+    let wanted = folder.join("party-3/node/genesis.json");
+    assert_eq!(config.genesis, wanted);
+}
+
+/// What does not fit together is refused, with the files or the nodes by name.
+#[test]
+fn parties_that_do_not_fit_together_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let files: Vec<_> = (1..=4)
+        .map(|node| party(folder, node, &format!("10.77.0.{node}:7400")))
+        .collect();
+    let twice = create(folder, &[&files[..], &files[1..2]].concat(), 1);
+    assert!(twice.contains("node 2 is there twice, in "), "{twice}");
+    let changed = |from: &str, to: &str| {
+        let text = std::fs::read_to_string(&files[2]).unwrap();
+        assert!(text.contains(from));
+        let path = folder.join("changed.toml");
+        std::fs::write(&path, text.replacen(from, to, 1)).unwrap();
+        [&files[..2], &[path][..]].concat()
+    };
+    // Nobody changes an entry on its way.
+    for (from, to, what) in [
+        ("10.77.0.3", "10.77.0.9", "node 3 in "),
+        ("admin-3", "admin-9", "the account admin-9 in "),
+        ("\"administrator\"", "\"vendor\"", "the account admin-3 in "),
+    ] {
+        let refused = create(folder, &changed(from, to), 1);
+        assert!(refused.contains(what), "{refused}");
+        assert!(
+            refused.contains("changed after its party signed it"),
+            "{refused}"
+        );
+    }
+    let unproven = changed("proof = ", "# proof = ");
+    let warned = create(folder, &unproven, 0);
+    assert!(
+        warned.contains("nothing shows that somebody has the key of node 3"),
+        "{warned}"
+    );
+    // Three nodes, too.
+    assert!(
+        warned.contains("3 nodes go on without one, but a single liar"),
+        "{warned}"
+    );
+    let policies = folder.join("policies.toml");
+    std::fs::write(
+        &policies,
+        "name = \"A\"\n[policies]\nnewcomer_wait_ms = 1\n",
+    )
+    .unwrap();
+    let both = create(
+        folder,
+        &[&files[..], &[policies.clone(), policies][..]].concat(),
+        1,
+    );
+    assert!(both.contains("policies.toml both have a name"), "{both}");
+    let unnamed = [
+        "genesis",
+        "create",
+        files[0].to_str().unwrap(),
+        "--out",
+        "b.json",
+    ];
+    assert!(failed(folder, &unnamed, 1).contains("--name"));
+    let wrong = ["node", "init", "n", "--node", "7", "--address", "here"];
+    assert!(failed(folder, &wrong, 1).contains("\"here\" is not of the form host:port"));
+}
+
+/// An address that leads each machine to itself, beside others.
+#[test]
+fn founders_are_warned_of_addresses_and_numbers_of_nodes() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let local = [
+        "10.77.0.1:7400",
+        "127.0.0.1:7400",
+        "0.0.0.0:7400",
+        "localhost:7400",
+    ];
+    let places = (1..=5).zip(local.into_iter().chain(["10.77.0.5:7400"]));
+    let files: Vec<_> = places
+        .map(|(node, address)| party(folder, node, address))
+        .collect();
+    let warned = create(folder, &files, 0);
+    for (node, address) in [(2, local[1]), (3, local[2]), (4, local[3])] {
+        let wanted = format!("the address {address} of node {node} leads each machine to itself");
+        assert!(warned.contains(&wanted), "{warned}");
+    }
+    assert!(!warned.contains("of node 1 "), "{warned}");
+    assert!(
+        warned.contains("5 nodes withstand no more faults than four"),
+        "{warned}"
+    );
+}
+
 /// In a file or a journal colours are noise.
 #[test]
 fn logs_have_colours_on_terminals_only() {
@@ -183,6 +337,8 @@ fn logs_have_colours_on_terminals_only() {
         "n",
         "--node",
         "1",
+        "--address",
+        "127.0.0.1:7400",
         "--genesis",
         "genesis.json",
     ];
@@ -199,7 +355,7 @@ fn logs_have_colours_on_terminals_only() {
     describe(folder, &node, &admin, "administrator");
     done(
         folder,
-        &["genesis", "new", "city.toml", "--out", "genesis.json"],
+        &["genesis", "create", "city.toml", "--out", "genesis.json"],
     );
     let path = folder.join("n/node.toml");
     let mut config = lamplighter_node::NodeConfig::read(&path).unwrap();
@@ -222,7 +378,7 @@ fn logs_have_colours_on_terminals_only() {
     assert!(!log.contains('\u{1b}'), "{log:?}");
 }
 
-/// What a description leaves out of the policies is as by default, and `genesis new` shows all.
+/// What a description leaves out of the policies is as by default, and `genesis create` shows all.
 #[test]
 fn policies_may_be_described_in_part() {
     let folder = tempfile::tempdir().unwrap();
@@ -242,7 +398,7 @@ fn policies_may_be_described_in_part() {
     );
     let new = [
         "genesis",
-        "new",
+        "create",
         "city.toml",
         "--out",
         "genesis.json",
@@ -257,7 +413,7 @@ fn policies_may_be_described_in_part() {
     wanted.approvals.power.approvals = 1;
     assert_eq!(made["policies"], serde_json::json!(wanted));
 
-    let again = ["genesis", "new", "city.toml", "--out", "other.json"];
+    let again = ["genesis", "create", "city.toml", "--out", "other.json"];
     with("newcomer_wait_s = 1");
     let refused = failed(folder, &again, 1);
     assert!(refused.contains("newcomer_wait_s"), "{refused}");
@@ -287,7 +443,7 @@ fn files_of_other_editors_are_understood() {
     edited("city.toml");
     let new = [
         "genesis",
-        "new",
+        "create",
         "city.toml",
         "--out",
         "genesis.json",
@@ -307,7 +463,7 @@ fn files_of_other_editors_are_understood() {
     std::fs::write(folder.join("city.toml"), utf16).unwrap();
     let refused = failed(
         folder,
-        &["genesis", "new", "city.toml", "--out", "a.json"],
+        &["genesis", "create", "city.toml", "--out", "a.json"],
         1,
     );
     assert!(refused.contains("reading city.toml"), "{refused}");
@@ -315,7 +471,7 @@ fn files_of_other_editors_are_understood() {
     std::fs::write(folder.join("city.toml"), b"name = \"K\xf6ln\"").unwrap();
     let refused = failed(
         folder,
-        &["genesis", "new", "city.toml", "--out", "a.json"],
+        &["genesis", "create", "city.toml", "--out", "a.json"],
         1,
     );
     assert!(

@@ -357,6 +357,16 @@ impl Consensus {
         }
     }
 
+    /// Waits until the task that decides for this node has looked at a question, after all that
+    /// was asked before.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub async fn answers(&self) -> Result<(), ConsensusError> {
+        let answered = self.0.raft.with_raft_state(|_| ()).await;
+        answered.map_err(|error| ConsensusError::Raft(error.into()))
+    }
+
     /// Waits until the node stops; returns the reason.
     pub async fn stopped(&self) -> ConsensusError {
         let mut metrics = self.0.raft.metrics();

@@ -66,6 +66,24 @@ impl Default for DiskConfig {
 }
 
 impl DiskConfig {
+    /// The space of the disk that a folder is on.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn space(&self, dir: &Path) -> std::io::Result<DiskSpace> {
+        let (free_bytes, total) = space(dir)?;
+        Ok(DiskSpace {
+            free_bytes,
+            reserve_bytes: self.reserve(total),
+        })
+    }
+
+    /// The reserve on a disk of so many bytes.
+    fn reserve(&self, total: u64) -> u64 {
+        let usual = RESERVE_BYTES.min(total / RESERVE_PART);
+        self.reserve_bytes.unwrap_or(usual)
+    }
+
     /// Applies these limits to those of consensus.
     pub(crate) fn limit(&self, limits: &mut lamplighter_consensus::Limits) {
         let every = self.snapshot_every_batches.max(SNAPSHOT_EVERY_BATCHES_MIN);
@@ -76,6 +94,14 @@ impl DiskConfig {
         let reserve_bytes = self.reserve_bytes.unwrap_or(RESERVE_BYTES);
         limits.snapshot_reserve_bytes = reserve_bytes + reserve_bytes / HYSTERESIS_PART;
     }
+}
+
+/// The space on the disk of a node.
+#[derive(Clone, Copy, Debug)]
+pub struct DiskSpace {
+    pub free_bytes: u64,
+    /// Free bytes below which the node is read-only.
+    pub reserve_bytes: u64,
 }
 
 /// Separates consensus from the other nodes while it is closed. Clones share it.
@@ -149,8 +175,7 @@ impl DiskMonitor {
 
     /// Opens or closes the gate; returns whether it is closed if that has changed.
     fn set_gate(&self, free_bytes: u64, total: u64) -> Option<bool> {
-        let usual = RESERVE_BYTES.min(total / RESERVE_PART);
-        let reserve_bytes = self.config.reserve_bytes.unwrap_or(usual);
+        let reserve_bytes = self.config.reserve(total);
         let was = self.handle.disk_full();
         let needed = match was {
             Some(_) => reserve_bytes + reserve_bytes / HYSTERESIS_PART,

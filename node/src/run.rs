@@ -17,13 +17,14 @@ use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
 use crate::bootstrap_peers::{BootstrapPeers, BootstrapPeersError};
-use crate::config::{CertificateFiles, ConfigError, HttpTls, NamedTls, NodeConfig};
+use crate::config::{ConfigError, NodeConfig};
 use crate::disk::{self, ConsensusGate, DiskMonitor};
-use crate::edges::EdgeThreads;
+use crate::edges::{EdgeThreads, edge_config};
 use crate::fatal_errors::FatalErrors;
 use crate::identity::{self, IdentityError};
 use crate::key::{self, KeyError};
 use crate::ledger_peers::LedgerPeers;
+use crate::liveness::Liveness;
 use crate::metrics::StoreMetrics;
 use crate::peer_service::PeerService;
 use crate::raft_transport::RaftTransport;
@@ -202,6 +203,15 @@ impl Node {
             stop(),
         ));
         tasks.close();
+    }
+
+    /// What tells whether the node makes progress.
+    pub fn liveness(&self) -> Liveness {
+        Liveness {
+            handle: self.handle.clone(),
+            consensus: self.consensus.clone(),
+            admin: self.edges.admin,
+        }
     }
 
     /// Waits until the node stops by itself: the store, a sync or the state failed, and its service
@@ -453,42 +463,4 @@ async fn start_consensus(
         consensus.bootstrap(&members).await?;
     }
     Ok(consensus)
-}
-
-/// The TLS certificate that a node with this configuration shows, as PEM text.
-///
-/// # Errors
-/// The key can't be read, or a name in the configuration is not usable.
-pub fn certificate(config: &NodeConfig) -> Result<String, NodeError> {
-    let secret = key::read(&config.key)?;
-    let identity = edge_config(config, &secret).identity();
-    let identity = identity.map_err(api::ServeError::from)?;
-    Ok(identity.to_pem())
-}
-
-fn edge_config(config: &NodeConfig, secret: &SecretKey) -> api::EdgeConfig {
-    api::EdgeConfig {
-        node: config.node,
-        secret: secret.clone(),
-        http_listen: config.http_listen,
-        http_tls: match &config.http.tls {
-            HttpTls::Named(NamedTls::Ledger) => api::HttpTls::Ledger,
-            HttpTls::Named(NamedTls::Off) => api::HttpTls::Off,
-            HttpTls::Files(CertificateFiles { certificate, key }) => api::HttpTls::Files {
-                certificate: certificate.clone(),
-                key: key.clone(),
-            },
-        },
-        http_handshake_time: Duration::from_secs(config.http.handshake_s),
-        names: config.http.names.clone(),
-        admin_listen: config.admin_listen,
-        mqtt_listen: config.mqtt_listen,
-        mqtts_listen: config.mqtts_listen,
-        mqtt_connect_time: Duration::from_secs(config.mqtt_connect_s),
-        read_needs_token: config.read_needs_token,
-        http: config.http.settings.clone(),
-        quotas: config.quotas.clone(),
-        mqtt: config.mqtt.clone(),
-        certified_gateways: config.data_dir.join("certified-gateways"),
-    }
 }

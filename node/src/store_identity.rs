@@ -115,7 +115,10 @@ pub fn mark_path(key: &Path) -> PathBuf {
 
 /// Refuses a key that was used with a data directory if there is none in `data`. To be called
 /// before a file is created there.
-pub(crate) fn require_data(key: &Path, data: &Path) -> Result<(), StoreIdentityError> {
+///
+/// # Errors
+/// It was, or the mark of the key can't be read.
+pub fn require_data(key: &Path, data: &Path) -> Result<(), StoreIdentityError> {
     let has_data = data.join("db").join("CURRENT").exists();
     match read_mark(key)? {
         Some(_) if !has_data => Err(wiped(key, data)),

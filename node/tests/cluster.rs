@@ -182,6 +182,20 @@ async fn a_transaction_sent_to_any_node_is_certified_everywhere() {
     }
 }
 
+/// A node without a quorum is alive, and one that does not answer in time is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_alive_while_its_parts_answer() {
+    let dir = TempDir::new().unwrap();
+    let (_, configs) = set_up(dir.path());
+    let node = Node::start(configs[0].clone()).await.unwrap();
+    let liveness = node.liveness();
+    liveness.check(TIMEOUT).await.unwrap();
+    let silent = liveness.check(Duration::ZERO).await.unwrap_err();
+    assert!(silent.to_string().starts_with("no answer of "), "{silent}");
+    drop(liveness);
+    node.shutdown().await.unwrap();
+}
+
 /// A header that contradicts a node's, with a certificate of it by these validators.
 fn contradiction(of: &Header, configs: &[NodeConfig]) -> CertifiedHeader {
     let header = Header {

@@ -100,3 +100,38 @@ fn a_text_file_is_read_without_its_byte_order_mark() {
     let refused = crate::files::read_text(&path).unwrap_err().to_string();
     assert!(refused.contains("more than 67108864 bytes"), "{refused}");
 }
+
+#[test]
+fn a_supervisor_gets_the_state_of_the_service() {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let name = format!("lamplighter-test-{}", std::process::id());
+    let nameless = SocketAddr::from_abstract_name(&name).unwrap();
+    let sockets = [
+        (
+            path.as_os_str().to_owned(),
+            UnixDatagram::bind(&path).unwrap(),
+        ),
+        (
+            format!("@{name}").into(),
+            UnixDatagram::bind_addr(&nameless).unwrap(),
+        ),
+    ];
+    for (address, socket) in sockets {
+        let time = Some(Duration::from_secs(60));
+        let supervisor = Supervisor::connect(&address, time).unwrap();
+        assert_eq!(supervisor.watchdog(), time);
+        supervisor.notify("READY=1\nSTATUS=up").unwrap();
+        let mut buffer = [0; 64];
+        let count = socket.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..count], b"READY=1\nSTATUS=up");
+        // One that does not read holds up nobody.
+        while supervisor.notify("WATCHDOG=1").is_ok() {}
+        drop(socket);
+        assert!(supervisor.notify("WATCHDOG=1").is_err());
+    }
+    assert!(Supervisor::connect("/nowhere/notify".as_ref(), None).is_err());
+}

@@ -13,7 +13,7 @@ mod web;
 pub use client::{client, pinned_client};
 pub use identity::{Identity, key_of};
 pub use server::server;
-pub use web::{WebCertificates, web_server};
+pub use web::{WebCertificates, valid_seconds, web_server};
 
 /// Errors when TLS is set up.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,8 @@ pub enum SetupError {
     Pem(#[source] rustls::pki_types::pem::Error),
     #[error("there is no certificate in it")]
     NoCertificate,
+    #[error("its first certificate is no X.509")]
+    NoX509(#[source] x509_parser::asn1_rs::Err<x509_parser::error::X509Error>),
     #[error("the certificates of the authorities are not usable")]
     Authorities(#[source] rustls::client::VerifierBuilderError),
 }

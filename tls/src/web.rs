@@ -1,9 +1,11 @@
+use std::ops::RangeInclusive;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::crypto::ring;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SignatureScheme};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::{Identity, SetupError, pem};
 
@@ -55,6 +57,20 @@ impl ResolvesServerCert for WebCertificates {
             _ => Some(Arc::clone(&self.ledger)),
         }
     }
+}
+
+/// The Unix seconds in which the first certificate of a chain (PEM) is valid.
+///
+/// # Errors
+/// Chain and key are malformed, or do not belong together.
+pub fn valid_seconds(chain: &[u8], key: &[u8]) -> Result<RangeInclusive<i64>, SetupError> {
+    let (chain, key) = (pem::certificates(chain)?, pem::private_key(key)?);
+    let certified = CertifiedKey::from_der(chain, key, &provider());
+    let certified = certified.map_err(SetupError::Rustls)?;
+    let first = certified.end_entity_cert().map_err(SetupError::Rustls)?;
+    let (_, first) = X509Certificate::from_der(first).map_err(SetupError::NoX509)?;
+    let validity = first.validity();
+    Ok(validity.not_before.timestamp()..=validity.not_after.timestamp())
 }
 
 fn provider() -> rustls::crypto::CryptoProvider {

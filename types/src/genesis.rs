@@ -2,6 +2,7 @@
 //! file can check everything that follows.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -123,6 +124,19 @@ pub enum GenesisWarning {
     },
     #[error("newcomers do not wait: nobody has the time to stop a false one")]
     NoWait,
+    #[error(
+        "the address {address} of node {node} leads each machine to itself: no other reaches it"
+    )]
+    Local { node: u64, address: String },
+    #[error("{nodes} nodes: when one is down, nothing is committed; four go on without one")]
+    NoneDown { nodes: usize },
+    #[error(
+        "{nodes} nodes go on without one, but a single liar can get two blocks certified that \
+         contradict each other; four withstand one"
+    )]
+    NoLiar { nodes: usize },
+    #[error("{nodes} nodes withstand no more faults than four: take four, or seven")]
+    NoBetter { nodes: usize },
 }
 
 /// The text that names a node of the file in an error.
@@ -132,6 +146,14 @@ fn node(validator: &Validator) -> String {
 
 fn user(account: &GenesisAccount) -> String {
     format!("the user {}", account.account)
+}
+
+/// Whether an address leads to the machine that uses it.
+fn is_local(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let is_local = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified();
+    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(is_local)
 }
 
 impl Genesis {
@@ -261,8 +283,32 @@ impl Genesis {
         let idle = self.accounts.iter().filter(|a| a.grants.is_empty());
         let idle = idle.map(|a| GenesisWarning::NoRole(a.account.clone()));
         let mut warnings: Vec<_> = idle.collect();
+        warnings.extend(self.node_warnings());
         warnings.extend(self.people_warnings());
         warnings.extend(self.policy_warnings());
+        warnings
+    }
+
+    fn node_warnings(&self) -> Vec<GenesisWarning> {
+        let validators = &self.validators.validators;
+        let local = validators.iter().filter(|v| is_local(&v.address));
+        let mut warnings: Vec<_> = local
+            .map(|Validator { node, address, .. }| GenesisWarning::Local {
+                node: *node,
+                address: address.clone(),
+            })
+            .collect();
+        // A ledger on one machine, to try it.
+        if warnings.len() == validators.len() {
+            warnings.clear();
+        }
+        let nodes = validators.len();
+        warnings.extend(match nodes {
+            2 => Some(GenesisWarning::NoneDown { nodes }),
+            3 => Some(GenesisWarning::NoLiar { nodes }),
+            5 | 6 => Some(GenesisWarning::NoBetter { nodes }),
+            _ => None,
+        });
         warnings
     }
 

@@ -36,7 +36,9 @@ const GLOBAL: [&str; 12] = [
 ];
 
 /// Commands that talk to no ledger, or are nodes, gateways and Things themselves.
-const WITHOUT_LEDGER: [&str; 15] = [
+const WITHOUT_LEDGER: [&str; 17] = [
+    "doctor",
+    "reference",
     "node init",
     "node run",
     "node certificate",
@@ -48,7 +50,7 @@ const WITHOUT_LEDGER: [&str; 15] = [
     "key new",
     "key show",
     "key prove",
-    "genesis new",
+    "genesis create",
     "genesis check",
     "audit verify",
     // Signs, and sends nothing.

@@ -58,6 +58,8 @@ pub(super) struct EventLoop {
     /// Commands that wait for a place in the south's queue.
     pub commands: VecDeque<SouthCommand>,
     pub node_requests: mpsc::Sender<NodeRequest>,
+    /// The number of ticks whose work was done.
+    pub turns: watch::Sender<u64>,
     pub stop: CancellationToken,
 }
 
@@ -314,6 +316,7 @@ impl EventLoop {
         }
         let step = self.progress.tick(has_in_flight, Instant::now());
         self.on_progress(step);
+        self.turns.send_modify(|turns| *turns += 1);
         Ok(())
     }
 

@@ -112,6 +112,7 @@ pub struct Gateway {
     secure: Option<SocketAddr>,
     event_loop: JoinHandle<Result<(), GatewayError>>,
     link: JoinHandle<()>,
+    turns: watch::Receiver<u64>,
 }
 
 impl Gateway {
@@ -158,6 +159,7 @@ impl Gateway {
         let now = tokio::time::Instant::now();
         let submitter = Submitter::new(signer, storage.spool(), now, unix_ms());
         let inventories = Inventories::open(data.join("inventory.json"), now);
+        let (counted, turns) = watch::channel(0);
         let event_loop = EventLoop {
             chain_id,
             storage,
@@ -176,6 +178,7 @@ impl Gateway {
             south,
             commands: VecDeque::new(),
             node_requests,
+            turns: counted,
             stop,
         };
         Ok(Self {
@@ -183,6 +186,7 @@ impl Gateway {
             secure,
             event_loop: tokio::spawn(event_loop.run(south_events, node_events)),
             link,
+            turns,
         })
     }
 
@@ -194,6 +198,12 @@ impl Gateway {
     /// The address at which Things register over DTLS.
     pub fn secure_address(&self) -> Option<SocketAddr> {
         self.secure
+    }
+
+    /// The number of times that the event loop has done what is due; it grows several times a
+    /// second while the gateway makes progress.
+    pub fn turns(&self) -> watch::Receiver<u64> {
+        self.turns.clone()
     }
 
     /// Waits until the gateway has stopped.

@@ -1,6 +1,11 @@
 //! The commands of README.md and docs/tour.md work as they are printed: each is run in its order,
-//! line by line, against a devnet. `page.rs` says how a page marks what is run and how.
+//! line by line, against a devnet; those that start a cluster on four machines with nothing on
+//! them but the package (`cluster.rs`). `page.rs` says how a page marks what is run and how.
 
+mod cluster;
+mod machine;
+mod metrics;
+mod package;
 mod page;
 mod shell;
 
@@ -89,6 +94,7 @@ fn run(page: &str, folder: &Path) {
                     assert!(fits(&shown, &printed), "{what} is not as shown: {shown}");
                 }
             }
+            Block::Machines { .. } => panic!("{page}: there is one machine"),
             Block::NotRun => {}
         }
     }

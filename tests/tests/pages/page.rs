@@ -10,6 +10,9 @@ pub enum Block {
     UntilInterrupted(Vec<String>),
     /// `console`: commands, after `$ `, and what each prints.
     Session(Vec<(String, String)>),
+    /// `sh` after `<!-- test: each machine -->` or `<!-- test: one machine -->`: commands for the
+    /// machines of a cluster.
+    Machines { all: bool, commands: Vec<String> },
     /// `sh` after `<!-- test: skip -->`, which is for what installs; and everything else.
     NotRun,
 }
@@ -36,6 +39,10 @@ fn block(language: &str, marker: Option<&str>, lines: &[&str]) -> Block {
     match (language, marker) {
         ("sh", None) => Block::Commands(commands(lines)),
         ("sh", Some("until Ctrl-C")) => Block::UntilInterrupted(commands(lines)),
+        ("sh", Some(which @ ("each machine" | "one machine"))) => Block::Machines {
+            all: which == "each machine",
+            commands: commands(lines),
+        },
         ("sh", Some("skip")) => Block::NotRun,
         ("console", None) => Block::Session(session(lines)),
         ("text" | "toml" | "json", None) => Block::NotRun,
@@ -104,6 +111,7 @@ fn blocks_are_distinguished() {
     let page = "# Page\n```sh\none \\\n    two\n\ncat > f <<END\na\nEND\n\
                 three   # more\nfour |\n    cat\n```\n\
                 <!-- test: until Ctrl-C -->\n```sh\nwatch\n```\n```toml\na = 1\n```\n\
+                <!-- test: each machine -->\n```sh\nstart\n```\n\
                 ```console\n$ five\n..\n$ six\nlamplighter: no\nreally\n```\n";
     let session = [("five", "..\n"), ("six", "lamplighter: no\nreally\n")];
     let session = session.map(|(command, printed)| (command.to_owned(), printed.to_owned()));
@@ -119,6 +127,10 @@ fn blocks_are_distinguished() {
             Block::Commands(commands.map(str::to_owned).to_vec()),
             Block::UntilInterrupted(vec!["watch".to_owned()]),
             Block::NotRun,
+            Block::Machines {
+                all: true,
+                commands: vec!["start".to_owned()]
+            },
             Block::Session(session.to_vec()),
         ]
     );

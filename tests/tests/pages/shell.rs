@@ -48,7 +48,12 @@ pub struct Shell {
 impl Shell {
     /// In this folder, and with no settings of the person who runs the test.
     pub fn new(folder: &Path) -> Self {
-        let mut child = Command::new("bash")
+        Self::within(Command::new("bash"), folder)
+    }
+
+    /// A bash that the command starts, which sees this folder under the same path.
+    pub fn within(mut command: Command, folder: &Path) -> Self {
+        let mut child = command
             .args(["--noprofile", "--norc"])
             .current_dir(folder)
             .env_remove("LAMPLIGHTER_PROFILE")
@@ -68,6 +73,11 @@ impl Shell {
         // As at a terminal: aliases work, and what runs in the background can be interrupted.
         shell.ask("shopt -s expand_aliases; set -m; echo");
         shell
+    }
+
+    /// The process of the shell.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
     }
 
     /// Returns the line that the shell answers.

@@ -179,3 +179,40 @@ fn warnings_name_policies_by_which_one_key_is_enough() {
     let expected: Vec<_> = expected.chain([wait.to_owned()]).collect();
     assert_eq!(warned, expected);
 }
+
+#[test]
+fn warnings_name_addresses_and_numbers_of_nodes() {
+    let warned_by = |change: &dyn Fn(&mut Genesis)| {
+        let mut genesis = staffed();
+        change(&mut genesis);
+        warnings(&genesis)
+    };
+    let local = |address: &'static str| {
+        warned_by(&|g| g.validators.validators[1].address = address.to_owned())
+    };
+    for address in [
+        "127.0.0.1:7000",
+        "[::1]:7000",
+        "0.0.0.0:1",
+        "[::]:1",
+        "LOCALHOST:9",
+    ] {
+        let wanted = format!(
+            "the address {address} of node 2 leads each machine to itself: no other reaches it"
+        );
+        assert_eq!(local(address), [wanted]);
+    }
+    assert_eq!(local("localhost.city.example:7000"), [""; 0]);
+    // A ledger on one machine.
+    let one_machine = warned_by(&|g| {
+        for validator in &mut g.validators.validators {
+            validator.address = format!("127.0.0.1:{}", validator.node);
+        }
+    });
+    assert_eq!(one_machine, [""; 0]);
+    let nodes = |count: usize| warned_by(&|g| g.validators.validators.truncate(count));
+    assert_eq!(nodes(1), [""; 0]);
+    assert!(nodes(2)[0].starts_with("2 nodes: when one is down"));
+    assert!(nodes(3)[0].starts_with("3 nodes go on without one"));
+    assert_eq!(nodes(4), [""; 0]);
+}
