@@ -3,6 +3,7 @@
 //! disk until the ledger has them.
 
 pub mod artifact;
+pub mod cast;
 pub mod coap;
 pub mod config;
 pub mod credentials;
@@ -19,6 +20,7 @@ mod text;
 pub mod verify;
 
 pub use config::{
-    ConfigError, DtlsConfig, GatewayConfig, MeshLimits, NodeAddress, OscoreConfig, PlainCoap,
+    CastConfig, ConfigError, DtlsConfig, GatewayConfig, MeshLimits, NodeAddress, OscoreConfig,
+    PlainCoap,
 };
 pub use runtime::{Gateway, GatewayError};

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lamplighter_gateway::cast;
 use lamplighter_gateway::coap::simulated::SimulatedNetwork;
 use lamplighter_gateway::coap::{self, DatagramSocket};
 use lamplighter_types::proof::TrustedSet;
@@ -59,6 +60,16 @@ impl Socket {
             Socket::Simulated(network, addr) => Ok(network.attach(*addr)),
         }
     }
+
+    /// Opens a socket for what is sent to a multicast address.
+    pub(super) fn open_cast(&self, group: SocketAddr) -> io::Result<Arc<dyn DatagramSocket>> {
+        match self {
+            Socket::Udp(addr) | Socket::Secure(addr, ..) => {
+                Ok(Arc::new(cast::receiving_socket(group, *addr)?))
+            }
+            Socket::Simulated(network, addr) => Ok(network.join(group, *addr)),
+        }
+    }
 }
 
 /// The content of a Thing when it leaves the factory.
@@ -98,6 +109,8 @@ pub struct ThingConfig {
     pub ledger: Option<TrustedSet>,
     /// Greatest age of the proof of an order; `None` if the Thing has no clock.
     pub order_age_max: Option<Duration>,
+    /// It takes images that are sent to several Things at once.
+    pub takes_casts: bool,
     /// Lifetime of its registration, which is updated after half of it.
     pub lifetime: Duration,
     /// The result of a new image's self-test.
@@ -136,6 +149,7 @@ impl ThingConfig {
             ledger: None,
             // The gateway proves an order again after 5 minutes; it may take as long over the mesh.
             order_age_max: Some(Duration::from_secs(900)),
+            takes_casts: true,
             lifetime: Duration::from_secs(60),
             self_test: SelfTest::Passes,
             boot_time: Duration::from_millis(200),

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::ThingError;
 use super::machine::Machine;
-use super::service::{SharedMachine, Signals, objects, with_machine};
+use super::service::{SharedMachine, Signals, with_machine};
 
 /// Shortest and longest pause after the gateway did not answer.
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -23,7 +23,8 @@ pub(super) struct Uplink {
     pub(super) handle: CoapHandle,
     pub(super) gateway: SocketAddr,
     pub(super) endpoint: String,
-    pub(super) checks_orders: bool,
+    /// Its objects in link format.
+    pub(super) objects: String,
     pub(super) lifetime: Duration,
     pub(super) machine: SharedMachine,
     pub(super) signals: Arc<Signals>,
@@ -78,10 +79,7 @@ impl Uplink {
             .with_query(format!("lt={}", self.lifetime.as_secs()))
             .with_query("lwm2m=1.1".to_owned())
             .with_query("b=U".to_owned())
-            .with_payload(
-                format::LINK_FORMAT,
-                objects(self.checks_orders).as_bytes().to_vec(),
-            );
+            .with_payload(format::LINK_FORMAT, self.objects.clone().into_bytes());
         let response = self.request_signed(register).await?;
         if response.code != Code::CREATED {
             tracing::info!(thing = self.endpoint, code = %response.code, "registration refused");

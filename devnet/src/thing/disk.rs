@@ -66,6 +66,47 @@ impl Disk {
         write().map_err(failed("writing", &path))
     }
 
+    /// Reads bytes of a file at an offset.
+    pub(super) fn read_at(
+        &self,
+        name: &str,
+        offset: u64,
+        length: usize,
+    ) -> Result<Vec<u8>, ThingError> {
+        let path = self.path(name);
+        let read = || {
+            let mut bytes = vec![0; length];
+            File::open(&path)?.read_exact_at(&mut bytes, offset)?;
+            Ok(bytes)
+        };
+        read().map_err(failed("reading", &path))
+    }
+
+    /// Makes the bytes of a file durable, if there is one.
+    pub(super) fn sync(&self, name: &str) -> Result<(), ThingError> {
+        let path = self.path(name);
+        match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            opened => opened
+                .and_then(|file| file.sync_data())
+                .map_err(failed("writing", &path)),
+        }
+    }
+
+    /// Cuts a file.
+    pub(super) fn truncate(&self, name: &str, bytes: u64) -> Result<(), ThingError> {
+        let path = self.path(name);
+        let cut = || {
+            let file = OpenOptions::new().write(true).open(&path)?;
+            file.set_len(bytes)?;
+            file.sync_data()
+        };
+        match self.size(name) > bytes {
+            true => cut().map_err(failed("writing", &path)),
+            false => Ok(()),
+        }
+    }
+
     /// Size of a file; 0 if there is none.
     pub(super) fn size(&self, name: &str) -> u64 {
         fs::metadata(self.path(name)).map_or(0, |data| data.len())

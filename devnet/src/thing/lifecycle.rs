@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use lamplighter_gateway::cast::DATAGRAM_BYTES_MAX;
 use lamplighter_gateway::coap::{self, CoapEndpoint, DatagramSocket};
 use lamplighter_types::{AlarmChange, PublicKey, Severity};
 use tokio::sync::{Notify, watch};
@@ -15,7 +16,7 @@ use super::ThingError;
 use super::config::{SelfTest, Socket, ThingConfig};
 use super::delivery::Uplink;
 use super::machine::{Boot, Machine, Status};
-use super::service::{SharedMachine, Signals, ThingService, with_machine};
+use super::service::{SharedMachine, Signals, ThingService, objects, with_machine};
 
 /// An event that a Thing shall emit; the Thing adds device, number, time and signature.
 #[derive(Debug, Clone)]
@@ -83,7 +84,8 @@ impl Thing {
         controls.set_self_test(config.self_test);
         let signals = Arc::new(Signals::default());
         let (socket, gateway) = (config.socket.clone(), config.gateway);
-        let (endpoint, checks_orders) = (config.device.to_string(), config.ledger.is_some());
+        let endpoint = config.device.to_string();
+        let objects = objects(config.ledger.is_some(), config.takes_casts);
         let (lifetime, coap) = (config.lifetime, config.coap.clone());
         let (boot_time, trial_timeout) = (config.boot_time, config.trial_timeout);
         let open = tokio::task::spawn_blocking(|| Machine::open(config));
@@ -97,7 +99,7 @@ impl Thing {
             datagrams: Some(datagrams),
             gateway,
             endpoint,
-            checks_orders,
+            objects,
             lifetime,
             coap,
             boot_time,
@@ -202,7 +204,7 @@ struct PowerCycle {
     datagrams: Option<Arc<dyn DatagramSocket>>,
     gateway: SocketAddr,
     endpoint: String,
-    checks_orders: bool,
+    objects: String,
     lifetime: Duration,
     coap: coap::CoapConfig,
     boot_time: Duration,
@@ -283,7 +285,7 @@ impl PowerCycle {
             handle: endpoint.handle(),
             gateway: self.gateway,
             endpoint: self.endpoint.clone(),
-            checks_orders: self.checks_orders,
+            objects: self.objects.clone(),
             lifetime: self.lifetime,
             machine: self.machine.clone(),
             signals: self.signals.clone(),
@@ -294,6 +296,7 @@ impl PowerCycle {
             delivered = uplink.deliver() => delivered,
             proven = self.confirm_changes(boot, outcome, &uplink) => proven,
             installed = self.install_on_command() => installed,
+            ended = self.receive_casts() => ended,
             () = self.controls.power.notified() => Ok(()),
         }
     }
@@ -339,6 +342,55 @@ impl PowerCycle {
                 }
             }
             self.signals.outbox.notify_one();
+        }
+    }
+
+    /// Receives what is cast, as long as the Thing is in a cast.
+    async fn receive_casts(&self) -> Result<(), ThingError> {
+        loop {
+            let cast = with_machine(&self.machine, |machine| Ok(machine.cast_address())).await?;
+            let Some((number, address)) = cast else {
+                self.signals.cast.notified().await;
+                continue;
+            };
+            match self.socket.open_cast(address) {
+                Ok(socket) => self.receive_cast(number, socket).await?,
+                Err(error) => {
+                    tracing::warn!(thing = self.endpoint, %error, "no multicast");
+                    with_machine(&self.machine, Machine::leave_cast).await?;
+                }
+            }
+        }
+    }
+
+    /// Receives one cast until it is another one that the Thing is in, or none.
+    async fn receive_cast(
+        &self,
+        number: u32,
+        socket: Arc<dyn DatagramSocket>,
+    ) -> Result<(), ThingError> {
+        let mut buffer = [0; DATAGRAM_BYTES_MAX + 1];
+        loop {
+            let datagram = tokio::select! {
+                () = self.signals.cast.notified() => None,
+                received = socket.receive(&mut buffer) => match received {
+                    Ok((count, _)) => Some(buffer[..count].to_vec()),
+                    Err(error) => {
+                        tracing::debug!(%error, "receiving a datagram");
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                        continue;
+                    }
+                },
+            };
+            let accept = move |machine: &mut Machine| {
+                datagram.map_or(Ok(()), |datagram| machine.accept_cast(&datagram))?;
+                Ok(machine.cast_address())
+            };
+            let cast = with_machine(&self.machine, accept).await?;
+            if cast.map(|(cast, _)| cast) != Some(number) {
+                self.signals.outbox.notify_one();
+                return Ok(());
+            }
         }
     }
 

@@ -13,11 +13,12 @@ use lamplighter_types::{
     InventoryReport, KeyPurpose, KeyRotation, PublicKey, SecretKey, Version, codec,
 };
 
+use super::ThingError;
+use super::casting::{CastReception, PackageMap};
 use super::config::ThingConfig;
 use super::disk::Disk;
 use super::lifecycle::NewEvent;
 use super::state::{Image, OutboxMessage, Slot, ThingState, UpdatePhase};
-use super::{ThingError, update};
 
 /// The state file.
 const STATE_FILE: &str = "state.json";
@@ -70,6 +71,10 @@ pub struct Machine {
     pub(super) corrupt_next: bool,
     /// Blocks of the package that came before others that are missing.
     pub(super) blocks: BlockReceiver,
+    /// The blocks of a package that comes in any order.
+    pub(super) map: Option<PackageMap>,
+    /// The cast that it is in.
+    pub(super) cast: Option<CastReception>,
 }
 
 impl Machine {
@@ -92,6 +97,7 @@ impl Machine {
             }
         };
         let mut machine = Machine::of(config, disk, state);
+        machine.load_map()?;
         machine.save()?;
         Ok(machine)
     }
@@ -110,6 +116,8 @@ impl Machine {
             state,
             corrupt_next: false,
             blocks: BlockReceiver::default(),
+            map: None,
+            cast: None,
         }
     }
 
@@ -172,7 +180,7 @@ impl Machine {
         self.end_update();
         self.report_inventory()?;
         self.save()?;
-        self.disk.remove(update::PACKAGE_FILE)
+        self.drop_package()
     }
 
     /// Makes the old image active again, since the new one does not work. The caller boots it.
@@ -193,13 +201,14 @@ impl Machine {
         let to = DeploymentState::Reverted;
         self.report_deployment(to, u32::from(result), Some(digest), reason)?;
         self.end_update();
-        self.disk.remove(update::PACKAGE_FILE)
+        self.drop_package()
     }
 
     /// Forgets the update, the blocks that it held, and that its orders were ever good.
     pub(super) fn end_update(&mut self) {
         self.state.update = None;
         self.blocks = BlockReceiver::default();
+        (self.map, self.cast) = (None, None);
         if let Some(pin) = &mut self.state.ledger {
             pin.deployment_ended();
         }

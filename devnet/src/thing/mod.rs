@@ -4,6 +4,7 @@
 //! [`Machine`] holds the rules and the durable state; the task of a Thing ([`Thing::spawn`]) is a
 //! loop of boots. A Thing that was killed continues from its directory.
 
+mod casting;
 mod checks;
 mod config;
 mod delivery;

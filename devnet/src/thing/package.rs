@@ -13,17 +13,24 @@ use super::update::PACKAGE_FILE;
 
 /// The file is synced each time that so many bytes have arrived. A power cut loses little, and the
 /// digest shows bytes that it corrupted.
-const SYNC_EVERY_BYTES: u64 = 16 * 1024;
+pub(super) const SYNC_EVERY_BYTES: u64 = 16 * 1024;
 
 impl Machine {
     /// Bytes of the offered package that have arrived.
     pub(super) fn received_bytes(&self) -> u64 {
         match self.state.update.as_ref().map(|u| u.phase) {
             Some(UpdatePhase::Downloading | UpdatePhase::Downloaded) => {
-                self.disk.size(PACKAGE_FILE)
+                let mapped = self.mapped_bytes();
+                mapped.unwrap_or_else(|| self.disk.size(PACKAGE_FILE))
             }
             _ => 0,
         }
+    }
+
+    /// True if no block of the package is there.
+    pub(super) fn has_nothing(&self) -> bool {
+        let mapped = self.map.as_ref().map(|map| map.blocks.held());
+        mapped.unwrap_or_default() == 0 && self.received_bytes() == 0
     }
 
     /// Handles a write to `/5/0/0`: one block, a whole small package, or no bytes to reset the
@@ -70,14 +77,18 @@ impl Machine {
         if block.more && request.payload.len() != block.size_bytes() {
             return Ok(answer(Code::BAD_REQUEST, "payload does not fill its block"));
         }
+        let is_mapped = self.has_map_of(block.szx)?;
         let (received, start) = (self.received_bytes(), block.offset_bytes());
         let end = start + request.payload.len() as u64;
-        if request.q_block1.is_none() && start > received {
+        if request.q_block1.is_none() && start > received && !is_mapped {
             return Ok(answer(Code::INCOMPLETE, "a block is missing"));
         }
         // More or fewer bytes than signed are an attack or a fault of the gateway.
         if end > manifest.size_bytes || (!block.more && end != manifest.size_bytes) {
             return self.refused(&ReleaseRefusal::Image);
+        }
+        if is_mapped {
+            return self.accept_repair(request, block, &manifest);
         }
         if request.q_block1.is_some() {
             return self.accept_set_block(request, block, &manifest);
@@ -143,18 +154,30 @@ impl Machine {
     }
 
     /// Checks the complete package and reports it; the answer if it is refused.
-    fn complete(&mut self, manifest: &ReleaseManifest) -> Result<Option<Response>, ThingError> {
+    pub(super) fn complete(
+        &mut self,
+        manifest: &ReleaseManifest,
+    ) -> Result<Option<Response>, ThingError> {
         if self.disk.digest(PACKAGE_FILE)? != (manifest.artifact, manifest.size_bytes) {
+            if self.map.is_some() {
+                return self.restart_without_casts().map(Some);
+            }
             return self.refused(&ReleaseRefusal::Image).map(Some);
         }
         self.phase(UpdatePhase::Downloaded);
         let digest = Some(manifest.artifact);
         self.report_deployment(DeploymentState::Downloaded, 0, digest, "")?;
         self.save()?;
+        self.forget_map()?;
         Ok(None)
     }
 
-    fn write_block(&mut self, start: u64, payload: &[u8], end: u64) -> Result<(), ThingError> {
+    pub(super) fn write_block(
+        &mut self,
+        start: u64,
+        payload: &[u8],
+        end: u64,
+    ) -> Result<(), ThingError> {
         let mut bytes = payload.to_vec();
         if std::mem::take(&mut self.corrupt_next) {
             bytes[payload.len() / 2] ^= 1;

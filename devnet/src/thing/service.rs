@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use lamplighter_gateway::cast;
 use lamplighter_gateway::coap::{BodyPolicy, CoapService, Code, Peer, Request, Response, format};
 use lamplighter_gateway::lwm2m::{agent, order, path};
 use lamplighter_types::Hash;
@@ -14,11 +15,14 @@ use super::machine::Machine;
 
 /// The objects in link format, as listed at registration. With version 1.1 of object 33000 a Thing
 /// takes orders with a proof alone.
-pub(super) fn objects(checks_orders: bool) -> &'static str {
-    match checks_orders {
-        true => "</3/0>,</5/0>;ver=1.1,</33000/0>;ver=1.1",
-        false => "</3/0>,</5/0>;ver=1.1,</33000/0>",
-    }
+pub(super) fn objects(checks_orders: bool, takes_casts: bool) -> String {
+    let version = if checks_orders { ";ver=1.1" } else { "" };
+    let (name, value) = cast::ATTRIBUTE;
+    let casts = match takes_casts {
+        true => format!(";{name}={value}"),
+        false => String::new(),
+    };
+    format!("</3/0>,</5/0>;ver=1.1,</33000/0>{version}{casts}")
 }
 
 /// The machine, shared between the task of the Thing, its resources and its owner. It is removed
@@ -51,6 +55,8 @@ pub(super) struct Signals {
     pub(super) configured: Notify,
     /// A configuration was applied: its timeout starts.
     pub(super) on_trial: Notify,
+    /// The cast that the Thing is in may be another one.
+    pub(super) cast: Notify,
     /// The gateway asks for an update of the registration.
     pub(super) update: Notify,
     /// The gateway does not know the Thing: it must register again.
@@ -84,6 +90,9 @@ impl ThingService {
                 (Code::PUT, order::ORDER) => machine.accept_order(&request.payload)?,
                 (Code::PUT, order::VALIDATORS) => machine.follow_validators(&request.payload)?,
                 (Code::PUT, path::PACKAGE) => return machine.accept_package(&request),
+                (Code::PUT, cast::INVITATION) => {
+                    return machine.accept_invitation(&request.payload);
+                }
                 (Code::PUT, agent::OFFER) => machine.accept_offer(&request.payload)?,
                 (Code::PUT, agent::CONFIGURATION) => machine.configure(&request.payload)?,
                 (Code::POST, path::UPDATE) => machine.accept_install()?,
@@ -93,6 +102,9 @@ impl ThingService {
             Ok(Response::error(verdict.0, &verdict.1))
         };
         let response = with_machine(&self.machine, change).await?;
+        if what != path::PACKAGE {
+            self.signals.cast.notify_one();
+        }
         match (response.code, what.as_str()) {
             (Code::CHANGED, path::UPDATE) => self.signals.install.notify_one(),
             (Code::CHANGED, order::ORDER) => {
@@ -115,12 +127,19 @@ impl ThingService {
 
     async fn read(&self, target: String) -> Result<Response, ThingError> {
         if target == "/.well-known/core" {
-            let checks = |machine: &mut Machine| Ok(machine.checks_orders());
-            let objects = objects(with_machine(&self.machine, checks).await?);
-            return Ok(Response::content(
-                format::LINK_FORMAT,
-                objects.as_bytes().to_vec(),
-            ));
+            let objects = |machine: &mut Machine| {
+                let takes_casts = machine.config.takes_casts;
+                Ok(objects(machine.checks_orders(), takes_casts))
+            };
+            let objects = with_machine(&self.machine, objects).await?;
+            return Ok(Response::content(format::LINK_FORMAT, objects.into_bytes()));
+        }
+        if target == cast::HELD_BLOCKS {
+            let held = with_machine(&self.machine, |machine| Ok(machine.held_blocks())).await?;
+            return Ok(match held {
+                Some(held) => Response::content(format::OCTETS, held),
+                None => Response::new(Code::NOT_FOUND),
+            });
         }
         let value = with_machine(&self.machine, move |machine| value_of(machine, &target)).await?;
         Ok(match value {

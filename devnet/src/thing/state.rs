@@ -71,6 +71,9 @@ pub(super) struct Update {
     pub(super) phase: UpdatePhase,
     /// The state of the deployment after the last report; the next report starts from it.
     pub(super) reported: DeploymentState,
+    /// A cast had false blocks: it takes no other.
+    #[serde(default)]
+    pub(super) without_casts: bool,
 }
 
 /// A report or event that the gateway has not stored yet.

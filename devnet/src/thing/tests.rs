@@ -1,6 +1,7 @@
 //! Tests of Things with a real south side of a gateway, over a simulated network with a paused
 //! clock.
 
+mod casts;
 mod faults;
 mod ledger;
 mod real;

@@ -46,7 +46,7 @@ impl Machine {
                 _ => return Ok((Code::METHOD_NOT_ALLOWED, "installing".to_owned())),
             }
         }
-        self.disk.remove(PACKAGE_FILE)?;
+        self.drop_package()?;
         self.blocks = BlockReceiver::default();
         self.state.seen_height = self.state.seen_height.max(offer.seen_height);
         self.state.result = UpdateResult::Initial.value();
@@ -57,6 +57,7 @@ impl Machine {
             offer: held,
             phase,
             reported,
+            without_casts: false,
         });
         if let Err(refusal) = self.verified_manifest(offer) {
             return self.refuse(&refusal);
@@ -107,7 +108,7 @@ impl Machine {
         self.report_deployment(DeploymentState::Rejected, u32::from(result), None, &reason)?;
         self.end_update();
         self.save()?;
-        self.disk.remove(PACKAGE_FILE)?;
+        self.drop_package()?;
         Ok((Code::FORBIDDEN, reason))
     }
 
@@ -170,7 +171,7 @@ impl Machine {
                 self.state.result = UpdateResult::Cancelled.value();
                 self.end_update();
                 self.save()?;
-                self.disk.remove(PACKAGE_FILE)?;
+                self.drop_package()?;
                 Ok((Code::CHANGED, String::new()))
             }
             Some(_) => Ok((Code::METHOD_NOT_ALLOWED, "installing".to_owned())),
@@ -180,7 +181,7 @@ impl Machine {
     pub(super) fn firmware_state(&self) -> FirmwareState {
         match self.state.update.as_ref().map(|u| u.phase) {
             None => FirmwareState::Idle,
-            Some(UpdatePhase::Downloading) if self.received_bytes() == 0 => FirmwareState::Idle,
+            Some(UpdatePhase::Downloading) if self.has_nothing() => FirmwareState::Idle,
             Some(UpdatePhase::Downloading) => FirmwareState::Downloading,
             Some(UpdatePhase::Downloaded) => FirmwareState::Downloaded,
             Some(UpdatePhase::Installing | UpdatePhase::Staged | UpdatePhase::Trial) => {

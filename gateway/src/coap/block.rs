@@ -53,6 +53,6 @@ impl Block {
 }
 
 /// Bytes of a block with this size exponent.
-pub fn size_bytes(szx: u8) -> usize {
+pub const fn size_bytes(szx: u8) -> usize {
     16 << szx
 }

@@ -112,6 +112,16 @@ impl BlockSender {
         }
     }
 
+    /// A body of which the receiver lacks these blocks, wherever they are.
+    pub fn repair(blocks: u32, missing: BTreeSet<u32>) -> BlockSender {
+        let confirmed = missing.first().copied().unwrap_or(blocks);
+        BlockSender {
+            missing,
+            confirmed,
+            ..BlockSender::new(blocks, blocks)
+        }
+    }
+
     /// Blocks that the receiver is known to have, counted from the first.
     pub fn confirmed(&self) -> u32 {
         self.confirmed

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::peer::Peer;
 use super::socket::DatagramSocket;
+use crate::south::datagram_on_air;
 
 /// Datagrams that one socket holds before it drops more, as a kernel's buffer does.
 const SOCKET_DATAGRAMS_MAX: usize = 1024;
@@ -47,8 +48,11 @@ struct NetworkState {
     /// The shortest time of a datagram, beside the random delay.
     latency: Duration,
     sockets: HashMap<SocketAddr, mpsc::Sender<Datagram>>,
+    /// The sockets that have joined a multicast address.
+    members: HashMap<SocketAddr, Vec<mpsc::Sender<Datagram>>>,
     sent: u64,
     sent_bytes: u64,
+    sent_on_air: u64,
     /// Bytes to addresses without a socket.
     lost_bytes: HashMap<SocketAddr, u64>,
 }
@@ -66,8 +70,10 @@ impl SimulatedNetwork {
             faults,
             latency: Duration::ZERO,
             sockets: HashMap::new(),
+            members: HashMap::new(),
             sent: 0,
             sent_bytes: 0,
+            sent_on_air: 0,
             lost_bytes: HashMap::new(),
         };
         SimulatedNetwork(Arc::new(Mutex::new(state)))
@@ -77,6 +83,18 @@ impl SimulatedNetwork {
     pub fn attach(&self, addr: SocketAddr) -> Arc<dyn DatagramSocket> {
         let (sender, receiver) = mpsc::channel(SOCKET_DATAGRAMS_MAX);
         self.lock().sockets.insert(addr, sender);
+        let receiver = tokio::sync::Mutex::new(receiver);
+        Arc::new(SimulatedSocket {
+            network: self.clone(),
+            addr,
+            receiver,
+        })
+    }
+
+    /// A socket at this address that receives what is sent to a multicast address.
+    pub fn join(&self, group: SocketAddr, addr: SocketAddr) -> Arc<dyn DatagramSocket> {
+        let (sender, receiver) = mpsc::channel(SOCKET_DATAGRAMS_MAX);
+        self.lock().members.entry(group).or_default().push(sender);
         let receiver = tokio::sync::Mutex::new(receiver);
         Arc::new(SimulatedSocket {
             network: self.clone(),
@@ -110,6 +128,11 @@ impl SimulatedNetwork {
         self.lock().sent_bytes
     }
 
+    /// The bytes that the datagrams so far would have on an 802.15.4 radio, with its headers.
+    pub fn sent_on_air(&self) -> u64 {
+        self.lock().sent_on_air
+    }
+
     /// Datagrams that were sent so far, lost ones included.
     pub fn sent(&self) -> u64 {
         self.lock().sent
@@ -123,19 +146,33 @@ impl SimulatedNetwork {
         let mut state = self.lock();
         state.sent += 1;
         state.sent_bytes += bytes.len() as u64;
-        let latency = state.latency;
-        let faults = state.faults;
-        let mut copies = usize::from(!state.random.random_bool(faults.drop));
-        copies *= 1 + usize::from(state.random.random_bool(faults.duplicate));
-        let Some(socket) = state.sockets.get(&to).cloned() else {
-            *state.lost_bytes.entry(to).or_default() += bytes.len() as u64;
-            return;
+        state.sent_on_air += datagram_on_air(bytes.len()) as u64;
+        let sockets: Vec<_> = match to.ip().is_multicast() {
+            false => state.sockets.get(&to).cloned().into_iter().collect(),
+            true => {
+                let members = state.members.entry(to).or_default();
+                members.retain(|member| !member.is_closed());
+                members.clone()
+            }
         };
+        if sockets.is_empty() {
+            *state.lost_bytes.entry(to).or_default() += bytes.len() as u64;
+        }
+        for socket in sockets {
+            state.deliver(&socket, (from, bytes));
+        }
+    }
+}
+
+impl NetworkState {
+    /// Brings a datagram to a socket, or loses it.
+    fn deliver(&mut self, socket: &mpsc::Sender<Datagram>, (from, bytes): (SocketAddr, &[u8])) {
+        let (latency, faults) = (self.latency, self.faults);
+        let mut copies = usize::from(!self.random.random_bool(faults.drop));
+        copies *= 1 + usize::from(self.random.random_bool(faults.duplicate));
         for _ in 0..copies {
-            let random = faults
-                .delay_max
-                .mul_f64(state.random.random_range(0.0..=1.0));
-            let delay = latency + random;
+            let share = self.random.random_range(0.0..=1.0);
+            let delay = latency + faults.delay_max.mul_f64(share);
             let (socket, datagram) = (socket.clone(), (from, bytes.to_vec()));
             if delay.is_zero() {
                 // A full or closed socket loses the datagram: that is what UDP does.

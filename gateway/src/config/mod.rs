@@ -30,6 +30,10 @@
 //! | `[mesh]` `q_block` | Things are asked whether they take blocks in sets (RFC 9177) | true |
 //! | `[mesh]` `transfers_max` | transfers under way at once | 16 |
 //! | `[mesh]` `battery_min_percent` | a Thing whose battery has less gets no package; 0: it is not asked | 0 |
+//! | `[mesh.casts]` `address` | an image is sent once to several Things at this multicast address and port | no casts |
+//! | `[mesh.casts]` `interface` | the network interface, for an IPv6 address; an IPv4 address is sent to at that of `south_listen` | |
+//! | `[mesh.casts]` `rate_bytes_per_s` | limit of a cast, on air, with headers | 4,000 |
+//! | `[mesh.casts]` `gather_s` | time for other Things to join after the first one | 30 |
 //! | `[mesh.parents]` | the router through which a device reaches the gateway, `"device" = "router"`; never both at once get a package | |
 //! | `[endpoints]` | endpoint names of devices that the rules for names do not find, `"name" = "device"` | |
 
@@ -52,7 +56,7 @@ use serde::{Deserialize, Serialize};
 use crate::coap::block::SZX_MAX;
 use crate::south::SouthConfig;
 
-pub use mesh::MeshLimits;
+pub use mesh::{CastConfig, MeshLimits};
 
 /// The configuration of a gateway; the module describes the keys.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -207,6 +211,8 @@ pub enum ConfigError {
     Credentials,
     #[error("mesh.battery_min_percent is at most 100")]
     Battery,
+    #[error("mesh.casts: {0} can't be used (docs/configuration.md has the rules)")]
+    Cast(&'static str),
     #[error("mesh.parents: the way from {0} to the gateway is a circle")]
     Circle(String),
     #[error("endpoints: {0} is there twice but for the case of its letters")]

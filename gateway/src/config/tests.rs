@@ -86,3 +86,46 @@ fn oscore_has_the_keys_of_dtls() {
     let refused = read(&dtls("others.toml"));
     assert!(matches!(refused, Err(ConfigError::Credentials)));
 }
+
+#[test]
+fn casts_have_a_multicast_address_and_an_interface_of_its_kind() {
+    let read = |text: &str| read(&format!("---[mesh.casts]\n{text}\n"));
+    let config = read("address = \"239.255.77.80:5690\"").unwrap();
+    let casts = config.mesh.casts.unwrap();
+    assert_eq!((casts.rate_bytes_per_s, casts.gather_s), (4_000, 30));
+    assert!(read("address = \"[ff12::4c50]:5690\"\ninterface = \"wpan0\"").is_ok());
+    for wrong in [
+        "address = \"10.0.0.1:5690\"",
+        "address = \"[fe80::1]:5690\"\ninterface = \"wpan0\"",
+        "address = \"239.255.77.80:0\"",
+        "address = \"239.255.77.80:5690\"\ninterface = \"wpan0\"",
+        "address = \"[ff12::4c50]:5690\"",
+        "address = \"[ff12::4c50]:5690\"\ninterface = \"../x\"",
+        "address = \"239.255.77.80:5690\"\nrate_bytes_per_s = 0",
+        "address = \"239.255.77.80:5690\"\ngather_s = 3601",
+    ] {
+        assert!(matches!(read(wrong), Err(ConfigError::Cast(_))), "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn the_socket_of_casts_is_that_of_the_interface() {
+    let open = |text: &str, listen: &str| {
+        let config = read(&format!("---[mesh.casts]\n{text}\n")).unwrap();
+        let casts = config.mesh.casts.unwrap();
+        casts.open(listen.parse().unwrap())
+    };
+    let v4 = "address = \"239.255.77.80:5690\"";
+    let opened = open(v4, "127.0.0.1:5683").unwrap();
+    let local = opened.socket.0.local_addr().unwrap();
+    assert_eq!(local.ip(), std::net::Ipv4Addr::LOCALHOST);
+    assert!(open(v4, "[::1]:5683").is_err());
+    let v6 = |name: &str| format!("address = \"[ff12::4c50]:5690\"\ninterface = \"{name}\"");
+    assert!(open(&v6("no-such-name"), "[::]:5683").is_err());
+    let index = std::fs::read_to_string("/sys/class/net/lo/ifindex").unwrap();
+    let opened = open(&v6("lo"), "[::]:5683").unwrap();
+    let std::net::SocketAddr::V6(address) = opened.address else {
+        panic!("{}", opened.address);
+    };
+    assert_eq!(address.scope_id(), index.trim().parse::<u32>().unwrap());
+}

@@ -15,6 +15,8 @@
 //! | `/33000/0/8` | R | text | the Thing's ed25519 public key, hexadecimal |
 //! | `/33000/0/9` | R | text | hardware class |
 //! | `/33000/0/10` | E | - | give up the package; refused (4.05) once it is being installed |
+//! | `/33000/0/11` to `13` | | | orders with a proof: module [`super::order`] |
+//! | `/33000/0/14`, `15` | | | one image for several Things at once: module [`crate::cast`] |
 //!
 //! The gateway's own resources: `/rp` takes a [`ThingReport`], `/ev` a [`DeviceEvent`], both in the
 //! binary encoding of `lamplighter_types::codec` and signed by the Thing. 2.04 means that the

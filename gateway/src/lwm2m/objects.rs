@@ -7,6 +7,7 @@ use super::registration::{
 };
 use super::resource::InstancePath;
 use super::{agent, inventory, order};
+use crate::cast;
 
 /// Reads the list of objects. They are below the root, which is the link with the resource type
 /// `oma.lwm2m` (LwM2M 1.1 core, section 6.2.1.2).
@@ -31,16 +32,19 @@ pub(super) fn objects(payload: &[u8]) -> Result<Objects, RegistrationError> {
         };
         links.iter().any(wanted)
     };
-    let is_checking = |link: &WebLink| {
-        let path = segments(&link.target);
-        let below = path.strip_prefix(root.as_slice());
-        let object = below.and_then(<[&str]>::first).map(|id| id.parse::<u16>());
-        let version = |(name, value): &(String, String)| name == "ver" && value == order::VERSION;
-        object == Some(Ok(agent::OBJECT)) && link.attributes.iter().any(version)
+    let agent_has = |wanted: (&str, &str)| {
+        links.iter().any(|link| {
+            let path = segments(&link.target);
+            let below = path.strip_prefix(root.as_slice());
+            let object = below.and_then(<[&str]>::first).map(|id| id.parse::<u16>());
+            let is_wanted = |(name, value): &(String, String)| (&**name, &**value) == wanted;
+            object == Some(Ok(agent::OBJECT)) && link.attributes.iter().any(is_wanted)
+        })
     };
     Ok(Objects {
         agent: has(agent::OBJECT),
-        checks_orders: links.iter().any(is_checking),
+        checks_orders: agent_has(("ver", order::VERSION)),
+        takes_casts: agent_has(cast::ATTRIBUTE),
         updatable: has(5),
         observable: observable(&links, &root),
         inventory: inventory(&links, &root),

@@ -133,6 +133,8 @@ pub struct Objects {
     pub agent: bool,
     /// True if it takes orders with a proof alone: its object 33000 has version 1.1.
     pub checks_orders: bool,
+    /// True if it takes images that are sent to several Things at once.
+    pub takes_casts: bool,
     /// True if it has object 5.
     pub updatable: bool,
     /// Instances of sensors and actuators whose values are observed, such as `/3311/0`.

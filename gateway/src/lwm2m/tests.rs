@@ -493,6 +493,22 @@ fn a_thing_that_checks_orders_lists_another_version_of_the_object() {
     }
 }
 
+#[test]
+fn a_thing_that_takes_casts_lists_an_attribute_of_the_object() {
+    let (mut registry, now) = (Registry::default(), Instant::now());
+    for (links, takes) in [
+        ("</5/0>,</33000/0>;ver=1.1;cast=1", true),
+        ("</33000>;cast=\"1\",</33000/0>", true),
+        ("</33000/0>;ver=1.1", false),
+        ("</33000/0>;cast=2", false),
+        ("</33000/0>,</5/0>;cast=1", false),
+    ] {
+        let request = registration(&["ep=lamp", "lwm2m=1.1"], links);
+        let thing = register(&mut registry, now, addr(1), &request, "a").unwrap();
+        assert_eq!(thing.objects.takes_casts, takes, "{links}");
+    }
+}
+
 /// Another Thing registers from the same address, by DHCP or by a datagram with a false source.
 #[test]
 fn an_address_belongs_to_the_newest_registration() {

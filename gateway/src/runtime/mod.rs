@@ -44,7 +44,7 @@ use crate::lwm2m::Endpoints;
 use crate::lwm2m::registration::LIFETIME_DEFAULT_S;
 use crate::north::NodeLink;
 use crate::oscore::{NumbersError, OscoreSocket};
-use crate::south::{BootstrapConfig, ServerAddress, South, SouthEvent};
+use crate::south::{BootstrapConfig, CastSettings, ServerAddress, South, SouthEvent};
 use crate::spool::{Spool, SpoolError};
 use crate::submission::{Signer, Submitter};
 
@@ -316,6 +316,7 @@ async fn start_south(
     let plain_address = plain.as_ref().and_then(|socket| socket.local_addr().ok());
     let mut south = config.south();
     south.artifacts = cache.dir().to_owned();
+    south.casts = open_casts(config)?;
     south.bootstrap = Some(bootstrap_of(config, secure_address, plain_address));
     south.registrations = Some(config.data_dir.join("registrations.jsonl"));
     let socket = match (plain, &config.oscore, &admission.credentials) {
@@ -329,6 +330,14 @@ async fn start_south(
     let south = South::start(Arc::new(socket), south, Arc::new(admission), sender);
     let south = south.map_err(listening(config.south_listen))?;
     Ok((south, events, secure_address))
+}
+
+fn open_casts(config: &GatewayConfig) -> Result<Option<CastSettings>, GatewayError> {
+    let Some(casts) = &config.mesh.casts else {
+        return Ok(None);
+    };
+    let opened = casts.open(config.south_listen);
+    opened.map(Some).map_err(listening(casts.address))
 }
 
 /// What Things get by a bootstrap: the addresses that are listened on.

@@ -1,5 +1,7 @@
 //! Packages that travel in sets of blocks (RFC 9177), to Things that take them so.
 
+use std::collections::BTreeSet;
+
 use super::Transfer;
 use super::step::{BlockSet, StepResult};
 use super::worker::{WorkerContext, read_block};
@@ -37,6 +39,19 @@ impl SetTransfer {
         SetTransfer {
             sender: BlockSender::new(count(transfer.size_bytes), start),
             start,
+            szx,
+        }
+    }
+
+    /// The blocks that the Thing lacks, in any order.
+    pub(super) fn repair(transfer: &Transfer, szx: u8, missing: BTreeSet<u32>) -> SetTransfer {
+        let blocks = transfer.size_bytes.div_ceil(size_bytes(szx) as u64);
+        // An image that was cast has few blocks.
+        let blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
+        SetTransfer {
+            sender: BlockSender::repair(blocks, missing),
+            // It has answered what it lacks: it is known to take sets.
+            start: u32::MAX,
             szx,
         }
     }

@@ -11,6 +11,7 @@ mod announcements;
 mod apply;
 mod block_set;
 mod bootstrap;
+mod casting;
 mod http;
 mod inputs;
 mod inspect;
@@ -59,11 +60,12 @@ use recovery::{AskContext, Recovery};
 use registry::SharedRegistry;
 
 pub use bootstrap::{BootstrapConfig, ServerAddress};
+pub use casting::{CastSettings, CastSocket, CastTurn};
 pub use orders::WORK_MAX;
 pub use pacing::PacingConfig;
 pub use proven::EncodedOrder;
 pub use pull::PullAddresses;
-pub use rate::TransferRate;
+pub use rate::{TransferRate, datagram_on_air};
 pub use served::{ServedDevices, ThingKey};
 pub use session::ThingSession;
 pub use step::{BlockSet, SessionConfig, SessionInput, SessionStep, StepResult, WorkNotice};
@@ -85,6 +87,8 @@ pub struct SouthConfig {
     pub rate_bytes_per_s: u32,
     /// The transfers that may be under way together.
     pub pacing: PacingConfig,
+    /// How an image is sent to several Things at once, if it is.
+    pub casts: Option<CastSettings>,
     /// Directory of the verified artifacts, each in a file named by its digest.
     pub artifacts: PathBuf,
     /// The address at which Things fetch packages over HTTP, if they may.
@@ -109,6 +113,7 @@ impl Default for SouthConfig {
             // Half of what IEEE 802.15.4 at 250 kbit/s carries on one hop.
             rate_bytes_per_s: 12_000,
             pacing: PacingConfig::default(),
+            casts: None,
             artifacts: PathBuf::from("artifacts"),
             http_listen: None,
             bootstrap: None,
@@ -405,10 +410,12 @@ impl South {
             link: link.clone(),
         };
         let endpoint = CoapEndpoint::start(link, config.coap.clone(), Arc::new(service))?;
+        let pacing = pacing::Pacing::new(config.pacing.clone());
         let context = worker::WorkerContext {
             handle: endpoint.handle(),
+            casts: casting::Casts::new(&config, (&rate, &pacing), stop.child_token()),
             rate,
-            pacing: pacing::Pacing::new(config.pacing.clone()),
+            pacing,
             http,
             artifacts: config.artifacts.clone(),
             events,
@@ -420,16 +427,15 @@ impl South {
             };
             tokio::spawn(recovery.run(ask, stop.clone()))
         });
-        let stop_bootstraps = stop.clone();
+        let bootstraps = bootstrap::run(accepted, endpoint.handle(), stop.clone());
         let manager = manager::Manager::new(config, served, context, registry, stop.clone())?;
         let manager = manager.run(
             command_receiver,
             registration_receiver,
             sender_names_receiver,
         );
-        let bootstraps = bootstrap::run(accepted, endpoint.handle(), stop_bootstraps);
-        let bootstraps = Some(tokio::spawn(bootstraps));
-        let tasks = [Some(tokio::spawn(manager)), keeper, listener, bootstraps];
+        let (manager, bootstraps) = (tokio::spawn(manager), tokio::spawn(bootstraps));
+        let tasks = [Some(manager), keeper, listener, Some(bootstraps)];
         Ok(South {
             commands,
             endpoint,

@@ -2,7 +2,7 @@
 //! those who reach the gateway through it. They share its radio, and it boots in the middle of
 //! their transfers once it has its own package.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -34,10 +34,15 @@ impl Default for PacingConfig {
 
 #[derive(Debug, Default)]
 struct PacingState {
-    active: BTreeSet<String>,
-    waiting: VecDeque<(String, oneshot::Sender<TransferPermit>)>,
+    /// The Things of each transfer under way, by its number: one, or all of a cast.
+    active: BTreeMap<u64, Vec<String>>,
+    numbered: u64,
+    waiting: VecDeque<Waiting>,
     prune_at: usize,
 }
+
+/// The Things of a transfer that waits.
+type Waiting = (Vec<String>, oneshot::Sender<TransferPermit>);
 
 /// The transfers under way and those that wait, first come, first served.
 #[derive(Debug)]
@@ -46,16 +51,16 @@ pub(super) struct Pacing {
     state: Mutex<PacingState>,
 }
 
-/// The right to transfer to one Thing; dropping it returns it.
+/// The right to transfer to one Thing, or to all of a cast; dropping it returns it.
 #[derive(Debug)]
 pub(super) struct TransferPermit {
     pacing: Arc<Pacing>,
-    endpoint: String,
+    number: u64,
 }
 
 impl Drop for TransferPermit {
     fn drop(&mut self) {
-        self.pacing.lock().active.remove(&self.endpoint);
+        self.pacing.lock().active.remove(&self.number);
         self.pacing.grant();
     }
 }
@@ -66,9 +71,12 @@ impl Pacing {
         Arc::new(Pacing { config, state })
     }
 
-    /// Asks for the right to transfer to a Thing; the place in the queue lasts as long as the
-    /// receiver.
-    pub(super) fn request(self: &Arc<Self>, endpoint: &str) -> oneshot::Receiver<TransferPermit> {
+    /// Asks for the right to transfer to these Things together; the place in the queue lasts as
+    /// long as the receiver.
+    pub(super) fn request(
+        self: &Arc<Self>,
+        endpoints: Vec<String>,
+    ) -> oneshot::Receiver<TransferPermit> {
         let (sender, receiver) = oneshot::channel();
         {
             let mut state = self.lock();
@@ -76,7 +84,7 @@ impl Pacing {
                 state.waiting.retain(|(_, sender)| !sender.is_closed());
                 state.prune_at = 2 * state.waiting.len() + PRUNE_MIN;
             }
-            state.waiting.push_back((endpoint.to_owned(), sender));
+            state.waiting.push_back((endpoints, sender));
         }
         self.grant();
         receiver
@@ -84,15 +92,15 @@ impl Pacing {
 
     /// Grants what can be granted now.
     fn grant(self: &Arc<Self>) {
-        while let Some((endpoint, sender)) = self.next() {
+        while let Some((number, sender)) = self.next() {
             let pacing = self.clone();
             // One that does not wait any more returns it by dropping it, and the next one follows.
-            let _ = sender.send(TransferPermit { pacing, endpoint });
+            let _ = sender.send(TransferPermit { pacing, number });
         }
     }
 
     /// The first that waits and fits; those before it that do not fit keep their places.
-    fn next(&self) -> Option<(String, oneshot::Sender<TransferPermit>)> {
+    fn next(&self) -> Option<(u64, oneshot::Sender<TransferPermit>)> {
         let mut state = self.lock();
         if state.active.len() >= self.config.transfers_max {
             return None;
@@ -101,24 +109,32 @@ impl Pacing {
             let PacingState {
                 active, waiting, ..
             } = &mut *state;
-            let at = waiting
-                .iter()
-                .position(|(endpoint, sender)| sender.is_closed() || self.fits(active, endpoint))?;
-            let (endpoint, sender) = waiting.remove(at)?;
+            let at = waiting.iter().position(|(endpoints, sender)| {
+                sender.is_closed() || self.are_apart(endpoints, active.values().flatten())
+            })?;
+            let (endpoints, sender) = waiting.remove(at)?;
             if !sender.is_closed() {
-                active.insert(endpoint.clone());
-                return Some((endpoint, sender));
+                state.numbered += 1;
+                let number = state.numbered;
+                state.active.insert(number, endpoints);
+                return Some((number, sender));
             }
         }
     }
 
-    fn fits(&self, active: &BTreeSet<String>, endpoint: &str) -> bool {
-        let is_apart = |other: &String| {
-            other != endpoint
-                && !self.is_behind(endpoint, other)
-                && !self.is_behind(other, endpoint)
-        };
-        active.iter().all(is_apart)
+    /// True if none of the Things is one of the others, or the router of one, or behind one.
+    pub(super) fn are_apart<'a>(
+        &self,
+        endpoints: &[String],
+        mut others: impl Iterator<Item = &'a String>,
+    ) -> bool {
+        others.all(|other| {
+            endpoints.iter().all(|endpoint| {
+                other != endpoint
+                    && !self.is_behind(endpoint, other)
+                    && !self.is_behind(other, endpoint)
+            })
+        })
     }
 
     /// True if a Thing reaches the gateway through a router.

@@ -37,17 +37,28 @@ impl TransferRate {
 
     /// Waits until a block may be sent.
     pub async fn acquire(&self, payload_bytes: usize) {
-        let at = self.reserve(Instant::now(), on_air(payload_bytes));
+        self.acquire_on_air(on_air(payload_bytes)).await;
+    }
+
+    /// Waits until so many bytes may be sent, those of all headers included.
+    pub async fn acquire_on_air(&self, bytes: usize) {
+        let at = self.reserve(Instant::now(), bytes);
         tokio::time::sleep_until(at).await;
     }
 }
 
-/// Bytes of a block on an 802.15.4 radio: with the headers of CoAP, UDP and IP (compressed), in
-/// frames of at most 127 bytes with their own.
+/// Bytes of a block on an 802.15.4 radio: with the header of CoAP, in frames.
 pub fn on_air(payload_bytes: usize) -> usize {
-    const MESSAGE_BYTES: usize = 34;
+    const COAP_BYTES: usize = 25;
+    datagram_on_air(payload_bytes + COAP_BYTES)
+}
+
+/// Bytes of a datagram on an 802.15.4 radio: with the headers of UDP and IP (compressed), in frames
+/// of at most 127 bytes with their own.
+pub fn datagram_on_air(datagram_bytes: usize) -> usize {
+    const HEADERS_BYTES: usize = 9;
     const FRAME_BYTES: usize = 23;
     const FRAME_PAYLOAD_BYTES: usize = 104;
-    let message = payload_bytes + MESSAGE_BYTES;
+    let message = datagram_bytes + HEADERS_BYTES;
     message + message.div_ceil(FRAME_PAYLOAD_BYTES) * FRAME_BYTES
 }

@@ -59,6 +59,8 @@ pub(super) struct StoredRegistration {
     #[serde(default)]
     pub checks_orders: bool,
     #[serde(default)]
+    pub takes_casts: bool,
+    #[serde(default)]
     pub updatable: bool,
     #[serde(default)]
     pub root: Vec<String>,
@@ -232,6 +234,7 @@ fn stored(
     let Objects {
         agent,
         checks_orders,
+        takes_casts,
         updatable,
         observable,
         inventory,
@@ -250,6 +253,7 @@ fn stored(
         lifetime_s: registration.lifetime.as_secs(),
         agent: *agent,
         checks_orders: *checks_orders,
+        takes_casts: *takes_casts,
         updatable: *updatable,
         observable: observable.clone(),
         inventory: inventory
@@ -289,6 +293,7 @@ impl StoredRegistration {
             objects: Objects {
                 agent: self.agent,
                 checks_orders: self.checks_orders,
+                takes_casts: self.takes_casts,
                 updatable: self.updatable,
                 observable: self.observable.clone(),
                 inventory: self

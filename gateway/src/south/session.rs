@@ -1,25 +1,22 @@
 //! The work on one Thing without IO: commands, results and time go in; [`SessionStep`]s and
 //! [`WorkNotice`]s come out. There is one request at a time, as RFC 7252 wants it (NSTART 1).
 
+mod casting;
 mod queueing;
+mod tasks;
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::SouthCommand;
-use super::apply::ApplyTask;
-use super::inspect::InspectTask;
-use super::install::InstallTask;
 use super::orders::OrderQueue;
 use super::proven::{OrderProofs, ProvenAnswer, ProvenStep};
 use super::pull::PullAddresses;
-use super::single_request::{CancelTask, ConfigureTask, ObserveTask};
 use super::step::{
     SessionConfig, SessionInput, SessionStep, StepResult, TaskOutcome, TaskResponse, TaskStep,
     WorkNotice,
 };
-use super::transfer::TransferTask;
 use super::value_reads::CompositeSupport;
 use super::wakefulness::Wakefulness;
 use crate::coap::{Code, Request, Response};
@@ -27,22 +24,13 @@ use crate::lwm2m::Stage;
 use crate::lwm2m::resource::InstancePath;
 use crate::lwm2m::value::ACCEPTS;
 
+pub(super) use tasks::SessionTask;
+
 /// The time for the answer to an operation that the Thing may not know: some acknowledge it, and
 /// never answer.
 const TRIAL: Duration = Duration::from_secs(10);
 /// First wait after a Thing did not answer; doubled up to [`SessionConfig::retry_max`].
 const RETRY_MIN: Duration = Duration::from_secs(1);
-
-#[derive(Debug)]
-pub(super) enum SessionTask {
-    Transfer(TransferTask),
-    Install(InstallTask),
-    Cancel(CancelTask),
-    Configure(ConfigureTask),
-    Apply(Box<ApplyTask>),
-    Inspect(InspectTask),
-    Observe(ObserveTask),
-}
 
 /// The work on one Thing.
 #[derive(Debug)]
@@ -78,6 +66,8 @@ pub struct ThingSession {
     trial_ends: Option<Instant>,
     /// Whether the Thing takes blocks in sets, once it was asked.
     q_block: Option<bool>,
+    /// The Thing takes images that are cast, and this gateway casts them.
+    takes_casts: bool,
     /// The transfer may send.
     permitted: bool,
 }
@@ -105,6 +95,7 @@ impl ThingSession {
             composite: CompositeSupport::Untried(0),
             trial_ends: None,
             q_block: None,
+            takes_casts: false,
             permitted: false,
         }
     }
@@ -271,6 +262,9 @@ impl ThingSession {
         match (next, &self.task) {
             (TaskStep::Request(request), _) => self.request_step(now, request),
             (TaskStep::Wait(at), _) => SessionStep::Wait(at),
+            (step @ (TaskStep::JoinCast { .. } | TaskStep::AwaitCast(_)), _) => {
+                self.cast_step(now, step)
+            }
             (TaskStep::Block(block), Some(SessionTask::Transfer(task))) => {
                 self.reading = false;
                 let transfer = task.transfer().clone();
@@ -415,44 +409,6 @@ impl ThingSession {
         outcome.notices
     }
 
-    fn task_for(&self, now: Instant, command: SouthCommand) -> Option<SessionTask> {
-        Some(match command {
-            SouthCommand::Transfer(transfer) => {
-                SessionTask::Transfer(TransferTask::new(transfer, &self.config, self.q_block))
-            }
-            SouthCommand::Install {
-                deployment,
-                version,
-                ..
-            } => SessionTask::Install(InstallTask::new(now, deployment, version, &self.config)),
-            SouthCommand::Watch {
-                deployment,
-                version,
-                ..
-            } => SessionTask::Install(InstallTask::resume(now, deployment, version, &self.config)),
-            SouthCommand::Cancel { deployment, .. } => {
-                SessionTask::Cancel(CancelTask::new(deployment))
-            }
-            SouthCommand::Configure { document, .. } => {
-                SessionTask::Configure(ConfigureTask::new(document))
-            }
-            SouthCommand::Apply {
-                document, values, ..
-            } => {
-                let task = ApplyTask::new(document, values, self.composite);
-                SessionTask::Apply(Box::new(task?))
-            }
-            SouthCommand::Inspect { .. } => {
-                SessionTask::Inspect(InspectTask::new(self.inventory.clone(), self.composite))
-            }
-            SouthCommand::Observe { path, .. } => SessionTask::Observe(ObserveTask::new(path)),
-            // The manager ends the session instead.
-            SouthCommand::Release { .. } => return None,
-            // They were taken apart when they came.
-            SouthCommand::Proven { .. } | SouthCommand::Lead { .. } => return None,
-        })
-    }
-
     /// True if a transfer goes on at once although its last step was not answered.
     fn retries_otherwise(&mut self, result: &StepResult) -> bool {
         let Some(SessionTask::Transfer(task)) = self.task.as_mut() else {
@@ -461,16 +417,6 @@ impl ThingSession {
         let continues = task.not_answered(matches!(result, StepResult::Silent));
         self.q_block = task.q_block();
         continues
-    }
-
-    /// Starts the task over after a registration, from the Thing's own state: it may have booted.
-    fn restart_task(&mut self) {
-        match self.task.as_mut() {
-            Some(SessionTask::Transfer(task)) => task.restart(),
-            Some(SessionTask::Install(task)) => task.restart(),
-            Some(SessionTask::Apply(task)) => task.restart(),
-            _ => {}
-        }
     }
 
     /// Chooses the next format if the Thing cannot give a resource in this one (4.06), or does not

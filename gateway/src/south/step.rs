@@ -6,6 +6,7 @@ use lamplighter_types::Hash;
 use tokio::time::Instant;
 
 use super::{SouthCommand, Transfer};
+use crate::cast::BlockMap;
 use crate::coap::{Block, Request, Response};
 use crate::lwm2m::Stage;
 use crate::lwm2m::inventory::NamedValue;
@@ -60,6 +61,20 @@ pub enum SessionStep {
     /// Ask for a permit and call [`ThingSession::permit`](super::ThingSession::permit) when it is
     /// there; ask for the next step at this instant too.
     AwaitPermit(Instant),
+    /// Join the cast of an image and call
+    /// [`ThingSession::cast_joined`](super::ThingSession::cast_joined).
+    JoinCast {
+        /// The transfer whose image it is.
+        transfer: Transfer,
+        /// Size exponent of its blocks.
+        szx: u8,
+        /// A cast may be opened for it.
+        may_open: bool,
+    },
+    /// Report to the cast what the Thing has, and call
+    /// [`ThingSession::cast_turn`](super::ThingSession::cast_turn) when it is the Thing's turn; ask
+    /// for the next step at this instant too.
+    AwaitCast(Option<BlockMap>, Instant),
     /// Send this request and return its [`StepResult`].
     Request(Box<Request>),
     /// Send this block of the artifact and return its [`StepResult`].
@@ -207,6 +222,8 @@ pub(super) enum TaskStep {
     Block(Block),
     Set(BlockSet),
     Wait(Instant),
+    JoinCast { may_open: bool },
+    AwaitCast(Option<BlockMap>),
 }
 
 /// A response of the Thing to the last request of a task.

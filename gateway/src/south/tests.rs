@@ -3,6 +3,7 @@
 
 mod applying;
 mod bootstrap;
+mod casting;
 mod fetching;
 mod foreign;
 mod freeing;

@@ -1,5 +1,6 @@
 //! The transfer of a package to a Thing, block by block, resumed at the point where it stopped.
 
+mod casting;
 mod sets;
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ use super::{PullAddresses, Transfer};
 use crate::coap::block::size_bytes;
 use crate::coap::{Block, Code, Response};
 use crate::lwm2m::{Delivery, FirmwareState, PullProtocol, Stage, UpdateResult, value};
+use casting::CastPart;
 
 /// Restarts that a Thing may ask for before the transfer fails: a Thing that loses the blocks it
 /// accepted would otherwise keep the mesh busy for ever.
@@ -34,6 +36,7 @@ pub(super) struct TransferTask {
     asks_for_sets: bool,
     q_block: Option<bool>,
     sets: Option<SetTransfer>,
+    cast: CastPart,
     /// The way in which a foreign Thing gets the package, once it is known.
     delivery: Option<Delivery>,
     /// True if it was seen to fetch the package.
@@ -47,11 +50,12 @@ pub(super) struct TransferTask {
 }
 
 impl TransferTask {
-    /// A transfer to a Thing that takes sets of blocks, does not, or was not asked yet.
+    /// A transfer to a Thing that takes sets of blocks, does not, or was not asked yet, and takes
+    /// casts or does not.
     pub(super) fn new(
         transfer: Transfer,
         config: &SessionConfig,
-        q_block: Option<bool>,
+        (q_block, takes_casts): (Option<bool>, bool),
     ) -> TransferTask {
         TransferTask {
             transfer,
@@ -62,6 +66,7 @@ impl TransferTask {
             asks_for_sets: config.q_block,
             q_block,
             sets: None,
+            cast: CastPart::new(takes_casts),
             delivery: None,
             has_begun: false,
             restarts: 0,
@@ -74,6 +79,11 @@ impl TransferTask {
 
     pub(super) fn transfer(&self) -> &Transfer {
         &self.transfer
+    }
+
+    /// Size exponent of the blocks.
+    pub(super) fn szx(&self) -> u8 {
+        self.szx
     }
 
     /// Whether the Thing takes blocks in sets, once it was asked.
@@ -165,6 +175,7 @@ impl TransferTask {
         let phase = *self.phase.get_or_insert(first);
         match phase {
             TransferPhase::Block => TaskStep::Block(self.block()),
+            TransferPhase::Cast => self.cast.next(),
             TransferPhase::Set => {
                 let new = || SetTransfer::new(&self.transfer, self.offset, self.szx);
                 TaskStep::Set(self.sets.get_or_insert_with(new).next())
@@ -224,8 +235,9 @@ impl TransferTask {
             Some(TransferPhase::Block) => self.block_answered(reply),
             Some(TransferPhase::SetsProbe) => {
                 self.q_block = Some(reply.response.code.is_success());
-                self.enter(self.sending())
+                self.begin_sending()
             }
+            Some(TransferPhase::Cast) => self.cast_answered(reply),
             Some(TransferPhase::Set) => self.set_answered(reply),
             Some(TransferPhase::State) => self.state_answered(reply.response),
             Some(TransferPhase::Result(state)) => self.result_answered(state, reply),
@@ -253,11 +265,10 @@ impl TransferTask {
         if let Some(end) = self.uncountable().filter(|_| !self.is_fetched()) {
             return end;
         }
-        self.enter(if self.is_fetched() {
-            TransferPhase::Protocols
-        } else {
-            self.sending()
-        })
+        match self.is_fetched() {
+            true => self.enter(TransferPhase::Protocols),
+            false => self.begin_sending(),
+        }
     }
 
     /// The first phase of the transfer itself.
@@ -269,13 +280,18 @@ impl TransferTask {
         }
     }
 
-    /// The phase in which blocks are sent.
-    fn sending(&self) -> TransferPhase {
-        match self.q_block.filter(|_| self.asks_for_sets) {
+    /// Enters the phase in which blocks are sent. What a cast leaves missing is sent in sets.
+    fn begin_sending(&mut self) -> TaskOutcome {
+        let phase = match self.q_block.filter(|_| self.asks_for_sets) {
             None if self.asks_for_sets => TransferPhase::SetsProbe,
+            Some(true) if self.cast_blocks().is_some() => TransferPhase::Cast,
             Some(true) => TransferPhase::Set,
             _ => TransferPhase::Block,
+        };
+        if phase == TransferPhase::Cast {
+            self.begin_cast();
         }
+        self.enter(phase)
     }
 
     fn protocols_answered(&mut self, reply: &TaskResponse<'_>) -> TaskOutcome {
@@ -321,7 +337,7 @@ impl TransferTask {
             return end;
         }
         self.offset = received - received % size_bytes(self.szx) as u64;
-        self.enter(self.sending())
+        self.begin_sending()
     }
 
     fn block(&self) -> Block {
@@ -375,7 +391,7 @@ impl TransferTask {
             return self.refused(UpdateResult::ConnectionLost, response);
         }
         (self.offset, self.reported_bytes) = (0, 0);
-        self.sets = None;
+        (self.sets, self.cast.is_possible) = (None, false);
         // A foreign Thing may mistake block 0 for one that it has, unless it was reset.
         self.enter(if agent {
             TransferPhase::Received

@@ -29,6 +29,8 @@ pub(super) enum TransferPhase {
     UriInTlv(PullProtocol),
     /// Ask whether it takes blocks in sets.
     SetsProbe,
+    /// Wait for the blocks that come to several Things at once.
+    Cast,
     /// Send the next blocks as a set.
     Set,
     /// Send the block at the offset.
@@ -86,6 +88,7 @@ impl TransferPhase {
             TransferPhase::Probe
             | TransferPhase::State
             | TransferPhase::Block
+            | TransferPhase::Cast
             | TransferPhase::Set => Request::get(path::STATE),
         }
     }

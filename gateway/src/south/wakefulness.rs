@@ -32,6 +32,11 @@ impl Wakefulness {
         self.observe_message(now);
     }
 
+    /// True if it listens only for some time after its messages.
+    pub(super) fn is_limited(&self) -> bool {
+        self.queue_mode
+    }
+
     /// Takes note of a message of the Thing.
     pub(super) fn observe_message(&mut self, now: Instant) {
         self.until = Some(now + self.awake);

@@ -12,12 +12,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::block_set::SetSending;
+use super::casting::{CastSubject, CastTurn, Casts, Membership};
 use super::inputs::InputReceiver;
 use super::pacing::{Pacing, TransferPermit};
 use super::pull::PullAddresses;
 use super::session::ThingSession;
 use super::step::{BlockSet, SessionInput, SessionStep, StepResult, WorkNotice};
 use super::{SouthCommand, SouthEvent, Transfer, TransferRate};
+use crate::cast::BlockMap;
 use crate::coap::{Block, CoapHandle, Code, Peer, Request, TransferError, format, sleep_until};
 use crate::credentials::Protection;
 use crate::lwm2m::path;
@@ -41,6 +43,7 @@ pub(super) struct WorkerContext {
     pub(super) handle: CoapHandle,
     pub(super) rate: Arc<TransferRate>,
     pub(super) pacing: Arc<Pacing>,
+    pub(super) casts: Casts,
     /// The address at which Things fetch packages over HTTP.
     pub(super) http: Option<SocketAddr>,
     pub(super) artifacts: PathBuf,
@@ -68,6 +71,8 @@ struct Worker {
     /// Segments of the path below which the Thing's objects are.
     root: Vec<String>,
     permit: Permit,
+    /// The Thing's place in a cast.
+    membership: Option<Membership>,
 }
 
 /// The worker's right to transfer.
@@ -108,6 +113,7 @@ pub(super) async fn run(
         registered: false,
         root: Vec::new(),
         permit: Permit::None,
+        membership: None,
     };
     let mut pending: Option<PendingRequest> = None;
     loop {
@@ -119,26 +125,14 @@ pub(super) async fn run(
                 // Who sleeps soon must be known until then: its work waits for nothing now.
                 SessionStep::Idle if worker.session.has_work() || listens_until.is_some() => {}
                 SessionStep::Idle => inputs.note_idle(),
-                SessionStep::Wait(at) => wait = Some(at),
-                SessionStep::AwaitPermit(at) => {
-                    wait = Some(at);
-                    worker.await_permit();
-                }
-                SessionStep::Expired { deployment } => {
-                    worker
-                        .publish(vec![WorkNotice::Expired { deployment }])
-                        .await;
-                    continue;
-                }
-                SessionStep::Ended(notices) => {
-                    worker.publish(notices).await;
-                    continue;
-                }
-                SessionStep::Request(request) => pending = worker.send_request(*request),
-                SessionStep::Block { transfer, block } => pending = worker.block(transfer, block),
-                SessionStep::Set { transfer, set } => pending = worker.send_set(transfer, set),
+                step => match worker.begin(step).await {
+                    NextStep::Again => continue,
+                    NextStep::Wait(at) => wait = Some(at),
+                    NextStep::Sent(request) => pending = request,
+                },
             }
         }
+        let awaits_cast = pending.is_none() && worker.session.awaits_cast();
         let trial_ends = worker.session.trial_ends().filter(|_| pending.is_some());
         tokio::select! {
             input = inputs.recv() => match input {
@@ -150,6 +144,9 @@ pub(super) async fn run(
                 worker.answer(answer).await;
             }
             () = worker.permit.granted() => worker.session.permit(),
+            turn = cast_turn(&mut worker.membership), if awaits_cast => {
+                worker.session.cast_turn(turn);
+            }
             () = sleep_until(wait), if wait.is_some() => {}
             () = sleep_until(listens_until), if pending.is_none() && listens_until.is_some() => {}
             () = sleep_until(trial_ends), if trial_ends.is_some() => {
@@ -165,21 +162,86 @@ pub(super) async fn run(
     }
 }
 
+/// What follows the beginning of a step.
+enum NextStep {
+    /// Another step.
+    Again,
+    /// An input, or another step at this time.
+    Wait(Instant),
+    /// Its answer; none if the Thing is away.
+    Sent(Option<PendingRequest>),
+}
+
 impl Worker {
+    /// Begins a step.
+    async fn begin(&mut self, step: SessionStep) -> NextStep {
+        match step {
+            SessionStep::Idle => return NextStep::Sent(None),
+            SessionStep::Wait(at) => return NextStep::Wait(at),
+            SessionStep::AwaitPermit(at) => {
+                self.await_permit();
+                return NextStep::Wait(at);
+            }
+            SessionStep::AwaitCast(map, at) => {
+                self.report_to_cast(map);
+                return NextStep::Wait(at);
+            }
+            SessionStep::JoinCast {
+                transfer,
+                szx,
+                may_open,
+            } => self.join_cast(&transfer, szx, may_open),
+            SessionStep::Expired { deployment } => {
+                self.publish(vec![WorkNotice::Expired { deployment }]).await;
+            }
+            SessionStep::Ended(notices) => self.publish(notices).await,
+            SessionStep::Request(request) => return NextStep::Sent(self.send_request(*request)),
+            SessionStep::Block { transfer, block } => {
+                return NextStep::Sent(self.block(transfer, block));
+            }
+            SessionStep::Set { transfer, set } => {
+                return NextStep::Sent(self.send_set(transfer, set));
+            }
+        }
+        NextStep::Again
+    }
+
     /// Takes a place in the queue of the mesh's transfers, unless it has one.
     fn await_permit(&mut self) {
         if !matches!(self.permit, Permit::Awaited(_)) {
-            let receiver = self.context.pacing.request(&self.endpoint);
+            let receiver = self.context.pacing.request(vec![self.endpoint.clone()]);
             self.permit = Permit::Awaited(receiver);
         }
     }
 
-    /// Returns a permit, or a place in the queue, for which there is no use any more.
+    /// Returns a permit, or a place in the queue or in a cast, for which there is no use any more.
     fn return_permit(&mut self) {
         let is_waiting = matches!(self.permit, Permit::Awaited(_));
         if self.session.returns_permit(Instant::now()) || (is_waiting && !self.session.is_sending())
         {
             self.permit = Permit::None;
+        }
+        if !self.session.is_in_cast() {
+            self.membership = None;
+        }
+    }
+
+    /// Takes the Thing's place in the cast of its image, if there is one for it.
+    fn join_cast(&mut self, transfer: &Transfer, szx: u8, may_open: bool) {
+        let subject = CastSubject {
+            artifact: transfer.artifact,
+            size_bytes: transfer.size_bytes,
+            szx,
+            is_secured: self.peer.is_some_and(|peer| peer.session.is_some()),
+        };
+        let casts = &self.context.casts;
+        self.membership = casts.join(&self.endpoint, subject, may_open);
+        self.session.cast_joined(self.membership.is_some());
+    }
+
+    fn report_to_cast(&mut self, map: Option<BlockMap>) {
+        if let (Some(membership), Some(map)) = (&mut self.membership, map) {
+            membership.report(map);
         }
     }
 
@@ -209,6 +271,7 @@ impl Worker {
                 let Objects {
                     agent,
                     checks_orders,
+                    takes_casts,
                     updatable,
                     root,
                     observable: listed,
@@ -218,17 +281,11 @@ impl Worker {
                     observable = listed;
                 }
                 (self.peer, self.root) = (Some(peer), root);
-                let coap = self.context.handle.local_addr();
-                let pull = match peer.protection() {
-                    None => PullAddresses::of(peer.address, coap, self.context.http),
-                    // Its key is for any of its ports.
-                    Some(Protection::Oscore) => PullAddresses::of(peer.address, coap, None),
-                    // It would have to fetch without its session.
-                    Some(Protection::Dtls) => PullAddresses::default(),
-                };
-                self.session.set_pull_addresses(pull);
+                self.session.set_pull_addresses(self.pull_addresses(peer));
                 self.session.set_inventory(inventory);
                 self.session.set_checks_orders(checks_orders);
+                let is_cast_to = takes_casts && self.context.casts.is_on();
+                self.session.set_takes_casts(is_cast_to);
                 let event = SouthEvent::Registered {
                     endpoint,
                     peer: peer.address,
@@ -258,6 +315,18 @@ impl Worker {
         }
         self.publish(notices).await;
         interrupt
+    }
+
+    /// The addresses under which a Thing can fetch packages.
+    fn pull_addresses(&self, peer: Peer) -> PullAddresses {
+        let coap = self.context.handle.local_addr();
+        match peer.protection() {
+            None => PullAddresses::of(peer.address, coap, self.context.http),
+            // Its key is for any of its ports.
+            Some(Protection::Oscore) => PullAddresses::of(peer.address, coap, None),
+            // It would have to fetch without its session.
+            Some(Protection::Dtls) => PullAddresses::default(),
+        }
     }
 
     async fn lost(&mut self) -> bool {
@@ -354,6 +423,14 @@ fn step_result(result: Result<crate::coap::Response, TransferError>) -> StepResu
             tracing::debug!(%error, "a Thing did not answer");
             StepResult::Unreachable(error.to_string())
         }
+    }
+}
+
+/// The next turn of a cast; without a place in one there is nothing to wait for.
+async fn cast_turn(membership: &mut Option<Membership>) -> CastTurn {
+    match membership {
+        Some(membership) => membership.turn().await,
+        None => CastTurn::Over { is_fresh: false },
     }
 }
 

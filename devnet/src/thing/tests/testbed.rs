@@ -164,7 +164,12 @@ impl Testbed {
         };
         let south = South::start(link, config, served, sender).unwrap();
         self.south = Some(south);
-        tokio::spawn(read(receiver, self.writer.clone()));
+        self.read_events(receiver);
+    }
+
+    /// Reads the events of a gateway into the log.
+    pub fn read_events(&self, events: mpsc::Receiver<SouthEvent>) {
+        tokio::spawn(read(events, self.writer.clone()));
     }
 
     pub async fn stop_gateway(&mut self) {
@@ -206,16 +211,28 @@ impl Testbed {
     }
 
     pub async fn transfer_offer(&self, device: &str, image: &[u8], offer: Vec<u8>) {
-        let artifact = Hash::of(image);
-        std::fs::write(self.folder.path().join(artifact.to_string()), image).unwrap();
         let transfer = Transfer {
+            offer,
+            ..self.transfer_of(device, image)
+        };
+        self.command(SouthCommand::Transfer(transfer)).await;
+    }
+
+    /// The transfer of an image, which is among the artifacts then.
+    pub fn transfer_of(&self, device: &str, image: &[u8]) -> Transfer {
+        let artifact = Hash::of(image);
+        let path = self.folder.path().join(artifact.to_string());
+        // While it is written again, another Thing may be getting it.
+        if !path.exists() {
+            std::fs::write(path, image).unwrap();
+        }
+        Transfer {
             endpoint: device.to_owned(),
             deployment: "spring".to_owned(),
             artifact,
             size_bytes: image.len() as u64,
-            offer,
-        };
-        self.command(SouthCommand::Transfer(transfer)).await;
+            offer: offer(device, &manifest(image), &vendor()),
+        }
     }
 
     pub async fn install(&self, device: &str) {

@@ -70,6 +70,20 @@ async fn a_closed_endpoint_has_freed_both_addresses() {
     }
 }
 
+/// Here nothing runs between the end of `close` and the next line: the task has freed the address
+/// before, or not at all.
+#[tokio::test]
+async fn a_closed_socket_has_waited_for_its_task() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = keys_file(directory.path(), &[("lamp-1", KEY)]);
+    let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = udp.local_addr().unwrap();
+    let secure = DtlsSocket::start(udp, CredentialStore::open(path).unwrap()).unwrap();
+    let socket = SouthSocket::new(None, Some(secure));
+    socket.close().await;
+    std::net::UdpSocket::bind(address).unwrap();
+}
+
 fn installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).any(|folder| folder.join(program).exists());

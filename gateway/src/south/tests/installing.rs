@@ -156,6 +156,9 @@ impl Testbed {
                 SessionStep::Block { .. } | SessionStep::Set { .. } => panic!("a block"),
                 SessionStep::Expired { .. } => panic!("an order expired"),
                 SessionStep::Ended(_) => panic!("an order ended"),
+                SessionStep::JoinCast { .. } | SessionStep::AwaitCast(..) => {
+                    panic!("nothing is cast here")
+                }
             };
             self.notices.extend(self.session.answer(self.now, answer));
         }

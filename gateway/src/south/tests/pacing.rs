@@ -269,15 +269,18 @@ fn a_permit_without_a_worker_is_passed_to_the_next() {
         transfers_max: 1,
         parents: BTreeMap::new(),
     });
-    let first = pacing.request("a").try_recv().unwrap();
-    let (second, mut third) = (pacing.request("b"), pacing.request("c"));
+    let first = pacing.request(vec!["a".to_owned()]).try_recv().unwrap();
+    let (second, mut third) = (
+        pacing.request(vec!["b".to_owned()]),
+        pacing.request(vec!["c".to_owned()]),
+    );
     drop(second);
     assert!(third.try_recv().is_err());
     drop(first);
     let third = third.try_recv().unwrap();
     // One that ends together with its worker is returned too.
-    let fourth = pacing.request("d");
+    let fourth = pacing.request(vec!["d".to_owned()]);
     drop(third);
     drop(fourth);
-    assert!(pacing.request("e").try_recv().is_ok());
+    assert!(pacing.request(vec!["e".to_owned()]).try_recv().is_ok());
 }

@@ -195,6 +195,7 @@ async fn what_a_thing_had_proven_is_kept() {
             objects: Objects {
                 agent: true,
                 checks_orders: proof.attests(),
+                takes_casts: proof.attests(),
                 ..Objects::default()
             },
             ..registration("lamp-1")
@@ -207,6 +208,7 @@ async fn what_a_thing_had_proven_is_kept() {
         let restored = restored.unwrap();
         assert_eq!(restored.proof.attests(), proof.attests());
         assert_eq!(restored.objects.checks_orders, proof.attests());
+        assert_eq!(restored.objects.takes_casts, proof.attests());
     }
 }
 
