@@ -16,6 +16,7 @@ mod filter;
 mod firmware;
 mod governance;
 mod groups;
+mod guards;
 mod history;
 mod image;
 mod import;

@@ -17,6 +17,7 @@ pub mod spool;
 pub mod submission;
 mod text;
 pub mod verify;
+pub mod windows;
 
 pub use config::{
     ConfigError, DtlsConfig, GatewayConfig, MeshLimits, NodeAddress, OscoreConfig, PlainCoap,

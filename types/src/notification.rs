@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AlarmId, ConfigTarget, DeploymentState, Device, DeviceCounters, Hash, Id, PublicKey, Role,
+    AlarmId, ConfigTarget, ConsentChoice, DeploymentState, Device, DeviceCounters, Hash, Id, PublicKey, Role,
     Scope, Severity, SkipReason, Validator,
 };
 
@@ -316,6 +316,12 @@ pub enum Fact {
     RevocationTraced {
         release: Id,
         devices: u64,
+    },
+    /// A person or a Thing decided about the installation of a deployment.
+    ConsentDecided {
+        rollout: Id,
+        decision: ConsentChoice,
+        by_thing: bool,
     },
 }
 

@@ -168,6 +168,13 @@ fn of_groups(keys: &mut Keys) {
     let release = id("lamp-2.0.0");
     let key = k::revocation_sweep(&release);
     keys.is(key, StateKey::RevocationSweep { release });
+    let named = StateKey::InstallRules { rollout: rollout() };
+    keys.is(k::install_rules(&name), named);
+    let named = StateKey::InstallRecord {
+        rollout: rollout(),
+        device: id("lamp-1"),
+    };
+    keys.is(k::install_record(&name, &id("lamp-1")), named);
 }
 
 fn of_events_and_config(keys: &mut Keys) {

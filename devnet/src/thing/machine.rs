@@ -70,6 +70,8 @@ pub struct Machine {
     pub(super) corrupt_next: bool,
     /// Blocks of the package that came before others that are missing.
     pub(super) blocks: BlockReceiver,
+    /// Value of the update lock: seconds for which it wants no installation.
+    pub(super) busy_s: u32,
 }
 
 impl Machine {
@@ -110,6 +112,7 @@ impl Machine {
             state,
             corrupt_next: false,
             blocks: BlockReceiver::default(),
+            busy_s: 0,
         }
     }
 

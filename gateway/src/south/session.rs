@@ -423,8 +423,12 @@ impl ThingSession {
             SouthCommand::Install {
                 deployment,
                 version,
+                limits,
                 ..
-            } => SessionTask::Install(InstallTask::new(now, deployment, version, &self.config)),
+            } => {
+                let task = InstallTask::new(now, deployment, version, limits, &self.config);
+                SessionTask::Install(task)
+            }
             SouthCommand::Watch {
                 deployment,
                 version,
@@ -484,17 +488,5 @@ impl ThingSession {
         self.accepts_refused += 1;
         self.accept = (self.accept + 1) % ACCEPTS.len();
         true
-    }
-
-    /// Ends an installation whose Thing never comes back, so that other work can follow.
-    fn overdue(&mut self, now: Instant) -> Vec<WorkNotice> {
-        let outcome = match &self.task {
-            Some(SessionTask::Install(task)) => task.overdue(now),
-            _ => None,
-        };
-        if outcome.is_some() {
-            self.task = None;
-        }
-        outcome.into_iter().collect()
     }
 }

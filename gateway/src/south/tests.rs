@@ -6,6 +6,7 @@ mod bootstrap;
 mod fetching;
 mod foreign;
 mod freeing;
+mod guarding;
 mod hostile;
 mod identity;
 mod installing;

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::super::{
-    EncodedOrder, SessionConfig, SessionInput, SessionStep, SouthCommand, StepResult, ThingSession,
+    EncodedOrder, InstallLimits, SessionConfig, SessionInput, SessionStep, SouthCommand, StepResult, ThingSession,
     Transfer, WorkNotice,
 };
 use crate::coap::{Code, Request, Response, format};
@@ -27,6 +27,7 @@ fn install() -> SouthCommand {
         endpoint: ENDPOINT.to_owned(),
         deployment: "r1".to_owned(),
         version: "2.0.0".parse().unwrap(),
+        limits: InstallLimits::default(),
     }
 }
 
