@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AlarmId, ConfigTarget, ConsentChoice, DeploymentState, Device, DeviceCounters, Hash, Id, PublicKey, Role,
-    Scope, Severity, SkipReason, Validator,
+    AlarmId, ConfigTarget, ConsentChoice, DeploymentState, Device, DeviceCounters, Hash, Id,
+    PublicKey, Role, Scope, Severity, SkipReason, Validator,
 };
 
 /// A fact of a block, for subscribers.

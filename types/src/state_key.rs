@@ -14,7 +14,7 @@ use crate::codec::{self, CodecError};
 use crate::record::*;
 use crate::tables::Table;
 use crate::{
-    ConfigTarget, GroupedPlan, InstallRules, Hash, HexBytes, Id, PublicKey, Scope, ValidatorSet,
+    ConfigTarget, GroupedPlan, Hash, HexBytes, Id, InstallRules, PublicKey, Scope, ValidatorSet,
 };
 
 /// A deadline (Unix ms), the rollout and the device.

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use lamplighter_ledger::{LedgerConfig, SystemClock};
 use lamplighter_types::{
     Action, AlarmChange, ConfigAction, ConfigTarget, ConsentChoice, ConsentDecision, ConsentFrom,
-    DeferralPolicy, DeploymentReport, DeploymentState, DeviceEvent, DevicesAction, Encoding, EventsAction, FirmwareAction, GenesisAccount, GovernanceAction, GovernanceChange,
-    Grant, Group, GroupGate, GroupMembers, GroupedPlan, GuardedPlan, Hash, Id, InstallRules,
-    KeyPurpose, PauseLimits,
-    ReleaseManifest, RetryPolicy, Role, RolloutPlan, RolloutsAction, Scope, SecretKey, Selection,
-    Severity, SignedRelease, SignedTransaction, StepTimers, Transaction, UsersAction, codec,
+    DeferralPolicy, DeploymentReport, DeploymentState, DeviceEvent, DevicesAction, Encoding,
+    EventsAction, FirmwareAction, GenesisAccount, GovernanceAction, GovernanceChange, Grant, Group,
+    GroupGate, GroupMembers, GroupedPlan, GuardedPlan, Hash, Id, InstallRules, KeyPurpose,
+    PauseLimits, ReleaseManifest, RetryPolicy, Role, RolloutPlan, RolloutsAction, Scope, SecretKey,
+    Selection, Severity, SignedRelease, SignedTransaction, StepTimers, Transaction, UsersAction,
+    codec,
 };
 use reqwest::Method;
 use serde_json::Value;
@@ -285,7 +286,8 @@ impl City {
         };
         let plan = GuardedPlan { plan, rules };
         let digest = codec::digest(&plan);
-        self.begin(3, digest, RolloutsAction::PlanGuarded { plan }).await;
+        self.begin(3, digest, RolloutsAction::PlanGuarded { plan })
+            .await;
         self.consent(&name).await;
         name
     }

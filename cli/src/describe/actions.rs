@@ -220,7 +220,11 @@ fn of_guarded_plan(plan: &GuardedPlan, verb: &str) -> String {
         .iter()
         .map(|(name, rule)| format!("{name} {rule}"))
         .collect();
-    format!("{}; {}", of_grouped_plan(&plan.plan, verb), rules.join(", "))
+    format!(
+        "{}; {}",
+        of_grouped_plan(&plan.plan, verb),
+        rules.join(", ")
+    )
 }
 
 fn of_grouped_plan(plan: &GroupedPlan, verb: &str) -> String {

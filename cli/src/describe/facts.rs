@@ -226,7 +226,11 @@ fn of_rollouts(device: &str, fact: &Fact) -> Option<String> {
             decision,
             by_thing,
         } => {
-            let by = if *by_thing { ", signed by the Thing" } else { "" };
+            let by = if *by_thing {
+                ", signed by the Thing"
+            } else {
+                ""
+            };
             format!("{device}: {} in {rollout}{by}", guards::choice(*decision))
         }
         Fact::DeploymentMoved {

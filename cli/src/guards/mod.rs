@@ -276,7 +276,10 @@ fn print_record(session: &Session, record: &InstallRecord) {
         ("device", device.to_string()),
         ("consent", or_dash(consent)),
         ("decisions", counts),
-        ("postponed by the Thing", format!("{postponed_by_thing} times")),
+        (
+            "postponed by the Thing",
+            format!("{postponed_by_thing} times"),
+        ),
         ("waits until", or_dash(wait_until_ms.map(time::local))),
     ]);
 }

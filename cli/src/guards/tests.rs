@@ -21,7 +21,10 @@ fn a_window_is_written_as_it_is_printed() {
         wait_ms_max: WAIT_MS,
     };
     let lines = rule_members(&rules);
-    let lines: Vec<_> = lines.iter().map(|(name, text)| format!("{name}: {text}")).collect();
+    let lines: Vec<_> = lines
+        .iter()
+        .map(|(name, text)| format!("{name}: {text}"))
+        .collect();
     assert_eq!(
         lines[..2],
         [

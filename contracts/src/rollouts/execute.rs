@@ -5,8 +5,8 @@ use lamplighter_types::limits::{
     ID_BYTES_MAX, LIST_ITEMS_MAX, ROLLOUT_LIST_MAX, TAG_VALUE_BYTES_MAX, TEXT_BYTES_MAX,
 };
 use lamplighter_types::{
-    DeferralPolicy, DeploymentReport, GuardedPlan, Notification, RolloutPlan, RolloutsAction, Selection,
-    StepTimers,
+    DeferralPolicy, DeploymentReport, GuardedPlan, Notification, RolloutPlan, RolloutsAction,
+    Selection, StepTimers,
 };
 
 use super::{

@@ -123,7 +123,11 @@ pub(super) fn decide(
     let mut unit = RolloutUnit::new(overlay, context.block);
     let rules = unit.rules(name)?.filter(|rules| !rules.consent.is_empty());
     let rules = rules.ok_or_else(|| RolloutsError::NoConsentAsked(name.clone()))?;
-    if !rules.consent.iter().any(|kind| is_asked(*kind, context, &device)) {
+    if !rules
+        .consent
+        .iter()
+        .any(|kind| is_asked(*kind, context, &device))
+    {
         return Err(RolloutsError::NotAsked(context.sender.account.clone()).into());
     }
     let state = deployment.state;
@@ -225,6 +229,15 @@ fn record_decision(
     Ok(())
 }
 
+/// Makes the record of a deployment that a block assigns: it is charged to no account then.
+pub(super) fn begin(unit: &mut RolloutUnit<'_>, deployment: &Deployment) -> Result<(), StateError> {
+    if unit.rules(&deployment.rollout)?.is_some() {
+        let record = record(unit, deployment)?;
+        put(unit, &record);
+    }
+    Ok(())
+}
+
 /// The record of a deployment, or an empty one.
 fn record(unit: &RolloutUnit<'_>, deployment: &Deployment) -> Result<InstallRecord, StateError> {
     let (rollout, device) = (&deployment.rollout, &deployment.device);
@@ -313,7 +326,9 @@ pub(super) fn on_expired(
     };
     let (wait_ms, now_ms) = (rules.wait_ms_max, unit.block.time_ms);
     let mut record = record(unit, deployment)?;
-    let is_over = record.wait_until_ms.is_none_or(|until_ms| until_ms <= now_ms);
+    let is_over = record
+        .wait_until_ms
+        .is_none_or(|until_ms| until_ms <= now_ms);
     if paused && is_over {
         record.wait_until_ms = Some(now_ms.saturating_add(wait_ms));
         put(unit, &record);
@@ -348,8 +363,8 @@ pub(super) fn allows(
         return Ok(false);
     }
     let current = deployment.state;
-    let was_held = is_held(current)
-        || current == Postponed && deployment.postponed_from.is_some_and(is_held);
+    let was_held =
+        is_held(current) || current == Postponed && deployment.postponed_from.is_some_and(is_held);
     if from != current && !(from == Downloaded && was_held) {
         return Ok(false);
     }

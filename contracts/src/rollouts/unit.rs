@@ -183,6 +183,7 @@ impl<'a> RolloutUnit<'a> {
             let mut state = device_state::state(self.overlay, &device.device)?;
             state.active_rollout = Some(rollout.clone());
             device_state::put_state(self.overlay, &device.device, &state);
+            guards::begin(self, &deployment)?;
         }
         self.count(rollout, height, None, to)?;
         self.enter(&mut deployment, device, None, StepInfo::default())
@@ -275,7 +276,13 @@ impl<'a> RolloutUnit<'a> {
         }
         if guards::lacks_consent(self, deployment)? {
             let info = StepInfo::system("it waits for consent");
-            return self.shift(deployment, device, to, DeploymentState::WaitingConsent, info);
+            return self.shift(
+                deployment,
+                device,
+                to,
+                DeploymentState::WaitingConsent,
+                info,
+            );
         }
         self.evaluate_gate(&deployment.rollout)
     }

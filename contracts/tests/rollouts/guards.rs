@@ -104,7 +104,10 @@ fn a_device_waits_for_consent_with_the_image_at_hand() {
         (Some(Downloaded), WaitingConsent),
     ];
     assert_eq!(moves(&facts), moved);
-    assert_eq!(record(&city).wait_until_ms, Some(city.time_ms + 24 * HOUR_MS));
+    assert_eq!(
+        record(&city).wait_until_ms,
+        Some(city.time_ms + 24 * HOUR_MS)
+    );
     let choice = given(&city, 5);
     assert_eq!(decide(&mut city, "anna", choice), Err("rollouts.not_asked"));
     let facts = decide(&mut city, "nora", choice).unwrap();
@@ -136,10 +139,16 @@ fn consent_counts_until_its_time_and_until_it_is_withdrawn() {
     let again = decide(&mut city, "nora", ConsentChoice::Withdrawn);
     assert_eq!(again, Err("rollouts.no_consent"));
     let counted = record(&city);
-    assert_eq!((counted.given, counted.withdrawn, counted.consent), (2, 1, None));
+    assert_eq!(
+        (counted.given, counted.withdrawn, counted.consent),
+        (2, 1, None)
+    );
     for until_ms in [0, city.time_ms, city.time_ms + 367 * 24 * HOUR_MS] {
         let choice = ConsentChoice::Given { until_ms };
-        assert_eq!(decide(&mut city, "olga", choice), Err("rollouts.consent_time"));
+        assert_eq!(
+            decide(&mut city, "olga", choice),
+            Err("rollouts.consent_time")
+        );
     }
 }
 
@@ -149,7 +158,11 @@ fn a_refusal_cancels_and_is_no_failure_of_the_release() {
     city.walk("x", "lamp-0", &[Offered, Downloaded]);
     let choice = ConsentChoice::Refused;
     decide(&mut city, "anna", choice).unwrap();
-    assert_eq!(city.state_of("x", "lamp-0"), Cancelled, "anna is of the owner");
+    assert_eq!(
+        city.state_of("x", "lamp-0"),
+        Cancelled,
+        "anna is of the owner"
+    );
     assert_eq!(record(&city).refused, 1);
     let counts = city.rollout("x").counts;
     assert_eq!((counts.failed, counts.other), (0, 1));
@@ -166,7 +179,11 @@ fn where_nobody_consents_the_deployment_ends_without_a_failure() {
     };
     city.rollouts("olga", pause).unwrap();
     city.block(24 * HOUR_MS);
-    assert_eq!(city.state_of("x", "lamp-0"), WaitingConsent, "a pause is no wait");
+    assert_eq!(
+        city.state_of("x", "lamp-0"),
+        WaitingConsent,
+        "a pause is no wait"
+    );
     city.rollouts("olga", RolloutsAction::Resume { rollout: id("x") })
         .unwrap();
     city.block(24 * HOUR_MS - 1);
@@ -174,7 +191,11 @@ fn where_nobody_consents_the_deployment_ends_without_a_failure() {
     city.block(1);
     assert_eq!(city.state_of("x", "lamp-0"), Cancelled);
     assert_eq!(city.rollout("x").counts.failed, 0);
-    assert_eq!(rollouts::due_ms(&city.overlay).unwrap(), None, "no timer is left");
+    assert_eq!(
+        rollouts::due_ms(&city.overlay).unwrap(),
+        None,
+        "no timer is left"
+    );
 }
 
 #[test]
@@ -198,7 +219,11 @@ fn a_thing_consents_or_refuses_with_its_own_key_alone() {
     let mut city = started(&[ConsentFrom::Operator]);
     city.walk("x", "lamp-0", &[Offered, Downloaded]);
     let refused = thing(&mut city, WaitingConsent, Downloaded, 3600);
-    assert_eq!(refused, Err("rollouts.not_asked"), "the plan does not ask it");
+    assert_eq!(
+        refused,
+        Err("rollouts.not_asked"),
+        "the plan does not ask it"
+    );
 }
 
 #[test]
@@ -259,12 +284,20 @@ fn a_gateway_that_finds_no_window_is_silent_for_too_long() {
     gateway(&mut city, Downloaded, WaitingWindow, 7200).unwrap();
     let wait_until_ms = record(&city).wait_until_ms.unwrap();
     let deployment = city.deployment("x", "lamp-0").unwrap();
-    assert_eq!(deployment.deadline_ms, Some(wait_until_ms), "the report moves nothing");
+    assert_eq!(
+        deployment.deadline_ms,
+        Some(wait_until_ms),
+        "the report moves nothing"
+    );
     city.block(3 * HOUR_MS);
     thing(&mut city, Downloaded, Installing, 0).unwrap();
     let deployment = city.deployment("x", "lamp-0").unwrap();
     let install_until_ms = city.time_ms + HOUR_MS;
-    assert_eq!(deployment.deadline_ms, Some(install_until_ms), "the wait is over");
+    assert_eq!(
+        deployment.deadline_ms,
+        Some(install_until_ms),
+        "the wait is over"
+    );
     let mut city = started(&[]);
     city.walk("x", "lamp-0", &[Offered, Downloaded]);
     gateway(&mut city, Downloaded, WaitingWindow, 7200).unwrap();
@@ -284,7 +317,10 @@ fn a_thing_that_installs_nevertheless_is_believed() {
     thing(&mut city, Downloaded, Installing, 0).unwrap();
     let deployment = city.deployment("x", "lamp-0").unwrap();
     assert_eq!(deployment.state, Installing);
-    assert_eq!((deployment.postponed_from, deployment.postponed_until_ms), (None, None));
+    assert_eq!(
+        (deployment.postponed_from, deployment.postponed_until_ms),
+        (None, None)
+    );
     let mut city = started(&[]);
     city.walk("x", "lamp-0", &[Offered]);
     thing(&mut city, Offered, Postponed, 3600).unwrap();
@@ -335,7 +371,8 @@ fn guards_are_part_of_what_is_approved() {
     let rules = || rollouts::install_rules(&city.overlay, &id("x")).unwrap();
     assert_eq!(rules(), Some(changed.rules.clone()));
     let plan = changed.plan.clone();
-    city.rollouts("olga", RolloutsAction::Amend { plan }).unwrap();
+    city.rollouts("olga", RolloutsAction::Amend { plan })
+        .unwrap();
     let rules = rollouts::install_rules(&city.overlay, &id("x")).unwrap();
     assert_eq!(rules, None, "a plan without guards took its place");
     city.approve_groups("anna", &changed.plan).unwrap();

@@ -10,7 +10,13 @@ use DeploymentState::*;
 impl DeploymentPlanner {
     /// Continues after a stage that object 5 shows. A Thing with our agent or a key reports itself,
     /// except that it failed and can't report.
-    pub(super) fn on_stage(&mut self, device: &Id, stage: Stage, detail: &str, now_ms: u64) -> Vec<Effect> {
+    pub(super) fn on_stage(
+        &mut self,
+        device: &Id,
+        stage: Stage,
+        detail: &str,
+        now_ms: u64,
+    ) -> Vec<Effect> {
         match stage {
             Stage::Failed(result) => self.report_failure(device, Failed, result, detail, now_ms),
             _ if !self.vouches_for(device) => Vec::new(),
@@ -39,7 +45,10 @@ impl DeploymentPlanner {
         detail: &str,
         now_ms: u64,
     ) -> Vec<Effect> {
-        if self.reported_state(device).is_none_or(DeploymentState::is_end) {
+        if self
+            .reported_state(device)
+            .is_none_or(DeploymentState::is_end)
+        {
             return Vec::new();
         }
         self.report(device, to, u32::from(result.value()), detail, now_ms)

@@ -172,7 +172,9 @@ impl InstallTask {
                 self.on_version(result, &version, reply)
             }
             InstallPhase::Lock => match value::integer(reply.response, 14) {
-                Some(busy_s) if busy_s > 0 => self.locked(u32::try_from(busy_s).unwrap_or(u32::MAX)),
+                Some(busy_s) if busy_s > 0 => {
+                    self.locked(u32::try_from(busy_s).unwrap_or(u32::MAX))
+                }
                 Some(_) | None => self.enter(InstallPhase::Execute),
             },
             InstallPhase::Execute => self.on_execute_response(reply),

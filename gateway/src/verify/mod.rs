@@ -17,8 +17,8 @@ use lamplighter_types::proof::{Proven, ProvenRecord, TrustedSet};
 use lamplighter_types::report::ReleaseError;
 use lamplighter_types::wire::work::{WorkError, WorkMessage};
 use lamplighter_types::{
-    Deployment, DeploymentState, Device, DeviceState, DeviceStatus, Hash, Id, InstallRules, Release,
-    ReleaseManifest, ReleaseStatus, ReportedConfig, Role, SignedRelease, codec,
+    Deployment, DeploymentState, Device, DeviceState, DeviceStatus, Hash, Id, InstallRules,
+    Release, ReleaseManifest, ReleaseStatus, ReportedConfig, Role, SignedRelease, codec,
 };
 use serde::de::DeserializeOwned;
 

@@ -37,40 +37,88 @@ fn at(window: &MaintenanceWindow, time: &str) -> WindowState {
 fn a_window_is_open_for_its_minutes_by_the_clock_of_its_zone() {
     // Berlin is an hour ahead in winter and two in summer.
     let night = window("0 2 * * *", 120, "Europe/Berlin");
-    assert_eq!(at(&night, "2026-01-10T00:59:59.999Z"), closed("2026-01-10T01:00:00Z"));
-    assert_eq!(at(&night, "2026-01-10T01:00:00Z"), open("2026-01-10T03:00:00Z"));
-    assert_eq!(at(&night, "2026-01-10T02:59:59.999Z"), open("2026-01-10T03:00:00Z"));
-    assert_eq!(at(&night, "2026-01-10T03:00:00Z"), closed("2026-01-11T01:00:00Z"));
-    assert_eq!(at(&night, "2026-07-10T00:30:00Z"), open("2026-07-10T02:00:00Z"));
+    assert_eq!(
+        at(&night, "2026-01-10T00:59:59.999Z"),
+        closed("2026-01-10T01:00:00Z")
+    );
+    assert_eq!(
+        at(&night, "2026-01-10T01:00:00Z"),
+        open("2026-01-10T03:00:00Z")
+    );
+    assert_eq!(
+        at(&night, "2026-01-10T02:59:59.999Z"),
+        open("2026-01-10T03:00:00Z")
+    );
+    assert_eq!(
+        at(&night, "2026-01-10T03:00:00Z"),
+        closed("2026-01-11T01:00:00Z")
+    );
+    assert_eq!(
+        at(&night, "2026-07-10T00:30:00Z"),
+        open("2026-07-10T02:00:00Z")
+    );
     let auckland = window("30 1 * * 1", 60, "Pacific/Auckland");
     // 01:30 on Monday the 6th of July is still Sunday in Greenwich.
-    assert_eq!(at(&auckland, "2026-07-05T13:45:00Z"), open("2026-07-05T14:30:00Z"));
+    assert_eq!(
+        at(&auckland, "2026-07-05T13:45:00Z"),
+        open("2026-07-05T14:30:00Z")
+    );
     let weekend = window("0 22 * * 5", 3 * 24 * 60, "UTC");
-    assert_eq!(at(&weekend, "2026-07-05T12:00:00Z"), open("2026-07-06T22:00:00Z"));
+    assert_eq!(
+        at(&weekend, "2026-07-05T12:00:00Z"),
+        open("2026-07-06T22:00:00Z")
+    );
     let leap = window("0 0 29 2 *", 60, "UTC");
-    assert_eq!(at(&leap, "2026-07-05T12:00:00Z"), closed("2028-02-29T00:00:00Z"));
+    assert_eq!(
+        at(&leap, "2026-07-05T12:00:00Z"),
+        closed("2028-02-29T00:00:00Z")
+    );
 }
 
 #[test]
 fn a_time_that_the_clock_skips_comes_later_and_is_not_lost() {
     // On 2026-03-29 the clock of Berlin goes from 02:00 to 03:00, at 01:00 in Greenwich.
     let skipped = window("30 2 * * *", 60, "Europe/Berlin");
-    assert_eq!(at(&skipped, "2026-03-29T01:15:00Z"), closed("2026-03-29T01:30:00Z"));
-    assert_eq!(at(&skipped, "2026-03-29T01:30:00Z"), open("2026-03-29T02:30:00Z"));
-    assert_eq!(at(&skipped, "2026-03-29T02:30:00Z"), closed("2026-03-30T00:30:00Z"));
+    assert_eq!(
+        at(&skipped, "2026-03-29T01:15:00Z"),
+        closed("2026-03-29T01:30:00Z")
+    );
+    assert_eq!(
+        at(&skipped, "2026-03-29T01:30:00Z"),
+        open("2026-03-29T02:30:00Z")
+    );
+    assert_eq!(
+        at(&skipped, "2026-03-29T02:30:00Z"),
+        closed("2026-03-30T00:30:00Z")
+    );
     // A window that is open when the clock skips is as long as ever.
     let across = window("0 1 * * *", 120, "Europe/Berlin");
-    assert_eq!(at(&across, "2026-03-29T01:30:00Z"), open("2026-03-29T02:00:00Z"));
+    assert_eq!(
+        at(&across, "2026-03-29T01:30:00Z"),
+        open("2026-03-29T02:00:00Z")
+    );
 }
 
 #[test]
 fn a_time_that_the_clock_shows_twice_opens_twice() {
     // On 2026-10-25 the clock of Berlin goes from 03:00 back to 02:00, at 01:00 in Greenwich.
     let twice = window("30 2 * * *", 20, "Europe/Berlin");
-    assert_eq!(at(&twice, "2026-10-25T00:40:00Z"), open("2026-10-25T00:50:00Z"));
-    assert_eq!(at(&twice, "2026-10-25T00:50:00Z"), closed("2026-10-25T01:30:00Z"));
-    assert_eq!(at(&twice, "2026-10-25T01:40:00Z"), open("2026-10-25T01:50:00Z"));
-    assert_eq!(at(&twice, "2026-10-25T01:50:00Z"), closed("2026-10-26T01:30:00Z"));
+    assert_eq!(
+        at(&twice, "2026-10-25T00:40:00Z"),
+        open("2026-10-25T00:50:00Z")
+    );
+    assert_eq!(
+        at(&twice, "2026-10-25T00:50:00Z"),
+        closed("2026-10-25T01:30:00Z")
+    );
+    assert_eq!(
+        at(&twice, "2026-10-25T01:40:00Z"),
+        open("2026-10-25T01:50:00Z")
+    );
+    assert_eq!(
+        at(&twice, "2026-10-25T01:50:00Z"),
+        closed("2026-10-26T01:30:00Z")
+    );
 }
 
 #[test]
@@ -79,7 +127,10 @@ fn several_windows_are_one_and_an_unknown_zone_keeps_none_open() {
         window("0 2 * * *", 60, "UTC"),
         window("30 2 * * *", 60, "UTC"),
     ];
-    assert_eq!(evaluate(&both, ms("2026-01-10T02:45:00Z")), open("2026-01-10T03:30:00Z"));
+    assert_eq!(
+        evaluate(&both, ms("2026-01-10T02:45:00Z")),
+        open("2026-01-10T03:30:00Z")
+    );
     let unknown = window("* * * * *", 60, "Mars/Olympus_Mons");
     let WindowState::Closed { opens_ms, problem } = at(&unknown, "2026-01-10T02:45:00Z") else {
         panic!("it is open")
@@ -87,7 +138,10 @@ fn several_windows_are_one_and_an_unknown_zone_keeps_none_open() {
     assert_eq!(opens_ms, None);
     assert!(problem.unwrap().contains("Mars/Olympus_Mons"));
     let one_known = [unknown, both[0].clone()];
-    assert_eq!(evaluate(&one_known, ms("2026-01-10T02:45:00Z")), open("2026-01-10T03:00:00Z"));
+    assert_eq!(
+        evaluate(&one_known, ms("2026-01-10T02:45:00Z")),
+        open("2026-01-10T03:00:00Z")
+    );
     assert_eq!(evaluate(&[], 0), WindowState::Open { until_ms: None });
 }
 
@@ -104,10 +158,17 @@ fn an_evaluation_holds_until_a_window_opens_or_closes() {
         // The clock was set back.
         "2026-01-10T02:30:00Z",
     ] {
-        assert_eq!(clock.state(&night, ms(time)), evaluate(&night, ms(time)), "{time}");
+        assert_eq!(
+            clock.state(&night, ms(time)),
+            evaluate(&night, ms(time)),
+            "{time}"
+        );
     }
     let other = [window("0 5 * * *", 60, "UTC")];
-    assert_eq!(clock.state(&other, ms("2026-01-10T02:30:00Z")), closed("2026-01-10T05:00:00Z"));
+    assert_eq!(
+        clock.state(&other, ms("2026-01-10T02:30:00Z")),
+        closed("2026-01-10T05:00:00Z")
+    );
 }
 
 proptest! {

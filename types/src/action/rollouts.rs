@@ -1,6 +1,8 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{ConsentDecision, DeploymentState, GroupedPlan, GuardedPlan, Hash, Id, Scope, Signature};
+use crate::{
+    ConsentDecision, DeploymentState, GroupedPlan, GuardedPlan, Hash, Id, Scope, Signature,
+};
 
 /// Actions on rollouts, the staged delivery of releases.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,7 +8,8 @@ use std::time::Duration;
 use lamplighter_gateway::coap::simulated::{Faults, SimulatedNetwork};
 use lamplighter_gateway::lwm2m::agent::{Offer, ThingReport};
 use lamplighter_gateway::south::{
-    InstallLimits, ServedDevices, South, SouthCommand, SouthConfig, SouthEvent, StorageReply, Transfer, WorkNotice,
+    InstallLimits, ServedDevices, South, SouthCommand, SouthConfig, SouthEvent, StorageReply,
+    Transfer, WorkNotice,
 };
 use lamplighter_types::{
     DeploymentReport, DeploymentState, DeviceEvent, DeviceSigned, Hash, Id, ReleaseManifest,

@@ -32,12 +32,7 @@ fn asking() -> InstallRules {
 }
 
 /// The proof at `now_ms` of a deployment with these rules.
-fn guarded(
-    state: DeploymentState,
-    rules: &InstallRules,
-    height: u64,
-    now_ms: u64,
-) -> Assignment {
+fn guarded(state: DeploymentState, rules: &InstallRules, height: u64, now_ms: u64) -> Assignment {
     Assignment {
         rules: Some(rules.clone()),
         proven_ms: now_ms,
@@ -63,7 +58,11 @@ fn an_order_waits_for_its_window_and_the_ledger_hears_of_it() {
     assert!(accept(&mut planner, waiting, 101).is_empty());
     // Registrations and repeated proofs give no order before the window.
     let before_ms = OPENS_MS - 1;
-    assert!(planner.thing_registered(&lamp(), true, before_ms).is_empty());
+    assert!(
+        planner
+            .thing_registered(&lamp(), true, before_ms)
+            .is_empty()
+    );
     let again = guarded(WaitingWindow, &nightly(), 102, before_ms);
     assert!(planner.assigned(again, None, before_ms).is_empty());
     assert!(planner.tick(before_ms).is_empty());

@@ -69,7 +69,8 @@ impl ThingSession {
         let expired = (self.expires <= now).then(|| waits.to_owned());
         self.held = expired.is_some();
         // The next window may be days away, and other work must not wait for it.
-        if expired.is_some() && matches!(&self.task, Some(SessionTask::Install(task)) if task.heeds_windows())
+        if expired.is_some()
+            && matches!(&self.task, Some(SessionTask::Install(task)) if task.heeds_windows())
         {
             (self.task, self.held) = (None, false);
         }

@@ -7,7 +7,8 @@ use lamplighter_types::{Hash, Version};
 use tokio::sync::mpsc;
 
 use super::super::{
-    InstallLimits, ServedDevices, South, SouthCommand, SouthConfig, SouthEvent, StorageReply, Transfer,
+    InstallLimits, ServedDevices, South, SouthCommand, SouthConfig, SouthEvent, StorageReply,
+    Transfer,
 };
 use crate::coap::simulated::{Faults, SimulatedNetwork};
 use crate::coap::{

@@ -120,7 +120,10 @@ fn a_thing_that_is_busy_gets_no_order() {
     thing.busy_s = Some(90);
     assert_eq!(thing.install(LOCK, Duration::from_secs(60)), [locked(90)]);
     thing.busy_s = Some(i64::MAX);
-    assert_eq!(thing.install(LOCK, Duration::from_secs(60)), [locked(u32::MAX)]);
+    assert_eq!(
+        thing.install(LOCK, Duration::from_secs(60)),
+        [locked(u32::MAX)]
+    );
     assert_eq!(thing.orders, 0);
     for free in [Some(0), Some(-5), None] {
         let mut thing = Holder::new(false);
@@ -144,7 +147,10 @@ fn a_foreign_thing_that_defers_is_busy_and_is_ordered_again() {
     thing.result = 11;
     let notices = thing.install(LOCK, Duration::from_secs(60));
     assert_eq!(notices.last(), Some(&locked(3_600)));
-    assert_eq!(thing.orders, 1, "an earlier deferral is no answer to this order");
+    assert_eq!(
+        thing.orders, 1,
+        "an earlier deferral is no answer to this order"
+    );
 }
 
 #[test]
@@ -160,7 +166,10 @@ fn no_order_is_given_or_repeated_after_the_window() {
     let deployment = "d".to_owned();
     assert_eq!(notices, [WorkNotice::Expired { deployment }]);
     assert!((1..=3).contains(&thing.orders), "{}", thing.orders);
-    assert!(!thing.session.has_work(), "other work does not wait for a window");
+    assert!(
+        !thing.session.has_work(),
+        "other work does not wait for a window"
+    );
     let orders = thing.orders;
     thing.answer = Code::CHANGED;
     thing.install(limits, Duration::from_secs(600));

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use super::super::install::RETURN_GRACE;
 use super::super::{
-    InstallLimits, SessionConfig, SessionInput, SessionStep, SouthCommand, StepResult, ThingSession, Transfer,
-    WorkNotice,
+    InstallLimits, SessionConfig, SessionInput, SessionStep, SouthCommand, StepResult,
+    ThingSession, Transfer, WorkNotice,
 };
 use crate::coap::{Code, Request, Response, format};
 use crate::lwm2m::{Stage, UpdateResult, path};

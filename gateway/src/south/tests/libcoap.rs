@@ -11,7 +11,9 @@ use lamplighter_types::Hash;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
-use super::super::{InstallLimits, South, SouthCommand, SouthConfig, SouthEvent, Transfer, WorkNotice};
+use super::super::{
+    InstallLimits, South, SouthCommand, SouthConfig, SouthEvent, Transfer, WorkNotice,
+};
 use crate::coap::{CoapConfig, CoapEndpoint, CoapService, Code, Peer, Request, Response, format};
 use crate::lwm2m::{Stage, path};
 

@@ -3,8 +3,8 @@
 use tokio::time::Instant;
 
 use super::super::{
-    EncodedOrder, InstallLimits, SessionConfig, SessionInput, SessionStep, SouthCommand, StepResult, ThingSession,
-    Transfer, WorkNotice,
+    EncodedOrder, InstallLimits, SessionConfig, SessionInput, SessionStep, SouthCommand,
+    StepResult, ThingSession, Transfer, WorkNotice,
 };
 use crate::coap::{Code, Request, Response, format};
 use crate::lwm2m::order::{CONFLICT, ORDER, TRUSTED_HEIGHT, VALIDATORS};

@@ -6,7 +6,8 @@ use lamplighter_types::{Hash, Version};
 use tokio::time::Instant;
 
 use super::super::{
-    InstallLimits, SessionInput, SessionStep, SouthCommand, StepResult, ThingSession, Transfer, WorkNotice,
+    InstallLimits, SessionInput, SessionStep, SouthCommand, StepResult, ThingSession, Transfer,
+    WorkNotice,
 };
 use crate::coap::{Code, Request, Response, format};
 use crate::lwm2m::path;
