@@ -142,7 +142,7 @@ struct InstallRules { windows: list MaintenanceWindow, consent: list ConsentFrom
 struct MaintenanceWindow { schedule: text, minutes: u32, zone: text }
 enum ConsentFrom { operator, owner, thing }
 struct ConsentDecision { rollout: id, device: id, decision: ConsentChoice, reason: text }
-enum ConsentChoice { given { until_ms: u64 }, withdrawn, refused }
+enum ConsentChoice { granted { until_ms: u64 }, withdrawn, refused }
 struct StepTimers { offer_ms: u64, download_ms: u64, install_ms: u64, trial_ms: u64 }
 struct Postponement { rollout: id, device: id, until_ms: u64, reason: text }
 struct DeploymentReport {
@@ -318,10 +318,10 @@ struct GroupCounts { deployments: RolloutCounts, timed_out: u64 }
 enum GroupStatus { waiting, running, soaking, ready, passed, failed }
 struct RevocationSweep { release: id, after: optional id, found: u64 }
 struct InstallRecord {
-  rollout: id, device: id, wait_until_ms: optional u64, consent: optional Consent, given: u32,
+  rollout: id, device: id, wait_until_ms: optional u64, consent: optional Consent, granted: u32,
   withdrawn: u32, refused: u32, postponed_by_thing: u32,
 }
-struct Consent { by: id, by_thing: bool, given_ms: u64, until_ms: u64 }
+struct Consent { by: id, by_thing: bool, granted_ms: u64, until_ms: u64 }
 struct Deployment {
   rollout: id, device: id, release: id, state: DeploymentState, assigned_height: u64,
   steps: list DeploymentStep, retries: u8, postponed_count: u32,

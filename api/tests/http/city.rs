@@ -312,7 +312,7 @@ impl City {
         let decision = ConsentDecision {
             rollout: rollout.clone(),
             device: id("lamp-1"),
-            decision: ConsentChoice::Given {
+            decision: ConsentChoice::Granted {
                 until_ms: now_ms() + 86_400_000,
             },
             reason: "asked at the door".to_owned(),

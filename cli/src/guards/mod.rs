@@ -33,7 +33,8 @@ pub struct Guarding {
     /// for no window.
     #[arg(long = "window")]
     windows: Vec<WrittenWindow>,
-    /// Who has to consent before a device installs; of several kinds one is enough.
+    /// A kind of people, or the Thing, that has to consent before a device installs; of several
+    /// one is enough.
     #[arg(long = "consent", value_enum)]
     consent: Vec<Asked>,
     /// The longest wait between the download and the installation: `12h`, `7d`.
@@ -41,7 +42,7 @@ pub struct Guarding {
     wait_max: Option<u64>,
 }
 
-/// Who is asked, as a person writes it.
+/// A kind of consent, as a person writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Asked {
     Operator,
@@ -169,7 +170,7 @@ fn of_asked(asked: ConsentFrom) -> &'static str {
 /// A decision in words.
 pub fn choice(choice: ConsentChoice) -> String {
     match choice {
-        ConsentChoice::Given { until_ms } => {
+        ConsentChoice::Granted { until_ms } => {
             format!("consent to install until {}", time::local(until_ms))
         }
         ConsentChoice::Withdrawn => "consent withdrawn".to_owned(),
@@ -224,7 +225,7 @@ pub async fn decide(session: &Session, decide: Decide) -> Result<ExitCode, Failu
             print_record(session, &read.map_err(asking)?.value);
             return Ok(ExitCode::SUCCESS);
         }
-        Some(until_ms) => ConsentChoice::Given { until_ms },
+        Some(until_ms) => ConsentChoice::Granted { until_ms },
         None if refuse => ConsentChoice::Refused,
         None => {
             debug_assert!(withdraw, "the command line asks for one of them");
@@ -251,7 +252,7 @@ fn print_record(session: &Session, record: &InstallRecord) {
         device,
         wait_until_ms,
         consent,
-        given,
+        granted,
         withdrawn,
         refused,
         postponed_by_thing,
@@ -260,17 +261,17 @@ fn print_record(session: &Session, record: &InstallRecord) {
         let Consent {
             by,
             by_thing,
-            given_ms,
+            granted_ms,
             until_ms,
         } = consent;
         let by = match by_thing {
             true => format!("the Thing, passed on by {by}"),
             false => by.to_string(),
         };
-        let (given, until) = (time::local(*given_ms), time::local(*until_ms));
-        format!("{by}, on {given}, until {until}")
+        let (at, until) = (time::local(*granted_ms), time::local(*until_ms));
+        format!("{by}, on {at}, until {until}")
     });
-    let counts = format!("{given} given, {withdrawn} withdrawn, {refused} refused");
+    let counts = format!("{granted} given, {withdrawn} withdrawn, {refused} refused");
     emit_members(&[
         ("rollout", rollout.to_string()),
         ("device", device.to_string()),

@@ -168,7 +168,8 @@ impl City {
         let all = begin.map(str::to_owned).chain(words);
         let arguments = Arguments::try_parse_from(all);
         let arguments = arguments.unwrap_or_else(|error| panic!("{command}: {error}"));
-        tokio::time::timeout(TIMEOUT, carry_out(arguments))
+        // A test runs many commands one after the other: none of them is part of its stack.
+        tokio::time::timeout(TIMEOUT, Box::pin(carry_out(arguments)))
             .await
             .unwrap_or_else(|_| panic!("{command} did not end"))
     }

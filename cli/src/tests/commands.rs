@@ -483,7 +483,7 @@ impl Day {
         ] {
             self.reads("auditor", command).await;
         }
-        Box::pin(self.groups()).await;
+        self.groups().await;
         self.unfinished_upload().await;
         self.writes("operator", "firmware deprecate lamp-2 old")
             .await;

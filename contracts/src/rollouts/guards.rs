@@ -10,8 +10,8 @@
 //! - The *gateway* orders the installation inside of a window alone; the contract has no calendar
 //!   and no zones. Outside of them the gateway reports `waiting_window`, with the time of the next
 //!   one. A gateway that never finds one is silent for too long, and that counts as a failure.
-//! - A Thing, or its gateway when it finds the Thing busy, may postpone within the caps of the plan,
-//!   like a person. It names seconds; beyond the caps the latest time counts.
+//! - A Thing, or its gateway when it finds the Thing busy, may postpone within the caps of the
+//!   plan, like a person. It names seconds; beyond the caps the latest time counts.
 //!
 //! A Thing that installs nevertheless is believed, with a step that says so: the ledger must not be
 //! blind. In `from` a Thing names `downloaded` for all of these, since it knows no more.
@@ -92,7 +92,7 @@ pub(super) fn check_decision(decision: &ConsentDecision) -> Result<(), FieldErro
         reason,
     } = decision;
     match decision {
-        ConsentChoice::Given { until_ms } => validate::number("until_ms", *until_ms)?,
+        ConsentChoice::Granted { until_ms } => validate::number("until_ms", *until_ms)?,
         ConsentChoice::Withdrawn | ConsentChoice::Refused => {}
     }
     validate::text("reason", reason, TEXT_BYTES_MAX)
@@ -166,7 +166,7 @@ fn require_possible(
     let now_ms = unit.block.time_ms;
     let latest_ms = now_ms.saturating_add(STEP_MS_MAX);
     match decision {
-        ConsentChoice::Given { until_ms } if until_ms <= now_ms || until_ms > latest_ms => {
+        ConsentChoice::Granted { until_ms } if until_ms <= now_ms || until_ms > latest_ms => {
             Err(RolloutsError::ConsentTime {
                 until_ms,
                 latest_ms,
@@ -176,7 +176,7 @@ fn require_possible(
         ConsentChoice::Withdrawn if record(unit, deployment)?.consent.is_none() => {
             Err(RolloutsError::NoConsent.into())
         }
-        ConsentChoice::Given { .. } | ConsentChoice::Withdrawn | ConsentChoice::Refused => Ok(()),
+        ConsentChoice::Granted { .. } | ConsentChoice::Withdrawn | ConsentChoice::Refused => Ok(()),
     }
 }
 
@@ -191,17 +191,17 @@ fn record_decision(
     let mut record = record(unit, deployment)?;
     record.consent = None;
     match (decision, &info.by) {
-        (ConsentChoice::Given { until_ms }, Some(by)) => {
-            record.given = record.given.saturating_add(1);
+        (ConsentChoice::Granted { until_ms }, Some(by)) => {
+            record.granted = record.granted.saturating_add(1);
             record.consent = Some(Consent {
                 by: by.clone(),
                 by_thing,
-                given_ms: unit.block.time_ms,
+                granted_ms: unit.block.time_ms,
                 until_ms,
             });
         }
         // Nobody but an account decides.
-        (ConsentChoice::Given { .. }, None) => {}
+        (ConsentChoice::Granted { .. }, None) => {}
         (ConsentChoice::Withdrawn, _) => record.withdrawn = record.withdrawn.saturating_add(1),
         (ConsentChoice::Refused, _) => record.refused = record.refused.saturating_add(1),
     }
@@ -214,9 +214,9 @@ fn record_decision(
     unit.notify(Notification::about_device(device, fact));
     let to = match (decision, deployment.state) {
         (ConsentChoice::Refused, _) => Cancelled,
-        (ConsentChoice::Given { .. }, WaitingConsent) => Downloaded,
+        (ConsentChoice::Granted { .. }, WaitingConsent) => Downloaded,
         (ConsentChoice::Withdrawn, Downloaded | WaitingWindow) => WaitingConsent,
-        (ConsentChoice::Given { .. } | ConsentChoice::Withdrawn, state) => state,
+        (ConsentChoice::Granted { .. } | ConsentChoice::Withdrawn, state) => state,
     };
     if to != deployment.state {
         return unit.advance(deployment, device, to, info);
@@ -247,7 +247,7 @@ fn record(unit: &RolloutUnit<'_>, deployment: &Deployment) -> Result<InstallReco
         device: device.clone(),
         wait_until_ms: None,
         consent: None,
-        given: 0,
+        granted: 0,
         withdrawn: 0,
         refused: 0,
         postponed_by_thing: 0,
@@ -413,7 +413,7 @@ pub(super) fn asked(
                 0 => rules.wait_ms_max,
                 span_ms => span_ms.min(STEP_MS_MAX),
             };
-            ConsentChoice::Given {
+            ConsentChoice::Granted {
                 until_ms: now_ms.saturating_add(span_ms),
             }
         }

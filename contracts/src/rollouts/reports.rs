@@ -107,11 +107,8 @@ fn apply_report(
     let manifest = unit.release(&deployment.release)?.manifest.clone();
     let late = is_late(*from, *to);
     if !late && !by_guards && !is_reportable(*from, *to) {
-        return Err(RolloutsError::Transition {
-            from: *from,
-            to: *to,
-        }
-        .into());
+        let (from, to) = (*from, *to);
+        return Err(RolloutsError::Transition { from, to }.into());
     }
     if device.key.is_some() && !attested && needs_signature(*to) {
         return Err(RolloutsError::Unsigned(*to).into());

@@ -64,8 +64,8 @@ fn decide(city: &mut City, who: &str, decision: ConsentChoice) -> ActResult {
     city.rollouts(who, RolloutsAction::Consent(decision))
 }
 
-fn given(city: &City, hours: u64) -> ConsentChoice {
-    ConsentChoice::Given {
+fn consent(city: &City, hours: u64) -> ConsentChoice {
+    ConsentChoice::Granted {
         until_ms: city.time_ms + hours * HOUR_MS,
     }
 }
@@ -108,12 +108,12 @@ fn a_device_waits_for_consent_with_the_image_at_hand() {
         record(&city).wait_until_ms,
         Some(city.time_ms + 24 * HOUR_MS)
     );
-    let choice = given(&city, 5);
+    let choice = consent(&city, 5);
     assert_eq!(decide(&mut city, "anna", choice), Err("rollouts.not_asked"));
     let facts = decide(&mut city, "nora", choice).unwrap();
     assert_eq!(moves(&facts), [(Some(WaitingConsent), Downloaded)]);
-    let consent = record(&city).consent.unwrap();
-    assert_eq!((consent.by, consent.by_thing), (id("nora"), false));
+    let found = record(&city).consent.unwrap();
+    assert_eq!((found.by, found.by_thing), (id("nora"), false));
     let step = last_step(&city);
     assert_eq!(step.by, Some(id("nora")));
     assert_eq!(step.detail, "asked by telephone");
@@ -125,14 +125,14 @@ fn a_device_waits_for_consent_with_the_image_at_hand() {
 fn consent_counts_until_its_time_and_until_it_is_withdrawn() {
     let mut city = started(&[ConsentFrom::Operator]);
     city.walk("x", "lamp-0", &[Offered]);
-    let choice = given(&city, 3);
+    let choice = consent(&city, 3);
     decide(&mut city, "olga", choice).unwrap();
     assert_eq!(city.state_of("x", "lamp-0"), Offered, "it was given before");
     city.walk("x", "lamp-0", &[Downloading, Downloaded]);
     city.block(3 * HOUR_MS);
     assert_eq!(city.state_of("x", "lamp-0"), WaitingConsent);
     assert_eq!(last_step(&city).detail, "the consent is over");
-    let choice = given(&city, 3);
+    let choice = consent(&city, 3);
     decide(&mut city, "olga", choice).unwrap();
     decide(&mut city, "nora", ConsentChoice::Withdrawn).unwrap();
     assert_eq!(city.state_of("x", "lamp-0"), WaitingConsent);
@@ -140,11 +140,11 @@ fn consent_counts_until_its_time_and_until_it_is_withdrawn() {
     assert_eq!(again, Err("rollouts.no_consent"));
     let counted = record(&city);
     assert_eq!(
-        (counted.given, counted.withdrawn, counted.consent),
+        (counted.granted, counted.withdrawn, counted.consent),
         (2, 1, None)
     );
     for until_ms in [0, city.time_ms, city.time_ms + 367 * 24 * HOUR_MS] {
-        let choice = ConsentChoice::Given { until_ms };
+        let choice = ConsentChoice::Granted { until_ms };
         assert_eq!(
             decide(&mut city, "olga", choice),
             Err("rollouts.consent_time")
@@ -170,7 +170,7 @@ fn a_refusal_cancels_and_is_no_failure_of_the_release() {
 }
 
 #[test]
-fn where_nobody_consents_the_deployment_ends_without_a_failure() {
+fn without_any_consent_the_deployment_ends_and_has_not_failed() {
     let mut city = started(&[ConsentFrom::Operator]);
     city.walk("x", "lamp-0", &[Offered, Downloaded]);
     let pause = RolloutsAction::Pause {
@@ -199,19 +199,19 @@ fn where_nobody_consents_the_deployment_ends_without_a_failure() {
 }
 
 #[test]
-fn a_thing_consents_or_refuses_with_its_own_key_alone() {
+fn a_thing_consents_or_refuses_by_its_signature_alone() {
     let mut city = started(&[ConsentFrom::Thing]);
     city.walk("x", "lamp-0", &[Offered, Downloaded]);
-    let choice = given(&city, 1);
+    let choice = consent(&city, 1);
     assert_eq!(decide(&mut city, "olga", choice), Err("rollouts.not_asked"));
     assert_eq!(
         gateway(&mut city, WaitingConsent, Downloaded, 60),
         Err("rollouts.unsigned")
     );
     thing(&mut city, WaitingConsent, Downloaded, 3600).unwrap();
-    let consent = record(&city).consent.unwrap();
-    assert_eq!((consent.by_thing, consent.by), (true, id("gw-1")));
-    assert_eq!(consent.until_ms, city.time_ms + HOUR_MS);
+    let found = record(&city).consent.unwrap();
+    assert_eq!((found.by_thing, found.by), (true, id("gw-1")));
+    assert_eq!(found.until_ms, city.time_ms + HOUR_MS);
     city.block(HOUR_MS);
     assert_eq!(city.state_of("x", "lamp-0"), WaitingConsent);
     thing(&mut city, Downloaded, Cancelled, 0).unwrap();
@@ -272,7 +272,7 @@ fn no_thing_postpones_a_critical_release_or_one_of_a_plan_without_guards() {
         let refused = gateway(&mut city, Downloaded, to, 60);
         assert_eq!(refused, Err("rollouts.transition"), "{to:?}");
     }
-    let choice = given(&city, 1);
+    let choice = consent(&city, 1);
     let refused = decide(&mut city, "olga", choice);
     assert_eq!(refused, Err("rollouts.no_consent_asked"));
 }
@@ -336,7 +336,7 @@ fn a_postponement_leads_back_to_the_wait_for_consent() {
     city.block(HOUR_MS);
     assert_eq!(city.state_of("x", "lamp-0"), WaitingConsent);
     thing(&mut city, Downloaded, Postponed, 3600).unwrap();
-    let choice = given(&city, 5);
+    let choice = consent(&city, 5);
     decide(&mut city, "olga", choice).unwrap();
     assert_eq!(city.state_of("x", "lamp-0"), Postponed);
     city.block(HOUR_MS);

@@ -235,7 +235,7 @@ impl DeploymentJob {
                 version: self.assignment.manifest.version,
                 limits: InstallLimits {
                     open_for,
-                    heeds_lock: self.rules().is_some() && !self.ignores_lock,
+                    asks_lock: self.rules().is_some() && !self.ignores_lock,
                 },
             },
             Installing | Staged | Trial => SouthCommand::Watch {

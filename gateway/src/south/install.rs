@@ -88,7 +88,7 @@ impl InstallTask {
     }
 
     /// True if its order is given inside of windows alone.
-    pub(super) fn heeds_windows(&self) -> bool {
+    pub(super) fn is_bound_to_window(&self) -> bool {
         self.limits.open_for.is_some()
     }
 
@@ -192,7 +192,7 @@ impl InstallTask {
         match state {
             FirmwareState::Downloaded => match self.refusal.take() {
                 Some(reason) => self.refused(reason),
-                None if self.limits.heeds_lock => self.enter(InstallPhase::Lock),
+                None if self.limits.asks_lock => self.enter(InstallPhase::Lock),
                 None => self.enter(InstallPhase::Execute),
             },
             FirmwareState::Updating => {
@@ -228,10 +228,10 @@ impl InstallTask {
             }
             Stage::Idle | Stage::Trial => self.enter(InstallPhase::Version(result)),
             // It put an earlier order off; another one may find it ready.
-            Stage::Postponed if self.limits.heeds_lock && !self.order_sent => {
+            Stage::Postponed if self.limits.asks_lock && !self.order_sent => {
                 self.enter(InstallPhase::Execute)
             }
-            Stage::Postponed if self.limits.heeds_lock => self.locked(DEFERRED_S),
+            Stage::Postponed if self.limits.asks_lock => self.locked(DEFERRED_S),
             Stage::Cancelled | Stage::Postponed => {
                 let detail = "the Thing put the installation off".to_owned();
                 TaskOutcome::end(self.stage(Stage::Failed(result), detail))

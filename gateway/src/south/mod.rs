@@ -140,7 +140,7 @@ pub struct InstallLimits {
     /// The time from now for which the window is open; without end if there is none.
     pub open_for: Option<Duration>,
     /// A Thing that is busy is left alone.
-    pub heeds_lock: bool,
+    pub asks_lock: bool,
 }
 
 /// A command of the north side.

@@ -76,7 +76,7 @@ fn a_window_is_open_for_its_minutes_by_the_clock_of_its_zone() {
 }
 
 #[test]
-fn a_time_that_the_clock_skips_comes_later_and_is_not_lost() {
+fn a_time_that_the_clock_skips_is_not_lost() {
     // On 2026-03-29 the clock of Berlin goes from 02:00 to 03:00, at 01:00 in Greenwich.
     let skipped = window("30 2 * * *", 60, "Europe/Berlin");
     assert_eq!(
@@ -179,7 +179,9 @@ proptest! {
     fn windows_are_as_a_clock_shows_them(
         hour in 0..24_u32, minute in 0..60_u32, weekday in 0..7_u32, length in 1..400_u32,
         begin in prop_oneof![
-            Just("2026-03-28T12:00:00Z"), Just("2026-10-24T12:00:00Z"), Just("2026-06-01T00:00:00Z"),
+            Just("2026-03-28T12:00:00Z"),
+            Just("2026-10-24T12:00:00Z"),
+            Just("2026-06-01T00:00:00Z"),
         ],
         zone in prop_oneof![Just("UTC"), Just("Europe/Berlin"), Just("Asia/Kathmandu")],
         offset in 0..3_000_u64,
@@ -195,7 +197,8 @@ proptest! {
             schedule.has_day(at.month() as u32, at.day() as u32, weekday)
                 && (at.hour() as u32, at.minute() as u32) == (hour, minute)
         };
-        let opened = (0..u64::from(length)).map(|ago| now - ago * MS_PER_MINUTE).find(|at| shows(*at));
+        let mut before = (0..u64::from(length)).map(|ago| now - ago * MS_PER_MINUTE);
+        let opened = before.find(|at| shows(*at));
         let state = evaluate(std::slice::from_ref(&wanted), now);
         let is_skipped = hour == 2 && begin.starts_with("2026-03");
         match (opened, state) {
@@ -203,7 +206,8 @@ proptest! {
                 prop_assert_eq!(until_ms, Some(at + u64::from(length) * MS_PER_MINUTE));
             }
             (None, WindowState::Closed { opens_ms, .. }) => {
-                let next = (1..7 * 1_440).map(|ahead| now + ahead * MS_PER_MINUTE).find(|at| shows(*at));
+                let mut after = (1..7 * 1_440).map(|ahead| now + ahead * MS_PER_MINUTE);
+                let next = after.find(|at| shows(*at));
                 // What the clock skips is tested by itself.
                 prop_assert!(is_skipped || opens_ms == next, "{opens_ms:?} {next:?}");
             }

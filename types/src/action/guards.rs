@@ -22,7 +22,7 @@ pub struct InstallRules {
     /// The gateway orders the installation while one of them is open; at any time if there is
     /// none.
     pub windows: Vec<MaintenanceWindow>,
-    /// Who is asked for consent, each one instead of the others; nobody if there is none.
+    /// The kinds of consent of which one is needed; without any, none is.
     pub consent: Vec<ConsentFrom>,
     /// Longest time in ms between the download and the installation. It takes the place of the
     /// part of `install_ms` that is before the installation.
@@ -43,7 +43,7 @@ pub struct MaintenanceWindow {
     pub zone: String,
 }
 
-/// Who may consent to an installation.
+/// A kind of consent to an installation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -74,8 +74,8 @@ pub struct ConsentDecision {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum ConsentChoice {
     /// The device may install until then, in Unix ms.
-    Given { until_ms: u64 },
-    /// A consent that was given no longer counts.
+    Granted { until_ms: u64 },
+    /// A consent no longer counts.
     Withdrawn,
     /// The device shall not install it: the deployment is cancelled.
     Refused,

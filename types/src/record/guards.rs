@@ -18,7 +18,7 @@ pub struct InstallRecord {
     /// The last consent that was given and not withdrawn or refused.
     pub consent: Option<Consent>,
     /// The number of times that somebody consented.
-    pub given: u32,
+    pub granted: u32,
     pub withdrawn: u32,
     pub refused: u32,
     /// How many of the deployment's postponements its Thing asked for.
@@ -35,7 +35,7 @@ pub struct Consent {
     /// The Thing itself consented, with its signature.
     pub by_thing: bool,
     /// Block time in Unix ms.
-    pub given_ms: u64,
+    pub granted_ms: u64,
     /// Unix time in ms until which the device may install.
     pub until_ms: u64,
 }

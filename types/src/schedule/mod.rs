@@ -193,8 +193,8 @@ impl Schedule {
     }
 }
 
-/// True if a text can be the name of a zone of IANA, such as `Europe/Berlin` or `UTC`. Whether there
-/// is such a zone only its reader knows.
+/// True if a text can be the name of a zone of IANA, such as `Europe/Berlin` or `UTC`. Whether
+/// there is such a zone only its reader knows.
 pub fn is_zone_name(text: &str) -> bool {
     let is_part = |part: &str| {
         let signs = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'+');

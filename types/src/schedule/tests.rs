@@ -134,7 +134,7 @@ fn field(first: u32, last: u32) -> impl Strategy<Value = (String, Vec<u32>)> {
 proptest! {
     /// The numbers are those that the fields stand for, found by counting up from the text's parts.
     #[test]
-    fn a_schedule_is_what_its_fields_say(
+    fn a_schedule_is_what_its_fields_stand_for(
         minute in field(0, 59), hour in field(0, 23), day in field(1, 31), month in field(1, 12),
         weekday in field(0, 7),
     ) {
@@ -146,7 +146,8 @@ proptest! {
         let Ok(schedule) = parsed(&text) else { return Ok(()) };
         let times: Vec<_> = schedule.times().collect();
         let wanted = (0..24 * 60).map(|at| (at / 60, at % 60));
-        let wanted: Vec<_> = wanted.filter(|(h, m)| hour.1.contains(h) && minute.1.contains(m)).collect();
+        let is_wanted = |(h, m): &(u32, u32)| hour.1.contains(h) && minute.1.contains(m);
+        let wanted: Vec<_> = wanted.filter(is_wanted).collect();
         prop_assert_eq!(times, wanted);
         for (m, d, w) in (1..=12).flat_map(|m| (1..=31).map(move |d| (m, d, (m + d) % 7))) {
             let by_weekday = weekday.1.iter().any(|number| number % 7 == w);

@@ -79,12 +79,12 @@ impl Day {
         assert!(failure.contains("there is no release none"), "{failure}");
         self.writes("operator", "rollout cancel second enough")
             .await;
-        Box::pin(self.guards()).await;
+        self.guards().await;
     }
 
     /// Windows and consent, which the third version of the protocol has.
     async fn guards(&mut self) {
-        let set = "governance propose third set-protocol --version 3 --from-height +3";
+        let set = "governance propose third set-protocol --version 3 --from-height +9";
         self.writes("admin-1", set).await;
         self.writes("admin-2", "governance approve third").await;
         self.writes(

@@ -90,7 +90,7 @@ fn what_was_proven_before_the_window_is_proven_again() {
 }
 
 #[test]
-fn a_window_of_an_unknown_zone_keeps_the_order_and_says_why() {
+fn a_window_of_an_unknown_zone_keeps_the_order_with_the_reason() {
     let mut rules = nightly();
     rules.windows[0].zone = "Mars/Olympus_Mons".to_owned();
     rules.windows[0].schedule = "* * * * *".to_owned();
@@ -115,8 +115,8 @@ fn nothing_is_ordered_before_the_ledger_shows_a_consent() {
     assert!(planner.thing_registered(&lamp(), true, NOW_MS).is_empty());
     let waits = guarded(WaitingConsent, &asking(), 101, NOW_MS);
     assert!(planner.assigned(waits, None, NOW_MS).is_empty());
-    let given = guarded(Downloaded, &asking(), 102, NOW_MS);
-    let ordered = planner.assigned(given, None, NOW_MS);
+    let consented = guarded(Downloaded, &asking(), 102, NOW_MS);
+    let ordered = planner.assigned(consented, None, NOW_MS);
     assert_eq!(limits(&ordered).open_for, None);
     let withdrawn = guarded(WaitingConsent, &asking(), 103, NOW_MS);
     assert!(planner.assigned(withdrawn, None, NOW_MS).is_empty());
@@ -132,7 +132,7 @@ fn a_busy_thing_is_postponed_on_the_ledger_until_that_refuses() {
         ..nightly()
     };
     let ordered = planner.assigned(guarded(Downloaded, &rules, 100, NOW_MS), None, NOW_MS);
-    assert!(limits(&ordered).heeds_lock);
+    assert!(limits(&ordered).asks_lock);
     let busy = WorkNotice::Locked {
         deployment: "r1".to_owned(),
         busy_s: 600,
@@ -142,12 +142,12 @@ fn a_busy_thing_is_postponed_on_the_ledger_until_that_refuses() {
     assert!(accept(&mut planner, postponed, 101).is_empty());
     assert!(planner.thing_registered(&lamp(), true, NOW_MS).is_empty());
     let over = guarded(Downloaded, &rules, 102, NOW_MS);
-    assert!(limits(&planner.assigned(over, None, NOW_MS)).heeds_lock);
+    assert!(limits(&planner.assigned(over, None, NOW_MS)).asks_lock);
     let postponed = report(&planner.on_notice(&lamp(), &busy, NOW_MS));
     let refused = OutgoingReport::Deployment(postponed);
     planner.report_resolved(&refused, true, 103, NOW_MS);
     let ordered = planner.tick(NOW_MS + 60_000);
-    assert!(!limits(&ordered).heeds_lock, "its caps are used up");
+    assert!(!limits(&ordered).asks_lock, "its caps are used up");
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn a_thing_without_our_agent_is_reported_on_from_its_wait() {
     let mut waiting = guarded(WaitingWindow, &nightly(), 100, OPENS_MS);
     waiting.device.key = None;
     let ordered = planner.assigned(waiting, None, OPENS_MS);
-    assert!(limits(&ordered).heeds_lock);
+    assert!(limits(&ordered).asks_lock);
     let effects = planner.on_notice(&lamp(), &stage(Stage::Installing, ""), OPENS_MS);
     assert_eq!(steps(&effects), [(WaitingWindow, Installing)]);
 }

@@ -70,7 +70,7 @@ impl ThingSession {
         self.held = expired.is_some();
         // The next window may be days away, and other work must not wait for it.
         if expired.is_some()
-            && matches!(&self.task, Some(SessionTask::Install(task)) if task.heeds_windows())
+            && matches!(&self.task, Some(SessionTask::Install(task)) if task.is_bound_to_window())
         {
             (self.task, self.held) = (None, false);
         }

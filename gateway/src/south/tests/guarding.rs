@@ -104,7 +104,7 @@ impl Holder {
 
 const LOCK: InstallLimits = InstallLimits {
     open_for: None,
-    heeds_lock: true,
+    asks_lock: true,
 };
 
 fn locked(busy_s: u32) -> WorkNotice {
@@ -154,10 +154,10 @@ fn a_foreign_thing_that_defers_is_busy_and_is_ordered_again() {
 }
 
 #[test]
-fn no_order_is_given_or_repeated_after_the_window() {
+fn no_order_is_sent_or_repeated_after_the_window() {
     let limits = InstallLimits {
         open_for: Some(Duration::from_secs(12)),
-        heeds_lock: true,
+        asks_lock: true,
     };
     let mut thing = Holder::new(false);
     // It asks to be tried again all the time.
