@@ -20,6 +20,7 @@ mod firmware;
 mod founding;
 mod governance;
 mod groups;
+mod guards;
 mod history;
 mod image;
 mod import;

@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 
 use lamplighter_types::{
-    Action, DeferralPolicy, Group, GroupMembers, GroupedPlan, Hash, Id, ReleaseManifest,
-    RolloutPlan, RolloutsAction, Selection, StepTimers, codec,
+    Action, DeferralPolicy, Group, GroupMembers, GroupedPlan, GuardedPlan, Hash, Id, InstallRules,
+    ReleaseManifest, RolloutPlan, RolloutsAction, Selection, StepTimers, codec,
 };
 
 use crate::failure::Failure;
 use crate::output::{emit, emit_members, emit_table, joined};
 use crate::session::{Session, asking};
-use crate::{describe, groups, time};
+use crate::{describe, groups, guards, time};
 
 /// Approves a plan. The plan that is on the ledger is printed before the approval is sent.
 pub async fn approve(
@@ -24,15 +24,14 @@ pub async fn approve(
             let read = session.client.rollout(&rollout).await;
             let base = read.map_err(asking)?.value.plan;
             let grouped = grouped_plan(session, &rollout).await?;
-            let digest = grouped
-                .as_ref()
-                .map_or_else(|| codec::digest(&base), codec::digest);
+            let rules = guards::rules(session, &rollout).await?;
+            let digest = digest_of(&base, grouped.as_ref(), rules.as_ref());
             if !session.output.json {
                 let release = session.client.release(&base.release).await;
                 // What the vendor signed counts, not the node's copy of it.
                 let manifest = release.map_err(asking)?.value.signed.verify();
                 let manifest = manifest.map_err(Failure::during("the release is not signed"))?;
-                print(&base, grouped.as_ref(), &manifest, &digest);
+                print(&base, grouped.as_ref(), rules.as_ref(), &manifest, &digest);
             }
             digest
         }
@@ -40,6 +39,22 @@ pub async fn approve(
     let action = RolloutsAction::Approve { rollout, plan };
     session.act(Action::Rollouts(action)).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The digest of the plan with all its parts.
+fn digest_of(
+    base: &RolloutPlan,
+    grouped: Option<&GroupedPlan>,
+    rules: Option<&InstallRules>,
+) -> Hash {
+    match (grouped, rules) {
+        (None, _) => codec::digest(base),
+        (Some(plan), None) => codec::digest(plan),
+        (Some(plan), Some(rules)) => codec::digest(&GuardedPlan {
+            plan: plan.clone(),
+            rules: rules.clone(),
+        }),
+    }
 }
 
 /// The plan in groups, if the rollout has groups.
@@ -54,6 +69,7 @@ pub async fn grouped_plan(session: &Session, rollout: &Id) -> Result<Option<Grou
 fn print(
     base: &RolloutPlan,
     grouped: Option<&GroupedPlan>,
+    rules: Option<&InstallRules>,
     manifest: &ReleaseManifest,
     digest: &Hash,
 ) {
@@ -67,6 +83,7 @@ fn print(
     );
     lines.insert(2, ("which is", of_release));
     lines.extend(grouped.map(groups::plan_members).unwrap_or_default());
+    lines.extend(rules.map(guards::rule_members).unwrap_or_default());
     lines.push(("plan", digest.to_string()));
     emit_members(&lines);
     emit("");

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use lamplighter_client::{FeedFilter, HistoryOf};
 use lamplighter_types::{
-    Action, DeferralPolicy, Fact, GroupStatus, GroupedPlan, Hash, Id, Postponement, Rollout,
+    Action, DeferralPolicy, Fact, GroupStatus, GuardedPlan, Hash, Id, Postponement, Rollout,
     RolloutCounts, RolloutPlan, RolloutsAction, Scope, Selection, StepTimers,
 };
 use serde_json::json;
@@ -14,6 +14,7 @@ use crate::describe::words;
 use crate::failure::Failure;
 use crate::governance::approvers;
 use crate::groups::{self, Grouping};
+use crate::guards::{self, Decide, Guarding};
 use crate::history::{author, changes, emit_changes, emit_delivery};
 use crate::output::{emit, emit_members, emit_table, joined, or_dash, print, print_line, yes};
 use crate::session::{Session, asking};
@@ -69,6 +70,8 @@ pub enum RolloutCommand {
         #[arg(long, default_value = "")]
         reason: String,
     },
+    /// Consents to the installation on one device, withdraws that, or refuses it.
+    Consent(Decide),
     /// Prints each step until the rollout has ended, or a person has to open its next group.
     Watch { rollout: Id },
 }
@@ -108,6 +111,8 @@ pub struct Plan {
     retries_max: u8,
     #[command(flatten)]
     grouping: Grouping,
+    #[command(flatten)]
+    guarding: Guarding,
 }
 
 pub async fn rollout(session: &Session, command: RolloutCommand) -> Result<ExitCode, Failure> {
@@ -115,16 +120,9 @@ pub async fn rollout(session: &Session, command: RolloutCommand) -> Result<ExitC
         RolloutCommand::List => return list(session).await,
         RolloutCommand::Show { rollout, limit } => return show(session, &rollout, limit).await,
         RolloutCommand::Watch { rollout } => return watch(session, &rollout).await,
-        RolloutCommand::Plan(plan) => match plan_of(*plan) {
-            (plan, None) => RolloutsAction::Plan { plan },
-            (plan, Some(grouping)) => RolloutsAction::PlanGroups {
-                plan: grouping.plan(plan),
-            },
-        },
-        RolloutCommand::Amend(plan) => {
-            let plan = grouped_of(*plan);
-            RolloutsAction::Amend { plan }
-        }
+        RolloutCommand::Consent(decide) => return guards::decide(session, decide).await,
+        RolloutCommand::Plan(plan) => planned(*plan),
+        RolloutCommand::Amend(plan) => amended(*plan),
         RolloutCommand::Open { rollout, group } => RolloutsAction::OpenGroup {
             rollout,
             group: group - 1,
@@ -157,16 +155,35 @@ pub async fn rollout(session: &Session, command: RolloutCommand) -> Result<ExitC
         .map(|()| ExitCode::SUCCESS)
 }
 
-/// The plan, and the options of groups if one was written.
-fn plan_of(mut plan: Plan) -> (RolloutPlan, Option<Grouping>) {
+/// The action that plans, with groups and guards if such options were written.
+fn planned(mut plan: Plan) -> RolloutsAction {
     let grouping = std::mem::take(&mut plan.grouping);
-    let grouping = Some(grouping).filter(|grouping| !grouping.is_empty());
-    (base_of(plan), grouping)
+    let rules = std::mem::take(&mut plan.guarding).rules();
+    let is_grouped = !grouping.is_empty();
+    let base = base_of(plan);
+    match rules {
+        Some(rules) => {
+            let plan = grouping.plan(base);
+            let plan = GuardedPlan { plan, rules };
+            RolloutsAction::PlanGuarded { plan }
+        }
+        None if is_grouped => RolloutsAction::PlanGroups {
+            plan: grouping.plan(base),
+        },
+        None => RolloutsAction::Plan { plan: base },
+    }
 }
 
-fn grouped_of(mut plan: Plan) -> GroupedPlan {
+fn amended(mut plan: Plan) -> RolloutsAction {
     let grouping = std::mem::take(&mut plan.grouping);
-    grouping.plan(base_of(plan))
+    let rules = std::mem::take(&mut plan.guarding).rules();
+    let plan = grouping.plan(base_of(plan));
+    match rules {
+        Some(rules) => RolloutsAction::AmendGuarded {
+            plan: GuardedPlan { plan, rules },
+        },
+        None => RolloutsAction::Amend { plan },
+    }
 }
 
 fn base_of(plan: Plan) -> RolloutPlan {
@@ -244,11 +261,13 @@ async fn show(session: &Session, rollout: &Id, limit: usize) -> Result<ExitCode,
         Some(plan) => Some((plan, client.groups(rollout).await.map_err(asking)?.value)),
         None => None,
     };
+    let rules = guards::rules(session, rollout).await?;
     if session.output.json {
         let (plan, groups) = grouped.unzip();
         print(&json!({
             "rollout": record,
             "plan": plan,
+            "rules": rules,
             "groups": groups,
             "history": changes.items,
             "deployments": deployments,
@@ -256,6 +275,9 @@ async fn show(session: &Session, rollout: &Id, limit: usize) -> Result<ExitCode,
         return Ok(ExitCode::SUCCESS);
     }
     emit_members(&members(&record));
+    if let Some(rules) = &rules {
+        emit_members(&guards::rule_members(rules));
+    }
     if let Some((plan, progress)) = &grouped {
         emit_members(&groups::plan_members(plan));
         emit("");

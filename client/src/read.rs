@@ -7,8 +7,8 @@ use lamplighter_types::wire::{
 };
 use lamplighter_types::{
     Account, Alarm, Certificate, ConfigTarget, Deployment, DesiredConfig, Device, DeviceState,
-    Genesis, GroupedPlan, Hash, Header, Id, Organization, PublicKey, Release, Rollout,
-    RolloutGroups, Scope,
+    Genesis, GroupedPlan, Hash, Header, Id, InstallRecord, InstallRules, Organization, PublicKey,
+    Release, Rollout, RolloutGroups, Scope,
 };
 use serde::de::DeserializeOwned;
 
@@ -258,6 +258,21 @@ impl Client {
     /// The progress of a rollout in groups.
     pub async fn groups(&self, rollout: &Id) -> Result<Read<RolloutGroups>, ClientError> {
         self.record(&format!("/v1/rollouts/{rollout}/groups")).await
+    }
+
+    /// The guards of the plan of a rollout.
+    pub async fn install_rules(&self, rollout: &Id) -> Result<Read<InstallRules>, ClientError> {
+        self.record(&format!("/v1/rollouts/{rollout}/rules")).await
+    }
+
+    /// The consent to a deployment of a plan with guards.
+    pub async fn install_record(
+        &self,
+        rollout: &Id,
+        device: &Id,
+    ) -> Result<Read<InstallRecord>, ClientError> {
+        let path = format!("/v1/deployments/{rollout}/{device}/consent");
+        self.record(&path).await
     }
 
     pub async fn deployments(

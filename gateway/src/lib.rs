@@ -18,6 +18,7 @@ pub mod spool;
 pub mod submission;
 mod text;
 pub mod verify;
+pub mod windows;
 
 pub use config::{
     CastConfig, ConfigError, DtlsConfig, GatewayConfig, MeshLimits, NodeAddress, OscoreConfig,

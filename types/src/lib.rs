@@ -21,6 +21,7 @@ pub mod proof;
 pub mod protocol;
 pub mod record;
 pub mod report;
+pub mod schedule;
 #[cfg(feature = "openapi")]
 mod schema;
 mod state_key;

@@ -30,6 +30,10 @@ pub const LIST_ITEMS_MAX: usize = 1_000;
 pub const ROLLOUT_LIST_MAX: usize = 1_000;
 /// Number of groups of a rollout: a person must be able to read them.
 pub const GROUPS_MAX: usize = 16;
+/// Number of maintenance windows of a plan: a person must be able to read them.
+pub const WINDOWS_MAX: usize = 8;
+/// Longest maintenance window in minutes: a week. A longer one is no window.
+pub const WINDOW_MINUTES_MAX: u32 = 7 * 24 * 60;
 /// Number of devices that rollouts in groups look at in one block. To look is to read two records,
 /// which is quick beside an assignment.
 pub const DEVICES_LOOKED_AT_PER_BLOCK_MAX: usize = 1_024;

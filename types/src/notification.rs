@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AlarmId, ConfigTarget, DeploymentState, Device, DeviceCounters, Hash, Id, PublicKey, Role,
-    Scope, Severity, SkipReason, Validator,
+    AlarmId, ConfigTarget, ConsentChoice, DeploymentState, Device, DeviceCounters, Hash, Id,
+    PublicKey, Role, Scope, Severity, SkipReason, Validator,
 };
 
 /// A fact of a block, for subscribers.
@@ -316,6 +316,12 @@ pub enum Fact {
     RevocationTraced {
         release: Id,
         devices: u64,
+    },
+    /// A person or a Thing decided about the installation of a deployment.
+    ConsentDecided {
+        rollout: Id,
+        decision: ConsentChoice,
+        by_thing: bool,
     },
 }
 

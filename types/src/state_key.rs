@@ -13,7 +13,9 @@ use serde_json::Value;
 use crate::codec::{self, CodecError};
 use crate::record::*;
 use crate::tables::Table;
-use crate::{ConfigTarget, GroupedPlan, Hash, HexBytes, Id, PublicKey, Scope, ValidatorSet};
+use crate::{
+    ConfigTarget, GroupedPlan, Hash, HexBytes, Id, InstallRules, PublicKey, Scope, ValidatorSet,
+};
 
 /// A deadline (Unix ms), the rollout and the device.
 type Timer = (u64, Id, Id);
@@ -86,6 +88,8 @@ state_keys! {
     RolloutTimer { deadline_ms: u64, rollout: Id } => (u64, Id),
     ContinuousRollout { rollout: Id } => Id,
     RevocationSweep { release: Id } => RevocationSweep,
+    InstallRules { rollout: Id } => InstallRules,
+    InstallRecord { rollout: Id, device: Id } => InstallRecord,
 
     DesiredConfig { target: ConfigTarget } => DesiredConfig,
     ReportedConfig { device: Id } => ReportedConfig,

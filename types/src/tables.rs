@@ -20,6 +20,8 @@
 //! | releases, artifacts | vendors | allowance, quotas | retention |
 //! | rollouts | operators | allowance; 64 at work | never |
 //! | plans in groups, their groups | with their rollouts | 16 groups and 1,000 named devices a rollout | never |
+//! | install rules | with their rollouts | 8 windows and 3 kinds of consent a rollout | never |
+//! | install records | blocks, for deployments of plans with guards | one a deployment | with the deployment |
 //! | late devices | changes of devices, for continuous rollouts, of which 8 are at work | one a device and rollout | the next blocks |
 //! | timers of rollouts, continuous rollouts | operators, blocks | rollouts at work, of which 8 are continuous | their end |
 //! | revocation sweeps | revocations of releases that people approved | allowance | the walk over the devices |
@@ -69,6 +71,8 @@ pub enum Table {
     RolloutTimer = 0x39,
     ContinuousRollout = 0x3a,
     RevocationSweep = 0x3b,
+    InstallRules = 0x3c,
+    InstallRecord = 0x3d,
 
     DesiredConfig = 0x40,
     ReportedConfig = 0x41,

@@ -113,6 +113,7 @@ enum RolloutsAction {
   cancel { rollout: id, reason: text }, postpone Postponement,
   report { reports: list DeploymentReport }, plan_groups { plan: GroupedPlan },
   amend { plan: GroupedPlan }, open_group { rollout: id, group: u32 },
+  plan_guarded { plan: GuardedPlan }, amend_guarded { plan: GuardedPlan }, consent ConsentDecision,
 }
 struct RolloutPlan {
   rollout: id, release: id, selection: Selection, error_percent_max: u8, error_sample_min: u32,
@@ -136,6 +137,12 @@ struct GroupGate {
 }
 struct PauseLimits { error_count_max: optional u32, silence_percent_max: optional u8 }
 struct RetryPolicy { backoff_ms: u64, codes: list u32 }
+struct GuardedPlan { plan: GroupedPlan, rules: InstallRules }
+struct InstallRules { windows: list MaintenanceWindow, consent: list ConsentFrom, wait_ms_max: u64 }
+struct MaintenanceWindow { schedule: text, minutes: u32, zone: text }
+enum ConsentFrom { operator, owner, thing }
+struct ConsentDecision { rollout: id, device: id, decision: ConsentChoice, reason: text }
+enum ConsentChoice { granted { until_ms: u64 }, withdrawn, refused }
 struct StepTimers { offer_ms: u64, download_ms: u64, install_ms: u64, trial_ms: u64 }
 struct Postponement { rollout: id, device: id, until_ms: u64, reason: text }
 struct DeploymentReport {
@@ -243,6 +250,7 @@ enum Fact {
   rollout_amended { rollout: id }, group_opened { rollout: id, group: u32 },
   group_ready { rollout: id, group: u32 }, device_runs_revoked { release: id },
   revocation_traced { release: id, devices: u64 },
+  consent_decided { rollout: id, decision: ConsentChoice, by_thing: bool },
 }
 enum MessageKind { event, inventory, config }
 enum SkipReason {
@@ -309,6 +317,11 @@ struct GroupRecord {
 struct GroupCounts { deployments: RolloutCounts, timed_out: u64 }
 enum GroupStatus { waiting, running, soaking, ready, passed, failed }
 struct RevocationSweep { release: id, after: optional id, found: u64 }
+struct InstallRecord {
+  rollout: id, device: id, wait_until_ms: optional u64, consent: optional Consent, granted: u32,
+  withdrawn: u32, refused: u32, postponed_by_thing: u32,
+}
+struct Consent { by: id, by_thing: bool, granted_ms: u64, until_ms: u64 }
 struct Deployment {
   rollout: id, device: id, release: id, state: DeploymentState, assigned_height: u64,
   steps: list DeploymentStep, retries: u8, postponed_count: u32,
@@ -372,6 +385,8 @@ key 38 late_device { rollout: id, device: id }: id
 key 39 rollout_timer { deadline_ms: u64, rollout: id }: (u64, id)
 key 3a continuous_rollout { rollout: id }: id
 key 3b revocation_sweep { release: id }: RevocationSweep
+key 3c install_rules { rollout: id }: InstallRules
+key 3d install_record { rollout: id, device: id }: InstallRecord
 key 40 desired_config { target: ConfigTarget }: DesiredConfig
 key 41 reported_config { device: id }: ReportedConfig
 key 50 event_cursor { device: id }: EventCursor

@@ -6,7 +6,9 @@ use lamplighter_contracts::rollouts;
 use lamplighter_state::View;
 use lamplighter_state::tables::Subject;
 use lamplighter_types::wire::{HistoryEntry, Page, RecordResponse};
-use lamplighter_types::{Deployment, GroupedPlan, Id, Rollout, RolloutGroups};
+use lamplighter_types::{
+    Deployment, GroupedPlan, Id, InstallRecord, InstallRules, Rollout, RolloutGroups,
+};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -23,6 +25,8 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(rollouts_list))
         .routes(routes!(rollout_plan))
         .routes(routes!(rollout_groups))
+        .routes(routes!(rollout_rules))
+        .routes(routes!(deployment_consent))
         .routes(routes!(rollout_history))
         .routes(routes!(deployments))
         .routes(routes!(deployment))
@@ -98,6 +102,55 @@ async fn rollout_groups(
     };
     read::record(&app, &query, &rights, read, |groups: &RolloutGroups| {
         Record::RolloutNamed(&groups.rollout)
+    })
+    .await
+}
+
+/// The guards of the plan of a rollout: its windows, and who is asked for consent. They are part of
+/// what `plan_digest` is the digest of.
+#[utoipa::path(get, path = "/v1/rollouts/{rollout}/rules", tag = "rollouts",
+    params(("rollout" = Id, Path), ReadQuery),
+    responses((status = 200, body = RecordResponse<InstallRules>),
+        (status = 404, body = Problem)))]
+async fn rollout_rules(
+    State(app): State<App>,
+    Extension(rights): Extension<Rights>,
+    Path(id): Path<Id>,
+    Query(query): Query<ReadQuery>,
+) -> Result<JsonAt<RecordResponse<InstallRules>>, ApiError> {
+    let key = rollouts::keys::install_rules(&id);
+    let what = format!("guards of the plan of the rollout {id}");
+    let read = Read {
+        key: &key,
+        kind: Kind::Rollout,
+        what,
+        subject: Some(Subject::Rollout(id.clone())),
+    };
+    read::record_of(&app, &query, &rights, read, Subject::Rollout(id)).await
+}
+
+/// The consent to one device's installation: who gave it and until when, and how often it was
+/// given, withdrawn and refused. The steps of the deployment have each decision with its reason.
+#[utoipa::path(get, path = "/v1/deployments/{rollout}/{device}/consent", tag = "rollouts",
+    params(("rollout" = Id, Path), ("device" = Id, Path), ReadQuery),
+    responses((status = 200, body = RecordResponse<InstallRecord>),
+        (status = 404, body = Problem)))]
+async fn deployment_consent(
+    State(app): State<App>,
+    Extension(rights): Extension<Rights>,
+    Path((rollout, device)): Path<(Id, Id)>,
+    Query(query): Query<ReadQuery>,
+) -> Result<JsonAt<RecordResponse<InstallRecord>>, ApiError> {
+    let key = rollouts::keys::install_record(&rollout, &device);
+    let what = format!("record of consent of {rollout} for {device}");
+    let read = Read {
+        key: &key,
+        kind: Kind::Device,
+        what,
+        subject: None,
+    };
+    read::record(&app, &query, &rights, read, |record: &InstallRecord| {
+        Record::DeviceNamed(&record.device)
     })
     .await
 }

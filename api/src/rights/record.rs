@@ -125,7 +125,8 @@ impl<'a> Record<'a> {
             | Fact::DeploymentMoved { .. } | Fact::ConfigReported { .. }
             | Fact::EventAppended { .. } | Fact::EventGapSeen { .. }
             | Fact::DeploymentSkipped { .. } | Fact::ReportRefused { .. }
-            | Fact::MessageRefused { .. } | Fact::DeviceRunsRevoked { .. } => Self::Governance,
+            | Fact::MessageRefused { .. } | Fact::DeviceRunsRevoked { .. }
+            | Fact::ConsentDecided { .. } => Self::Governance,
         }
     }
 }

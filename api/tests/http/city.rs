@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use lamplighter_ledger::{LedgerConfig, SystemClock};
 use lamplighter_types::{
-    Action, AlarmChange, ConfigAction, ConfigTarget, DeferralPolicy, DeviceEvent, DevicesAction,
-    Encoding, EventsAction, FirmwareAction, GenesisAccount, GovernanceAction, GovernanceChange,
-    Grant, Group, GroupGate, GroupMembers, GroupedPlan, Hash, Id, KeyPurpose, PauseLimits,
-    ReleaseManifest, RetryPolicy, Role, RolloutPlan, RolloutsAction, Scope, SecretKey, Selection,
-    Severity, SignedRelease, SignedTransaction, StepTimers, Transaction, UsersAction, codec,
+    Action, AlarmChange, ConfigAction, ConfigTarget, ConsentChoice, ConsentDecision, ConsentFrom,
+    DeferralPolicy, DeploymentReport, DeploymentState, DeviceEvent, DevicesAction, Encoding,
+    EventsAction, FirmwareAction, GenesisAccount, GovernanceAction, GovernanceChange, Grant, Group,
+    GroupGate, GroupMembers, GroupedPlan, GuardedPlan, Hash, Id, InstallRules, KeyPurpose,
+    PauseLimits, ReleaseManifest, RetryPolicy, Role, RolloutPlan, RolloutsAction, Scope, SecretKey,
+    Selection, Severity, SignedRelease, SignedTransaction, StepTimers, Transaction, UsersAction,
+    codec,
 };
 use reqwest::Method;
 use serde_json::Value;
@@ -227,22 +229,32 @@ impl City {
         }
     }
 
-    /// Plans a rollout in groups, which the second protocol version has; returns its name.
-    pub async fn plan_in_groups(&self) -> Id {
+    /// Puts the next protocol version into force.
+    async fn raise_protocol(&self, version: u32) {
         let changes = vec![GovernanceChange::SetProtocol {
-            version: 2,
+            version,
             from_height: self.node.handle.head().height + 2,
         }];
         let propose = GovernanceAction::Propose {
-            proposal: id("p-2"),
+            proposal: id(&format!("p-{version}")),
             changes,
         };
         self.node.act(Action::Governance(propose)).await;
         // A block of the new version.
-        self.configure(ConfigTarget::Model {
-            model: "other".to_owned(),
-        })
-        .await;
+        let model = format!("other-{version}");
+        self.configure(ConfigTarget::Model { model }).await;
+    }
+
+    /// Rolls out in one group with guards, which the third protocol version has, to a lamp whose
+    /// owner consents; returns the name of the rollout.
+    pub async fn roll_out_with_consent(&self) -> Id {
+        self.raise_protocol(2).await;
+        self.raise_protocol(3).await;
+        let cancel = RolloutsAction::Cancel {
+            rollout: id("ro-1"),
+            reason: String::new(),
+        };
+        self.node.act(Action::Rollouts(cancel)).await;
         let mut base = plan(3, "lamp-1");
         base.release = id("r-1");
         let gate = GroupGate {
@@ -267,9 +279,46 @@ impl City {
             continuous: false,
             stop_ms: None,
         };
-        let planned = RolloutsAction::PlanGroups { plan };
-        self.node.act(Action::Rollouts(planned)).await;
+        let rules = InstallRules {
+            windows: Vec::new(),
+            consent: vec![ConsentFrom::Owner],
+            wait_ms_max: 604_800_000,
+        };
+        let plan = GuardedPlan { plan, rules };
+        let digest = codec::digest(&plan);
+        self.begin(3, digest, RolloutsAction::PlanGuarded { plan })
+            .await;
+        self.consent(&name).await;
         name
+    }
+
+    /// The gateway offers the release to its lamp, and the owner consents.
+    async fn consent(&self, rollout: &Id) {
+        let report = DeploymentReport {
+            rollout: rollout.clone(),
+            device: id("lamp-1"),
+            from: DeploymentState::Assigned,
+            to: DeploymentState::Offered,
+            code: 0,
+            digest: None,
+            seen_height: 0,
+            counter: 1,
+            detail: String::new(),
+            signature: None,
+        };
+        let reports = vec![report];
+        let report = Action::Rollouts(RolloutsAction::Report { reports });
+        self.must_act("gw", 2, report).await;
+        let decision = ConsentDecision {
+            rollout: rollout.clone(),
+            device: id("lamp-1"),
+            decision: ConsentChoice::Granted {
+                until_ms: now_ms() + 86_400_000,
+            },
+            reason: "asked at the door".to_owned(),
+        };
+        let consent = RolloutsAction::Consent(decision);
+        self.node.act(Action::Rollouts(consent)).await;
     }
 
     async fn configure(&self, target: ConfigTarget) {
@@ -324,13 +373,21 @@ impl City {
 
     /// Rolls a release out to one lamp, until it has its deployment.
     async fn rollout(&self, number: u64) {
-        let (rollout, lamp) = (id(&format!("ro-{number}")), format!("lamp-{number}"));
+        let lamp = format!("lamp-{number}");
         let plan = plan(number, &lamp);
+        let digest = codec::digest(&plan);
+        self.begin(number, digest, RolloutsAction::Plan { plan })
+            .await;
+    }
+
+    /// Plans, approves and starts a rollout to one lamp, and waits until that has its deployment.
+    async fn begin(&self, number: u64, plan: Hash, planned: RolloutsAction) {
+        let rollout = id(&format!("ro-{number}"));
+        let lamp = if number == 2 { "lamp-2" } else { "lamp-1" };
         let approve = RolloutsAction::Approve {
             rollout: rollout.clone(),
-            plan: codec::digest(&plan),
+            plan,
         };
-        let planned = RolloutsAction::Plan { plan };
         self.node.act(Action::Rollouts(planned)).await;
         let sequence = number * 1_000 + 900;
         self.must_act("pia", sequence, Action::Rollouts(approve))

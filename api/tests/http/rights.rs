@@ -154,7 +154,7 @@ async fn transactions_are_for_their_sender_and_auditors_and_blocks_for_auditors(
 async fn every_route_asks_for_rights() {
     let city = City::start().await;
     let samples = city.furnish().await;
-    let grouped = city.plan_in_groups().await;
+    let guarded = city.roll_out_with_consent().await;
     let document = city.node.get("/openapi.json").await.ok();
     let common = [
         "headers",
@@ -182,8 +182,11 @@ async fn every_route_asks_for_rights() {
         let text = item["get"]["description"].as_str().unwrap_or_default();
         assert!(text.contains("Who reads it: "), "{path}: {text}");
         let filled = match path.as_str() {
-            "/v1/rollouts/{rollout}/plan" | "/v1/rollouts/{rollout}/groups" => {
-                path.replace("{rollout}", grouped.as_str())
+            "/v1/rollouts/{rollout}/plan"
+            | "/v1/rollouts/{rollout}/groups"
+            | "/v1/rollouts/{rollout}/rules"
+            | "/v1/deployments/{rollout}/{device}/consent" => {
+                samples.fill(&path.replace("{rollout}", guarded.as_str()))
             }
             _ => samples.fill(path),
         };

@@ -221,6 +221,10 @@ impl Known {
                 let rollout = plan.base.rollout.clone();
                 self.plans.insert(rollout, codec::digest(plan));
             }
+            RolloutsAction::PlanGuarded { plan } | RolloutsAction::AmendGuarded { plan } => {
+                let rollout = plan.plan.base.rollout.clone();
+                self.plans.insert(rollout, codec::digest(plan));
+            }
             RolloutsAction::Approve { rollout, plan } => *plan = self.plans[rollout],
             RolloutsAction::Report { reports } => {
                 for report in reports {

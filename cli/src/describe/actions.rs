@@ -1,10 +1,10 @@
 use lamplighter_types::{
-    Action, AlarmId, ConfigAction, DevicesAction, EventsAction, FirmwareAction, GovernanceAction,
-    GroupedPlan, RolloutPlan, RolloutsAction, UsersAction,
+    Action, AlarmId, ConfigAction, ConsentDecision, DevicesAction, EventsAction, FirmwareAction,
+    GovernanceAction, GroupedPlan, GuardedPlan, RolloutPlan, RolloutsAction, UsersAction,
 };
 
 use super::{because, changes, hash, key, members, names, place, role, selection, target};
-use crate::time;
+use crate::{guards, time};
 
 /// An action in a line.
 pub fn action(action: &Action) -> String {
@@ -199,7 +199,32 @@ fn of_rollouts(action: &RolloutsAction) -> String {
             let number = u64::from(*group) + 1;
             format!("open group {number} of the rollout {rollout}")
         }
+        RolloutsAction::PlanGuarded { plan } => of_guarded_plan(plan, "plan"),
+        RolloutsAction::AmendGuarded { plan } => of_guarded_plan(plan, "change the plan of"),
+        RolloutsAction::Consent(ConsentDecision {
+            rollout,
+            device,
+            decision,
+            reason,
+        }) => format!(
+            "decide about {device} in {rollout}: {}{}",
+            guards::choice(*decision),
+            because(reason)
+        ),
     }
+}
+
+fn of_guarded_plan(plan: &GuardedPlan, verb: &str) -> String {
+    let rules = guards::rule_members(&plan.rules);
+    let rules: Vec<_> = rules
+        .iter()
+        .map(|(name, rule)| format!("{name} {rule}"))
+        .collect();
+    format!(
+        "{}; {}",
+        of_grouped_plan(&plan.plan, verb),
+        rules.join(", ")
+    )
 }
 
 fn of_grouped_plan(plan: &GroupedPlan, verb: &str) -> String {

@@ -1,6 +1,7 @@
 use lamplighter_types::{AlarmId, DeploymentState, Fact, Id, Notification, SkipReason};
 
 use super::{because, hash, key, role, target, words};
+use crate::guards;
 
 /// A notification in a line.
 pub fn notification(notification: &Notification) -> String {
@@ -47,7 +48,7 @@ fn fact(device: &str, fact: &Fact) -> String {
         RolloutPlanned { .. } | RolloutApproved { .. } | RolloutApprovalWithdrawn { .. } => {
             of_rollouts(device, fact)
         }
-        GroupOpened { .. } | GroupReady { .. } => of_rollouts(device, fact),
+        GroupOpened { .. } | GroupReady { .. } | ConsentDecided { .. } => of_rollouts(device, fact),
         RolloutLapsed { .. }
         | RolloutStarted { .. }
         | RolloutPaused { .. }
@@ -220,6 +221,18 @@ fn of_rollouts(device: &str, fact: &Fact) -> Option<String> {
             "rollout {rollout}: group {} passed its gate, and the next one waits to be opened",
             u64::from(*group) + 1
         ),
+        Fact::ConsentDecided {
+            rollout,
+            decision,
+            by_thing,
+        } => {
+            let by = if *by_thing {
+                ", signed by the Thing"
+            } else {
+                ""
+            };
+            format!("{device}: {} in {rollout}{by}", guards::choice(*decision))
+        }
         Fact::DeploymentMoved {
             rollout,
             from,

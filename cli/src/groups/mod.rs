@@ -201,7 +201,7 @@ fn apply(gate: &mut GroupGate, rule: &str) -> Result<(), NotAGroup> {
 }
 
 /// A length of time such as `90s`, `30m`, `24h`, `2d`, or `0`.
-fn duration_ms(text: &str) -> Option<u64> {
+pub fn duration_ms(text: &str) -> Option<u64> {
     if text == "0" {
         return Some(0);
     }

@@ -171,6 +171,7 @@ impl City {
         let parsed = std::thread::spawn(|| Arguments::try_parse_from(all)).join();
         let arguments = parsed.expect("the parser does not panic");
         let arguments = arguments.unwrap_or_else(|error| panic!("{command}: {error}"));
+        // A test runs many commands one after the other: none of them is part of its stack.
         tokio::time::timeout(TIMEOUT, Box::pin(carry_out(arguments)))
             .await
             .unwrap_or_else(|_| panic!("{command} did not end"))

@@ -201,6 +201,9 @@ fn command_of(action: &Action) -> Option<&'static str> {
             RolloutsAction::PlanGroups { .. } => "rollout plan",
             RolloutsAction::Amend { .. } => "rollout amend",
             RolloutsAction::OpenGroup { .. } => "rollout open",
+            RolloutsAction::PlanGuarded { .. } => "rollout plan",
+            RolloutsAction::AmendGuarded { .. } => "rollout amend",
+            RolloutsAction::Consent(_) => "rollout consent",
             RolloutsAction::Report { .. } => return None,
         },
         Action::Config(action) => match action {

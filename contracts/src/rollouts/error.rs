@@ -94,5 +94,19 @@ refusals! {
             "the group that opened last is {status}, not ready: the next one stays closed";
         GroupFailed(group: usize) = "rollouts.group_failed",
             "group {group} ended below its gate, so the next one never opens: cancel the rollout";
+        TooManyWindows(windows: usize) = "rollouts.too_many_windows",
+            "a plan has at most 8 windows, not {windows}";
+        Window { window: usize, problem: &'static str } = "rollouts.window",
+            "window {window}: {problem}";
+        ConsentTwice = "rollouts.consent_twice",
+            "each kind of consent is named once";
+        NoConsentAsked(rollout: Id) = "rollouts.no_consent_asked",
+            "the plan of {rollout} asks nobody for consent";
+        NotAsked(account: Id) = "rollouts.not_asked",
+            "{account} is not among those who are asked for consent to this installation";
+        ConsentTime { until_ms: u64, latest_ms: u64 } = "rollouts.consent_time",
+            "a consent lasts to a time after now and until {latest_ms}, not to {until_ms}";
+        NoConsent = "rollouts.no_consent",
+            "there is no consent to withdraw";
     }
 }

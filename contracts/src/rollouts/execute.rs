@@ -5,11 +5,13 @@ use lamplighter_types::limits::{
     ID_BYTES_MAX, LIST_ITEMS_MAX, ROLLOUT_LIST_MAX, TAG_VALUE_BYTES_MAX, TEXT_BYTES_MAX,
 };
 use lamplighter_types::{
-    DeferralPolicy, DeploymentReport, Notification, RolloutPlan, RolloutsAction, Selection,
-    StepTimers,
+    DeferralPolicy, DeploymentReport, GuardedPlan, Notification, RolloutPlan, RolloutsAction,
+    Selection, StepTimers,
 };
 
-use super::{RolloutsError, STEP_MS_MAX, approving, groups, operator_actions, plan, reports};
+use super::{
+    RolloutsError, STEP_MS_MAX, approving, groups, guards, operator_actions, plan, reports,
+};
 use crate::validate::{self, FieldError};
 use crate::{Context, ExecutionError};
 
@@ -21,6 +23,13 @@ pub fn check(action: &RolloutsAction) -> Result<(), RolloutsError> {
             check_plan(&plan.base)?;
             groups::check(plan)?;
         }
+        RolloutsAction::PlanGuarded { plan } | RolloutsAction::AmendGuarded { plan } => {
+            let GuardedPlan { plan, rules } = plan;
+            check_plan(&plan.base)?;
+            groups::check(plan)?;
+            guards::check(rules)?;
+        }
+        RolloutsAction::Consent(decision) => guards::check_decision(decision)?,
         RolloutsAction::Pause { rollout: _, reason }
         | RolloutsAction::Cancel { rollout: _, reason } => {
             validate::text("reason", reason, TEXT_BYTES_MAX)?;
@@ -166,7 +175,12 @@ pub fn execute(
         }
         RolloutsAction::Report { reports } => reports::report(overlay, context, reports),
         RolloutsAction::PlanGroups { plan } => plan::plan_groups(overlay, context, plan),
-        RolloutsAction::Amend { plan } => plan::amend(overlay, context, plan),
+        RolloutsAction::Amend { plan } => plan::amend(overlay, context, plan, None),
+        RolloutsAction::PlanGuarded { plan } => plan::plan_guarded(overlay, context, plan),
+        RolloutsAction::AmendGuarded { plan } => {
+            plan::amend(overlay, context, &plan.plan, Some(plan))
+        }
+        RolloutsAction::Consent(decision) => guards::decide(overlay, context, decision),
         RolloutsAction::OpenGroup { rollout, group } => {
             groups::open_by_hand(overlay, context, rollout, *group)
         }

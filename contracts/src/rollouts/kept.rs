@@ -28,6 +28,10 @@ pub(super) fn make_room(unit: &mut RolloutUnit<'_>, device: &Id) -> Result<(), S
         if deployment.is_some_and(|deployment| deployment.state.is_end()) {
             unit.overlay.delete(&key);
             unit.overlay.delete(&index);
+            let record = keys::install_record(&rollout, device);
+            if unit.overlay.exists(&record)? {
+                unit.overlay.delete(&record);
+            }
             break;
         }
     }

@@ -2,7 +2,8 @@
 
 use lamplighter_state::Key;
 use lamplighter_types::{
-    Deployment, GroupedPlan, Id, RevocationSweep, Rollout, RolloutGroups, RolloutWork,
+    Deployment, GroupedPlan, Id, InstallRecord, InstallRules, RevocationSweep, Rollout,
+    RolloutGroups, RolloutWork,
 };
 
 use crate::tables::Table;
@@ -108,4 +109,16 @@ pub fn revocation_sweeps() -> Key<RevocationSweep> {
 
 pub fn revocation_sweep(release: &Id) -> Key<RevocationSweep> {
     revocation_sweeps().id(release)
+}
+
+/// What a plan asks for before a device installs; none for a plan without guards.
+pub fn install_rules(rollout: &Id) -> Key<InstallRules> {
+    Key::table(Table::InstallRules as u8).id(rollout)
+}
+
+/// The consent to a deployment of a plan with guards.
+pub fn install_record(rollout: &Id, device: &Id) -> Key<InstallRecord> {
+    Key::table(Table::InstallRecord as u8)
+        .id(rollout)
+        .id(device)
 }

@@ -15,6 +15,7 @@
 //! | open a group | operator | not running; approvals of plan or release count no more; not the next one; its gate |
 //! | cancel | operator | ended already |
 //! | postpone | operator of the device's district | not offered yet; too late; critical release; above the plan's caps |
+//! | consent, withdraw it, refuse | whom the plan asks for it | not offered yet; too late; the plan asks nobody |
 //! | report | the device's gateway | see below |
 //!
 //! The roles are those for every device that the selection can reach: a filter names a district,
@@ -84,6 +85,10 @@
 //!
 //! `amend` replaces a plan that has not begun: its approvals end, and the sender is the author.
 //!
+//! # Guards
+//! From protocol version 3 on a plan can have [`InstallRules`](lamplighter_types::InstallRules):
+//! windows in which devices install, and who has to consent before. [`guards`] has the rules.
+//!
 //! # A deployment
 //! [`transitions`] has the table. Reports carry the state that the ledger has (a stale one is
 //! refused), the result, the digest and a counter above all earlier ones of the device. From
@@ -117,6 +122,7 @@ mod expand;
 mod group_gate;
 mod grouped;
 mod groups;
+pub mod guards;
 mod kept;
 pub mod keys;
 mod late;

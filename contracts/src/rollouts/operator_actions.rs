@@ -251,16 +251,27 @@ pub fn postpone(
         return Ok(unit.commit()?);
     }
     require_postponable(&mut unit, &plan, &deployment, *until_ms)?;
+    put_off(&mut unit, &mut deployment, &device, *until_ms, info)?;
+    Ok(unit.commit()?)
+}
+
+/// Postpones a deployment that may be postponed.
+pub(super) fn put_off(
+    unit: &mut RolloutUnit<'_>,
+    deployment: &mut Deployment,
+    device: &Device,
+    until_ms: u64,
+    info: StepInfo,
+) -> Result<(), StateError> {
     if deployment.state != DeploymentState::Postponed {
         deployment.postponed_from = Some(deployment.state);
     }
     deployment.postponed_count = deployment.postponed_count.saturating_add(1);
-    deployment.postponed_until_ms = Some(*until_ms);
-    unit.advance(&mut deployment, &device, DeploymentState::Postponed, info)?;
-    Ok(unit.commit()?)
+    deployment.postponed_until_ms = Some(until_ms);
+    unit.advance(deployment, device, DeploymentState::Postponed, info)
 }
 
-fn require_postponable(
+pub(super) fn require_postponable(
     unit: &mut RolloutUnit<'_>,
     plan: &RolloutPlan,
     deployment: &Deployment,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::limits::SMALL_LIST_MAX;
 use lamplighter_types::{
-    Fact, GroupMembers, GroupedPlan, Hash, Id, Notification, Retention, Role, Rollout,
+    Fact, GroupMembers, GroupedPlan, GuardedPlan, Hash, Id, Notification, Retention, Role, Rollout,
     RolloutCounts, RolloutPlan, RolloutStatus, Scope, Selection, codec,
 };
 
@@ -29,6 +29,22 @@ pub fn plan_groups(
 ) -> Result<Vec<Notification>, ExecutionError> {
     let notifications = add(overlay, context, &plan.base, codec::digest(plan))?;
     put_groups(overlay, plan)?;
+    Ok(notifications)
+}
+
+/// Plans a rollout whose devices install inside of windows, or with a consent.
+pub fn plan_guarded(
+    overlay: &mut Overlay,
+    context: &Context,
+    plan: &GuardedPlan,
+) -> Result<Vec<Notification>, ExecutionError> {
+    let GuardedPlan {
+        plan: grouped,
+        rules,
+    } = plan;
+    let notifications = add(overlay, context, &grouped.base, codec::digest(plan))?;
+    put_groups(overlay, grouped)?;
+    overlay.put(&keys::install_rules(&grouped.base.rollout), rules);
     Ok(notifications)
 }
 
@@ -64,11 +80,13 @@ fn require_named_inside(
     Ok(())
 }
 
-/// Replaces a plan that has not begun. Who approved it approved another one.
+/// Replaces a plan that has not begun, by one with guards or without. Who approved it approved
+/// another one.
 pub fn amend(
     overlay: &mut Overlay,
     context: &Context,
     plan: &GroupedPlan,
+    guarded: Option<&GuardedPlan>,
 ) -> Result<Vec<Notification>, ExecutionError> {
     let name = &plan.base.rollout;
     let mut rollout = find(overlay, name)?;
@@ -89,7 +107,7 @@ pub fn amend(
     }
     firmware::installable(overlay, &plan.base.release, &districts, time_ms)?;
     rollout.plan = plan.base.clone();
-    rollout.plan_digest = codec::digest(plan);
+    rollout.plan_digest = guarded.map_or_else(|| codec::digest(plan), codec::digest);
     rollout.status = RolloutStatus::PendingApproval;
     rollout.status_height = height;
     rollout.author = context.sender.account.clone();
@@ -99,6 +117,12 @@ pub fn amend(
     rollout.planned_ms = time_ms;
     overlay.put(&keys::rollout(name), &rollout);
     put_groups(overlay, plan)?;
+    let key = keys::install_rules(name);
+    match guarded {
+        Some(guarded) => overlay.put(&key, &guarded.rules),
+        None if overlay.exists(&key)? => overlay.delete(&key),
+        None => {}
+    }
     Ok(vec![Notification::city(Fact::RolloutAmended {
         rollout: name.clone(),
     })])
@@ -178,6 +202,10 @@ fn prune(
             overlay.delete(&keys::open_plan(organization, &name));
             overlay.delete(&keys::grouped_plan(&name));
             overlay.delete(&keys::groups(&name));
+            let rules = keys::install_rules(&name);
+            if overlay.exists(&rules)? {
+                overlay.delete(&rules);
+            }
             notifications.push(Notification::city(Fact::RolloutLapsed { rollout: name }));
         }
     }

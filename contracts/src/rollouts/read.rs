@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use lamplighter_state::StateError;
-use lamplighter_types::{Deployment, GroupedPlan, Hash, Id, Rollout, RolloutGroups};
+use lamplighter_types::{
+    Deployment, GroupedPlan, Hash, Id, InstallRecord, InstallRules, Rollout, RolloutGroups,
+};
 
 use super::{ROLLOUTS_AT_WORK_MAX, keys};
 use crate::{Reader, firmware};
@@ -30,6 +32,23 @@ pub fn grouped_plan(reader: &impl Reader, rollout: &Id) -> Result<Option<Grouped
 /// The progress of a rollout in groups.
 pub fn groups(reader: &impl Reader, rollout: &Id) -> Result<Option<RolloutGroups>, StateError> {
     reader.get(&keys::groups(rollout))
+}
+
+/// What the plan of a rollout asks for before a device installs.
+pub fn install_rules(
+    reader: &impl Reader,
+    rollout: &Id,
+) -> Result<Option<InstallRules>, StateError> {
+    reader.get(&keys::install_rules(rollout))
+}
+
+/// The consent to a deployment of a plan with guards.
+pub fn install_record(
+    reader: &impl Reader,
+    rollout: &Id,
+    device: &Id,
+) -> Result<Option<InstallRecord>, StateError> {
+    reader.get(&keys::install_record(rollout, device))
 }
 
 pub fn deployment(

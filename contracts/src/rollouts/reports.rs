@@ -9,7 +9,7 @@ use lamplighter_types::{
 use super::revoked::image_reported;
 use super::transitions::{DigestRule, digest_rule, is_reportable, needs_signature};
 use super::unit::{RolloutUnit, StepInfo};
-use super::{RolloutsError, device_state, keys};
+use super::{RolloutsError, device_state, guards, keys};
 use crate::devices::{self, AcceptedReport};
 use crate::firmware::{self, FirmwareError};
 use crate::{Context, ExecutionError};
@@ -99,18 +99,16 @@ fn apply_report(
         .overlay
         .get(&keys::deployment(rollout, name))?
         .ok_or_else(unknown)?;
-    if deployment.state != *from {
+    let by_guards = guards::allows(unit, &deployment, *from, *to)?;
+    if deployment.state != *from && !by_guards {
         let (claimed, current) = (*from, deployment.state);
         return Err(RolloutsError::Stale { claimed, current }.into());
     }
     let manifest = unit.release(&deployment.release)?.manifest.clone();
     let late = is_late(*from, *to);
-    if !late && !is_reportable(*from, *to) {
-        return Err(RolloutsError::Transition {
-            from: *from,
-            to: *to,
-        }
-        .into());
+    if !late && !by_guards && !is_reportable(*from, *to) {
+        let (from, to) = (*from, *to);
+        return Err(RolloutsError::Transition { from, to }.into());
     }
     if device.key.is_some() && !attested && needs_signature(*to) {
         return Err(RolloutsError::Unsigned(*to).into());
@@ -201,6 +199,15 @@ impl ReportSubject {
         info: StepInfo,
     ) -> Result<(), ExecutionError> {
         let before = self.state.digest;
+        let asked = guards::asked(unit, &self.deployment, report, &info)?;
+        if let Some(asked) = asked {
+            self.put_state(unit, before)?;
+            let Self {
+                deployment, device, ..
+            } = &mut self;
+            return Ok(guards::carry_out(unit, deployment, device, asked, info)?);
+        }
+        let info = guards::explained(&mut self.deployment, report.to, info);
         let mut drift = None;
         match report.to {
             DeploymentState::Offered => {

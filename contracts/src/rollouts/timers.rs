@@ -7,7 +7,7 @@ use lamplighter_types::{
 };
 
 use super::unit::{RolloutUnit, StepInfo};
-use super::{ROLLOUTS_AT_WORK_MAX, device_state, grouped, keys, operator_actions};
+use super::{ROLLOUTS_AT_WORK_MAX, device_state, grouped, guards, keys, operator_actions};
 use crate::Reader;
 
 /// Handles the timers that have expired, no more than [`STEPS_PER_BLOCK_MAX`].
@@ -81,6 +81,9 @@ fn on_expired(unit: &mut RolloutUnit<'_>, deployment: &mut Deployment) -> Result
         status,
         RolloutStatus::Paused | RolloutStatus::PausedByErrors
     );
+    if guards::on_expired(unit, deployment, &device, paused)? {
+        return Ok(());
+    }
     if paused && before_installing {
         return rearm(unit, deployment);
     }
@@ -97,10 +100,14 @@ pub fn resume_postponed(
     info: StepInfo,
 ) -> Result<(), StateError> {
     deployment.postponed_until_ms = None;
-    let back = deployment
-        .postponed_from
-        .take()
-        .unwrap_or(DeploymentState::Offered);
+    let back = match deployment.postponed_from.take() {
+        // Whether it still waits for somebody is looked at again.
+        Some(DeploymentState::WaitingConsent | DeploymentState::WaitingWindow) => {
+            DeploymentState::Downloaded
+        }
+        Some(state) => state,
+        None => DeploymentState::Offered,
+    };
     unit.advance(deployment, device, back, info)
 }
 

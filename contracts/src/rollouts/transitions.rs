@@ -16,6 +16,16 @@
 //! supersede any deployment before installing; it returns a postponed one to its former state; any
 //! deployment that has not ended can time out or be removed; a failure that is retried leads to
 //! assigned, or to postponed if the plan waits before a retry.
+//!
+//! In a plan with guards ([`guards`](super::guards)) the contract leads from downloaded to
+//! waiting_consent and back, and a report may also lead
+//!
+//! | from | reported |
+//! |---|---|
+//! | downloaded | waiting_window |
+//! | offered to waiting_window | postponed |
+//! | waiting_consent | downloaded (consent), cancelled (refusal) |
+//! | waiting_consent, postponed, waiting_window | installing |
 
 use lamplighter_types::DeploymentState;
 
@@ -52,23 +62,38 @@ fn is_by_contract(from: Option<DeploymentState>, to: DeploymentState) -> bool {
     match to {
         Assigned => matches!(from, Failed | Postponed),
         Postponed => is_postponable(from) || from == Failed,
-        Offered | Downloading | Downloaded => from == Postponed,
+        Offered | Downloading => from == Postponed,
+        Downloaded => matches!(from, Postponed | WaitingConsent),
+        WaitingConsent => matches!(from, Downloaded | WaitingWindow),
+        WaitingWindow => from == Downloaded,
+        Installing => matches!(from, WaitingConsent | Postponed | WaitingWindow),
         Cancelled | Superseded => !from.is_past_return(),
         TimedOut | Removed => !from.is_end(),
-        WaitingConsent | WaitingWindow | Installing | Staged | Trial | Confirmed | Reverted
-        | Failed | Rejected | NotNeeded => false,
+        Staged | Trial | Confirmed | Reverted | Failed | Rejected | NotNeeded => false,
     }
 }
 
 /// Tells whether a deployment may be postponed: it was offered, and the Thing does not yet install
 /// it.
 pub fn is_postponable(from: DeploymentState) -> bool {
-    matches!(from, Offered | Downloading | Downloaded | Postponed)
+    matches!(
+        from,
+        Offered | WaitingConsent | Postponed | WaitingWindow | Downloading | Downloaded
+    )
 }
 
-/// Tells whether a Thing that has a key must sign the step itself.
+/// Tells whether the image is at the Thing and nothing more was ordered.
+pub fn is_held(state: DeploymentState) -> bool {
+    matches!(state, Downloaded | WaitingConsent | WaitingWindow)
+}
+
+/// Tells whether a Thing that has a key must sign the step itself. A gateway that puts an
+/// installation off can do no more than one that does not order it.
 pub(super) fn needs_signature(to: DeploymentState) -> bool {
-    !matches!(to, Offered | Downloading | Failed)
+    !matches!(
+        to,
+        Offered | Postponed | WaitingWindow | Downloading | Failed
+    )
 }
 
 /// The rule for the digest in a report of a step.

@@ -5,15 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::{
-    Deployment, DeploymentState, DeploymentStep, Device, Fact, Id, Notification, Release, Rollout,
-    RolloutStatus,
+    Deployment, DeploymentState, DeploymentStep, Device, Fact, Id, InstallRules, Notification,
+    Release, Rollout, RolloutStatus,
 };
 
 use super::grouped::Grouped;
 use super::plan::is_open;
 use super::timers::deadline;
 use super::transitions::is_legal;
-use super::{DEPLOYMENT_STEPS_MAX, STEP_DETAIL_BYTES_MAX, device_state, error_gate, groups, keys};
+use super::{
+    DEPLOYMENT_STEPS_MAX, STEP_DETAIL_BYTES_MAX, device_state, error_gate, groups, guards, keys,
+};
 use crate::{BlockContext, firmware};
 
 /// The data of a step besides the state that it leads to.
@@ -44,6 +46,8 @@ pub struct RolloutUnit<'a> {
     rollouts: BTreeMap<Id, Rollout>,
     /// The groups of the rollouts that were read; none for those without groups.
     grouped: BTreeMap<Id, Option<Grouped>>,
+    /// The guards of the rollouts that were read; none for those without.
+    rules: BTreeMap<Id, Option<InstallRules>>,
     changed: BTreeSet<Id>,
     releases: BTreeMap<Id, Release>,
     notifications: Vec<Notification>,
@@ -56,6 +60,7 @@ impl<'a> RolloutUnit<'a> {
             block,
             rollouts: BTreeMap::new(),
             grouped: BTreeMap::new(),
+            rules: BTreeMap::new(),
             changed: BTreeSet::new(),
             releases: BTreeMap::new(),
             notifications: Vec::new(),
@@ -123,6 +128,15 @@ impl<'a> RolloutUnit<'a> {
             .expect("it was inserted above if it was missing"))
     }
 
+    /// The guards of a rollout, if its plan has some.
+    pub fn rules(&mut self, name: &Id) -> Result<Option<&InstallRules>, StateError> {
+        if !self.rules.contains_key(name) {
+            let found = self.overlay.get(&keys::install_rules(name))?;
+            self.rules.insert(name.clone(), found);
+        }
+        Ok(self.rules[name].as_ref())
+    }
+
     /// A release that a record names.
     pub fn release(&mut self, name: &Id) -> Result<&Release, StateError> {
         if !self.releases.contains_key(name) {
@@ -169,6 +183,7 @@ impl<'a> RolloutUnit<'a> {
             let mut state = device_state::state(self.overlay, &device.device)?;
             state.active_rollout = Some(rollout.clone());
             device_state::put_state(self.overlay, &device.device, &state);
+            guards::begin(self, &deployment)?;
         }
         self.count(rollout, height, None, to)?;
         self.enter(&mut deployment, device, None, StepInfo::default())
@@ -258,6 +273,16 @@ impl<'a> RolloutUnit<'a> {
         self.enter(deployment, device, Some(from), info)?;
         if to.is_end() {
             self.clear_active(deployment)?;
+        }
+        if guards::lacks_consent(self, deployment)? {
+            let info = StepInfo::system("it waits for consent");
+            return self.shift(
+                deployment,
+                device,
+                to,
+                DeploymentState::WaitingConsent,
+                info,
+            );
         }
         self.evaluate_gate(&deployment.rollout)
     }
@@ -406,7 +431,10 @@ impl<'a> RolloutUnit<'a> {
     ) -> Result<(), StateError> {
         debug_assert!(is_legal(from, deployment.state));
         let timers = self.rollout(&deployment.rollout)?.plan.timers.clone();
-        let deadline = deadline(deployment, from, &timers, self.block.time_ms);
+        let deadline = match guards::deadline(self, deployment, from)? {
+            None => deadline(deployment, from, &timers, self.block.time_ms),
+            guarded => guarded,
+        };
         self.set_timer(deployment, deadline);
         self.notify_moved(deployment, device, from, deployment.state, &info);
         self.add_step(deployment, deployment.state, info);

@@ -168,6 +168,13 @@ fn of_groups(keys: &mut Keys) {
     let release = id("lamp-2.0.0");
     let key = k::revocation_sweep(&release);
     keys.is(key, StateKey::RevocationSweep { release });
+    let named = StateKey::InstallRules { rollout: rollout() };
+    keys.is(k::install_rules(&name), named);
+    let named = StateKey::InstallRecord {
+        rollout: rollout(),
+        device: id("lamp-1"),
+    };
+    keys.is(k::install_record(&name, &id("lamp-1")), named);
 }
 
 fn of_events_and_config(keys: &mut Keys) {
@@ -241,7 +248,7 @@ fn every_key_is_read_back_as_what_it_was_made_from() {
     tables.dedup();
     tables.sort_unstable();
     tables.dedup();
-    assert_eq!(tables.len(), 43, "a key of each table");
+    assert_eq!(tables.len(), 45, "a key of each table");
     assert!(tables.contains(&(Table::UsedNode as u8)));
     for (key, named) in keys.0 {
         let text = key.escape_ascii();

@@ -10,6 +10,7 @@ mod firmware;
 mod group_members;
 mod group_properties;
 mod groups;
+mod guards;
 mod lifecycle;
 mod planning;
 mod postponing;

@@ -114,6 +114,18 @@ fn layout(table: u8) -> (&'static str, &'static [Part], Show) {
             &[Text],
             record::<RolloutGroups>,
         ),
+        (
+            T::InstallRules,
+            "install_rules",
+            &[Text],
+            record::<InstallRules>,
+        ),
+        (
+            T::InstallRecord,
+            "install_record",
+            &[Text, Text],
+            record::<InstallRecord>,
+        ),
         (T::LateDevice, "late_device", &[Text, Text], record::<Id>),
         (
             T::RolloutTimer,

@@ -75,6 +75,8 @@ pub struct Machine {
     pub(super) map: Option<PackageMap>,
     /// The cast that it is in.
     pub(super) cast: Option<CastReception>,
+    /// Value of the update lock: seconds for which it wants no installation.
+    pub(super) busy_s: u32,
 }
 
 impl Machine {
@@ -118,6 +120,7 @@ impl Machine {
             blocks: BlockReceiver::default(),
             map: None,
             cast: None,
+            busy_s: 0,
         }
     }
 

@@ -199,6 +199,7 @@ fn value_of(machine: &Machine, target: &str) -> Result<Option<String>, ThingErro
             Some(pin) => pin.trusted.height.to_string(),
             None => return Ok(None),
         },
+        agent::UPDATE_LOCK => machine.busy_s.to_string(),
         agent::HARDWARE_CLASS => machine.config.hardware_class.clone(),
         _ => return Ok(None),
     }))

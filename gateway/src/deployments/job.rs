@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use lamplighter_system::Backoff;
-use lamplighter_types::{DeploymentState, codec};
+use lamplighter_types::{DeploymentState, InstallRules, codec};
 
 use super::pause::ProofPause;
 use super::planner::Effect;
 use crate::lwm2m::agent::Offer;
 use crate::lwm2m::order::OrderAction;
-use crate::south::{SouthCommand, Transfer};
+use crate::south::{InstallLimits, SouthCommand, Transfer};
 use crate::verify::Assignment;
 
 use DeploymentState::*;
@@ -39,6 +39,10 @@ pub(super) struct DeploymentJob {
     retry_at_ms: u64,
     /// The pause of a Thing that found a proof outdated.
     pause: ProofPause,
+    /// Unix time at which its windows are looked at again; 0 if none is waited for.
+    held_until_ms: u64,
+    /// The ledger does not postpone it any more: the Thing is asked whether it is busy no longer.
+    ignores_lock: bool,
 }
 
 impl DeploymentJob {
@@ -56,6 +60,8 @@ impl DeploymentJob {
             backoff: Backoff::new(RETRY_MIN, RETRY_MAX),
             retry_at_ms: 0,
             pause: ProofPause::default(),
+            held_until_ms: 0,
+            ignores_lock: false,
         }
     }
 
@@ -67,6 +73,16 @@ impl DeploymentJob {
     pub fn is_fresh(&self, now_ms: u64, age_max: Duration) -> bool {
         let age_ms = now_ms.saturating_sub(self.assignment.proven_ms);
         Duration::from_millis(age_ms) <= age_max
+    }
+
+    /// The guards of its plan, if it has some.
+    pub fn rules(&self) -> Option<&InstallRules> {
+        self.assignment.rules.as_ref()
+    }
+
+    /// Takes note that no window is open before this time.
+    pub fn hold_until(&mut self, until_ms: u64) {
+        self.held_until_ms = until_ms;
     }
 
     pub fn state(&self) -> DeploymentState {
@@ -104,11 +120,17 @@ impl DeploymentJob {
             self.queued = None;
         }
         if rejected {
+            self.ignores_lock |= to == Postponed;
             self.back_off(now_ms);
         } else {
             self.backoff.reset();
             self.pause = ProofPause::default();
-            self.state = to;
+            // Where somebody has to consent, the ledger itself shows that it did not go on to wait.
+            let is_asked = |rules: &InstallRules| !rules.consent.is_empty();
+            self.state = match to {
+                Downloaded if self.rules().is_some_and(is_asked) => WaitingConsent,
+                to => to,
+            };
         }
         !rejected
     }
@@ -156,7 +178,11 @@ impl DeploymentJob {
         if ends {
             self.retry_at_ms = 0;
         }
-        self.pause.ends(now_ms) || ends
+        let opens = self.held_until_ms > 0 && now_ms >= self.held_until_ms;
+        if opens {
+            self.held_until_ms = 0;
+        }
+        self.pause.ends(now_ms) || ends || opens
     }
 
     /// True if the job waits for a receipt or for the end of a pause.
@@ -195,7 +221,7 @@ impl DeploymentJob {
 
     /// The command for the Thing that the state asks for, once for each registration. The south
     /// ignores a command that it carries out already.
-    pub fn next_command(&mut self, seen_height: u64) -> Vec<Effect> {
+    pub fn next_command(&mut self, seen_height: u64, open_for: Option<Duration>) -> Vec<Effect> {
         if !self.lacks_command() {
             return Vec::new();
         }
@@ -203,10 +229,14 @@ impl DeploymentJob {
         let endpoint = self.assignment.device.device.to_string();
         let command = match self.state {
             Downloading => SouthCommand::Transfer(self.transfer(seen_height)),
-            Downloaded => SouthCommand::Install {
+            Downloaded | WaitingWindow => SouthCommand::Install {
                 endpoint,
                 deployment,
                 version: self.assignment.manifest.version,
+                limits: InstallLimits {
+                    open_for,
+                    asks_lock: self.rules().is_some() && !self.ignores_lock,
+                },
             },
             Installing | Staged | Trial => SouthCommand::Watch {
                 endpoint,

@@ -10,7 +10,8 @@
 //! | assigned | the gateway reports `offered` |
 //! | offered | the gateway fetches and checks the artifact, then reports `downloading` |
 //! | downloading | the package is sent to the Thing; the Thing reports `downloaded`, signed |
-//! | downloaded | the Thing is ordered to install; from here on it reports itself |
+//! | downloaded, waiting_window | the Thing is ordered to install, where the plan has windows while one is open; from here on it reports itself |
+//! | waiting_consent | nothing: somebody has to consent |
 //! | installing to trial | a Thing without our agent is asked for its state, also after a restart |
 //! | postponed | a running transfer is cancelled; a package that is complete stays at the Thing |
 //! | an end | what is not yet installing is cancelled |
@@ -18,9 +19,11 @@
 mod configuration;
 mod documents;
 mod floors;
+mod holding;
 mod job;
 mod pause;
 mod planner;
+mod stages;
 #[cfg(test)]
 mod tests;
 

@@ -9,8 +9,8 @@ use lamplighter_types::{DeploymentReport, DeploymentState, Hash, Id};
 
 use super::documents::PendingDocuments;
 use super::floors::Floors;
+use super::holding::{Hold, InstallWindows};
 use super::job::DeploymentJob;
-use crate::lwm2m::{Stage, UpdateResult};
 use crate::south::{SouthCommand, WorkNotice};
 use crate::spool::OutgoingReport;
 use crate::text::sanitize;
@@ -60,6 +60,7 @@ pub struct DeploymentPlanner {
     seen_height: u64,
     /// Greatest age of the proof of an order when it is given.
     pub(super) record_age_max: Duration,
+    windows: InstallWindows,
 }
 
 impl Default for DeploymentPlanner {
@@ -80,6 +81,7 @@ impl DeploymentPlanner {
             counters: BTreeMap::new(),
             seen_height,
             record_age_max,
+            windows: InstallWindows::default(),
         }
     }
 
@@ -287,16 +289,30 @@ impl DeploymentPlanner {
         if job.is_waiting(now_ms) {
             return Vec::new();
         }
-        let is_order = matches!(job.state(), Downloading | Downloaded) && job.lacks_command();
+        let state = job.state();
+        let is_order =
+            matches!(state, Downloading | Downloaded | WaitingWindow) && job.lacks_command();
+        let open_for = match state {
+            Downloaded | WaitingWindow if is_order => match self.windows.hold(job, now_ms) {
+                Hold::Open(open_for) => open_for,
+                Hold::Closed(None) => return Vec::new(),
+                Hold::Closed(Some((seconds, detail))) => {
+                    return self.report(device, WaitingWindow, seconds, &detail, now_ms);
+                }
+            },
+            _ => None,
+        };
         if is_order && !job.is_fresh(now_ms, age_max) {
             return vec![Effect::ProveAgain];
         }
-        match job.state() {
+        match state {
             Assigned => self.report(device, Offered, 0, "", now_ms),
             Offered if job.has_artifact() => self.report(device, Downloading, 0, "", now_ms),
             Offered | Downloading if !job.has_artifact() => job.fetch_artifact(),
-            Downloading | Downloaded | Postponed => job.next_command(seen_height),
-            Installing | Staged | Trial if vouched => job.next_command(seen_height),
+            Downloading | Downloaded | WaitingWindow | Postponed => {
+                job.next_command(seen_height, open_for)
+            }
+            Installing | Staged | Trial if vouched => job.next_command(seen_height, None),
             _ => Vec::new(),
         }
     }
@@ -304,7 +320,7 @@ impl DeploymentPlanner {
     /// True if the gateway reports for the Thing: the device has no key, and the Thing registered
     /// without our agent. For a device with a key a registration proves nothing, since it is not
     /// signed.
-    fn vouches_for(&self, device: &Id) -> bool {
+    pub(super) fn vouches_for(&self, device: &Id) -> bool {
         let has_key = |job: &DeploymentJob| job.assignment().device.key.is_some();
         let foreign = self.agents.get(device) == Some(&false);
         foreign && !self.jobs.get(device).is_some_and(has_key)
@@ -328,8 +344,19 @@ impl DeploymentPlanner {
         effects
     }
 
+    /// The last state of a device's deployment that was reported.
+    pub(super) fn reported_state(&self, device: &Id) -> Option<DeploymentState> {
+        self.jobs.get(device).map(DeploymentJob::reported_state)
+    }
+
+    /// True if this is the deployment of a device that the south names.
+    pub(super) fn is_current(&self, device: &Id, deployment: &str) -> bool {
+        let job = self.jobs.get(device);
+        job.is_some_and(|job| job.is_named(deployment))
+    }
+
     /// A report that the gateway makes itself, without the Thing's signature.
-    fn report(
+    pub(super) fn report(
         &mut self,
         device: &Id,
         to: DeploymentState,
@@ -397,6 +424,9 @@ impl DeploymentPlanner {
                 self.command_refused(device, deployment, now_ms);
             }
             WorkNotice::Busy { deployment } => self.command_refused(device, deployment, now_ms),
+            WorkNotice::Locked { deployment, busy_s } => {
+                return self.thing_is_busy(device, deployment, *busy_s, now_ms);
+            }
             WorkNotice::Expired { deployment } => {
                 return self.order_expired(device, deployment, false, now_ms);
             }
@@ -412,8 +442,7 @@ impl DeploymentPlanner {
                 stage,
                 detail,
             } => {
-                let job = self.jobs.get(device);
-                if job.is_some_and(|job| job.is_named(deployment)) {
+                if self.is_current(device, deployment) {
                     return self.on_stage(device, *stage, detail, now_ms);
                 }
             }
@@ -426,60 +455,5 @@ impl DeploymentPlanner {
         if let Some(job) = job.filter(|job| job.is_named(deployment)) {
             job.command_refused(now_ms);
         }
-    }
-
-    /// Continues after a stage that object 5 shows. A Thing with our agent or a key reports itself,
-    /// except that it failed and can't report.
-    fn on_stage(&mut self, device: &Id, stage: Stage, detail: &str, now_ms: u64) -> Vec<Effect> {
-        match stage {
-            Stage::Failed(result) => self.report_failure(device, Failed, result, detail, now_ms),
-            _ if !self.vouches_for(device) => Vec::new(),
-            Stage::Rejected(result) => {
-                self.report_failure(device, Rejected, result, detail, now_ms)
-            }
-            Stage::Downloaded => self.report_up_to(device, Downloaded, now_ms),
-            Stage::Installing => self.report_up_to(device, Installing, now_ms),
-            Stage::Trial => self.report_up_to(device, Trial, now_ms),
-            Stage::Confirmed => self.report_up_to(device, Confirmed, now_ms),
-            Stage::Reverted => {
-                let mut effects = self.report_up_to(device, Installing, now_ms);
-                let result = UpdateResult::UpdateFailed;
-                effects.extend(self.report_failure(device, Reverted, result, detail, now_ms));
-                effects
-            }
-            Stage::Idle | Stage::Downloading | Stage::Cancelled | Stage::Postponed => Vec::new(),
-        }
-    }
-
-    fn report_failure(
-        &mut self,
-        device: &Id,
-        to: DeploymentState,
-        result: UpdateResult,
-        detail: &str,
-        now_ms: u64,
-    ) -> Vec<Effect> {
-        let job = self.jobs.get(device);
-        if job.is_none_or(|job| job.reported_state().is_end()) {
-            return Vec::new();
-        }
-        self.report(device, to, u32::from(result.value()), detail, now_ms)
-    }
-
-    /// Reports for a Thing every step up to `to` that was not reported.
-    fn report_up_to(&mut self, device: &Id, to: DeploymentState, now_ms: u64) -> Vec<Effect> {
-        let reported = self.jobs.get(device).map(DeploymentJob::reported_state);
-        let reported =
-            reported.filter(|at| !at.is_end() && at.progress() >= Downloading.progress());
-        let Some(reported) = reported.and_then(DeploymentState::progress) else {
-            return Vec::new();
-        };
-        let steps = [Downloaded, Installing, Trial, Confirmed];
-        let steps = steps
-            .into_iter()
-            .filter(|step| step.progress() > Some(reported) && step.progress() <= to.progress());
-        steps
-            .flat_map(|step| self.report(device, step, 0, "", now_ms))
-            .collect()
     }
 }

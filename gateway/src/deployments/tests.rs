@@ -1,5 +1,6 @@
 mod configuration;
 mod floors;
+mod guards;
 mod proofs;
 
 use lamplighter_client::TrustAnchor;

@@ -17,6 +17,7 @@
 //! | `/33000/0/10` | E | - | give up the package; refused (4.05) once it is being installed |
 //! | `/33000/0/11` to `13` | | | orders with a proof: module [`super::order`] |
 //! | `/33000/0/14`, `15` | | | one image for several Things at once: module [`crate::cast`] |
+//! | `/33000/0/16` | R | integer | update lock: seconds for which the Thing is busy; 0 or missing: it is not |
 //!
 //! The gateway's own resources: `/rp` takes a [`ThingReport`], `/ev` a [`DeviceEvent`], both in the
 //! binary encoding of `lamplighter_types::codec` and signed by the Thing. 2.04 means that the
@@ -51,6 +52,9 @@ pub const SECURITY_COUNTER: &str = "/33000/0/7";
 pub const PUBLIC_KEY: &str = "/33000/0/8";
 /// Hardware class.
 pub const HARDWARE_CLASS: &str = "/33000/0/9";
+/// Update lock: seconds for which the Thing is busy. Asked before the order to install where the
+/// plan has guards.
+pub const UPDATE_LOCK: &str = "/33000/0/16";
 /// Give up the package.
 pub const CANCEL: &str = "/33000/0/10";
 /// On the gateway: takes events.

@@ -86,8 +86,10 @@ impl ReportCheck<'_> {
             ThingReport::Deployment(mut report) => {
                 let signed = self.check_author(&report.device, &report)?;
                 check_detail(signed, &mut report.detail)?;
-                // The ledger cancels by itself: this is only the Thing's answer to the gateway.
-                let is_answer = report.to == DeploymentState::Cancelled;
+                // The ledger cancels by itself: this is only the Thing's answer to the gateway,
+                // unless it is asked for its consent.
+                let is_asked = report.from == DeploymentState::WaitingConsent;
+                let is_answer = report.to == DeploymentState::Cancelled && !is_asked;
                 Ok((!is_answer).then_some(OutgoingReport::Deployment(report)))
             }
             ThingReport::KeyRotation(rotation) => {

@@ -10,10 +10,11 @@ use std::time::Duration;
 use lamplighter_types::Version;
 use tokio::time::Instant;
 
+use super::InstallLimits;
 use super::step::{SessionConfig, TaskOutcome, TaskResponse, TaskStep, WorkNotice};
 use crate::coap::{Code, Request};
 use crate::lwm2m::version::{Comparison, compare};
-use crate::lwm2m::{FirmwareState, Stage, UpdateResult, path, value};
+use crate::lwm2m::{FirmwareState, Stage, UpdateResult, agent, path, value};
 
 /// The time for which a Thing that registered after the order, and does not report success, may
 /// name another version: its boot loader may not have finished.
@@ -24,6 +25,9 @@ const REFUSALS_MAX: u32 = 3;
 /// Pause after the first refusal, doubled with each: the Thing may be busy.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(60);
 
+/// Seconds until a Thing that deferred its update (result 11) is asked again; it names no time.
+const DEFERRED_S: u32 = 3600;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum InstallPhase {
     State,
@@ -32,6 +36,8 @@ enum InstallPhase {
     Version(UpdateResult),
     /// Read the version of the package that it accepted last, for a Thing without the other one.
     PackageVersion(UpdateResult),
+    /// Read for how long the Thing is busy.
+    Lock,
     Execute,
 }
 
@@ -53,6 +59,7 @@ pub(super) struct InstallTask {
     old_version_since: Option<Instant>,
     poll_at: Option<Instant>,
     deadline: Instant,
+    limits: InstallLimits,
 }
 
 impl InstallTask {
@@ -61,6 +68,7 @@ impl InstallTask {
         now: Instant,
         deployment: String,
         wanted: Version,
+        limits: InstallLimits,
         config: &SessionConfig,
     ) -> InstallTask {
         InstallTask {
@@ -75,7 +83,13 @@ impl InstallTask {
             old_version_since: None,
             poll_at: None,
             deadline: now + config.install_timeout,
+            limits,
         }
+    }
+
+    /// True if its order is given inside of windows alone.
+    pub(super) fn is_bound_to_window(&self) -> bool {
+        self.limits.open_for.is_some()
     }
 
     /// Follows an installation that was begun before this gateway started.
@@ -89,7 +103,7 @@ impl InstallTask {
             accepted: true,
             order_sent: true,
             reregistered: true,
-            ..InstallTask::new(now, deployment, wanted, config)
+            ..InstallTask::new(now, deployment, wanted, InstallLimits::default(), config)
         }
     }
 
@@ -131,6 +145,7 @@ impl InstallTask {
             InstallPhase::Result(_) => Request::get(path::RESULT),
             InstallPhase::Version(_) => Request::get(path::FIRMWARE_VERSION),
             InstallPhase::PackageVersion(_) => Request::get(path::PACKAGE_VERSION),
+            InstallPhase::Lock => Request::get(agent::UPDATE_LOCK),
             InstallPhase::Execute => Request::new(Code::POST, path::UPDATE),
         })
     }
@@ -156,6 +171,12 @@ impl InstallTask {
                 let version = value::text(reply.response, 7).unwrap_or_default();
                 self.on_version(result, &version, reply)
             }
+            InstallPhase::Lock => match value::integer(reply.response, 14) {
+                Some(busy_s) if busy_s > 0 => {
+                    self.locked(u32::try_from(busy_s).unwrap_or(u32::MAX))
+                }
+                Some(_) | None => self.enter(InstallPhase::Execute),
+            },
             InstallPhase::Execute => self.on_execute_response(reply),
         }
     }
@@ -171,6 +192,7 @@ impl InstallTask {
         match state {
             FirmwareState::Downloaded => match self.refusal.take() {
                 Some(reason) => self.refused(reason),
+                None if self.limits.asks_lock => self.enter(InstallPhase::Lock),
                 None => self.enter(InstallPhase::Execute),
             },
             FirmwareState::Updating => {
@@ -205,6 +227,11 @@ impl InstallTask {
                 outcome
             }
             Stage::Idle | Stage::Trial => self.enter(InstallPhase::Version(result)),
+            // It put an earlier order off; another one may find it ready.
+            Stage::Postponed if self.limits.asks_lock && !self.order_sent => {
+                self.enter(InstallPhase::Execute)
+            }
+            Stage::Postponed if self.limits.asks_lock => self.locked(DEFERRED_S),
             Stage::Cancelled | Stage::Postponed => {
                 let detail = "the Thing put the installation off".to_owned();
                 TaskOutcome::end(self.stage(Stage::Failed(result), detail))
@@ -300,6 +327,12 @@ impl InstallTask {
         }
         self.poll_at = Some(now + REFUSAL_PAUSE * 2u32.pow(self.refusals - 1));
         self.enter(InstallPhase::State)
+    }
+
+    /// Ends because the Thing is busy.
+    fn locked(&self, busy_s: u32) -> TaskOutcome {
+        let deployment = self.deployment.clone();
+        TaskOutcome::end(WorkNotice::Locked { deployment, busy_s })
     }
 
     fn refused(&self, reason: String) -> TaskOutcome {

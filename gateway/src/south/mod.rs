@@ -139,6 +139,15 @@ pub struct Transfer {
     pub offer: Vec<u8>,
 }
 
+/// When an order to install may be given.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct InstallLimits {
+    /// The time from now for which the window is open; without end if there is none.
+    pub open_for: Option<Duration>,
+    /// A Thing that is busy is left alone.
+    pub asks_lock: bool,
+}
+
 /// A command of the north side.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SouthCommand {
@@ -152,6 +161,8 @@ pub enum SouthCommand {
         deployment: String,
         /// The version that it runs then.
         version: Version,
+        /// When the order may be given.
+        limits: InstallLimits,
     },
     /// Follow an installation that was begun before this gateway started (Things without our agent
     /// only).

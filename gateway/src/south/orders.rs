@@ -94,6 +94,12 @@ fn is_same(one: &SouthCommand, other: &SouthCommand) -> bool {
         (SouthCommand::Transfer(one), SouthCommand::Transfer(other)) => {
             one.deployment == other.deployment
         }
+        (
+            SouthCommand::Install { deployment, .. },
+            SouthCommand::Install {
+                deployment: same, ..
+            },
+        ) => deployment == same,
         // What counts is the newest document.
         (SouthCommand::Apply { .. }, SouthCommand::Apply { .. })
         | (SouthCommand::Configure { .. }, SouthCommand::Configure { .. }) => true,

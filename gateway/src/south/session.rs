@@ -431,16 +431,4 @@ impl ThingSession {
         self.accept = (self.accept + 1) % ACCEPTS.len();
         true
     }
-
-    /// Ends an installation whose Thing never comes back, so that other work can follow.
-    fn overdue(&mut self, now: Instant) -> Vec<WorkNotice> {
-        let outcome = match &self.task {
-            Some(SessionTask::Install(task)) => task.overdue(now),
-            _ => None,
-        };
-        if outcome.is_some() {
-            self.task = None;
-        }
-        outcome.into_iter().collect()
-    }
 }

@@ -208,6 +208,13 @@ pub enum WorkNotice {
         /// The height from which on it needs their changes.
         trusted: u64,
     },
+    /// The Thing asks to be left alone for a while, and the order to install was not given.
+    Locked {
+        /// The deployment.
+        deployment: String,
+        /// Seconds.
+        busy_s: u32,
+    },
     /// The Thing is busy now; the command must be repeated.
     Busy {
         /// The deployment; empty for a configuration.

@@ -7,6 +7,7 @@ mod casting;
 mod fetching;
 mod foreign;
 mod freeing;
+mod guarding;
 mod hostile;
 mod identity;
 mod installing;

@@ -17,8 +17,8 @@ use lamplighter_types::proof::{Proven, ProvenRecord, TrustedSet};
 use lamplighter_types::report::ReleaseError;
 use lamplighter_types::wire::work::{WorkError, WorkMessage};
 use lamplighter_types::{
-    Deployment, DeploymentState, Device, DeviceState, DeviceStatus, Hash, Id, Release,
-    ReleaseManifest, ReleaseStatus, ReportedConfig, Role, SignedRelease, codec,
+    Deployment, DeploymentState, Device, DeviceState, DeviceStatus, Hash, Id, InstallRules,
+    Release, ReleaseManifest, ReleaseStatus, ReportedConfig, Role, SignedRelease, codec,
 };
 use serde::de::DeserializeOwned;
 
@@ -231,6 +231,8 @@ pub struct Assignment {
     pub report_counter: u64,
     pub release: SignedRelease,
     pub manifest: ReleaseManifest,
+    /// The guards of its plan, if it has some.
+    pub rules: Option<InstallRules>,
     /// Height of the block whose state this is.
     pub height: u64,
     /// Height of the certified header that proves it.
@@ -307,6 +309,8 @@ pub fn deployment(
                 what: format!("state of the device {name}"),
             })?;
     let (release, manifest) = release(state, &deployment.release)?;
+    // A node that leaves them out must not make the gateway install at any time.
+    let rules = state.get(&rollouts::keys::install_rules(rollout))?;
     // Once the Thing installs it, it continues, whatever happens to the release.
     if !deployment.state.is_past_return() {
         check_status(state, &deployment.release)?;
@@ -318,6 +322,7 @@ pub fn deployment(
         report_counter: counters.report_counter,
         release,
         manifest,
+        rules,
         height,
         head_height: state.head_height,
         proven_ms: state.proven_ms(),

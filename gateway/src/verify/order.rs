@@ -300,7 +300,8 @@ fn check_age(time_ms: u64, clock: OrderClock) -> Result<(), OrderRefusal> {
 fn assigned(state: &ProvenState, rollout: &Id, device: &Id) -> Result<SignedRelease, OrderRefusal> {
     let deployment = state.get(&rollouts::keys::deployment(rollout, device))?;
     let deployment = deployment.ok_or_else(|| OrderRefusal::NotAssigned(rollout.clone()))?;
-    if deployment.state.is_end() || deployment.state == DeploymentState::Postponed {
+    let waits = [DeploymentState::Postponed, DeploymentState::WaitingConsent];
+    if deployment.state.is_end() || waits.contains(&deployment.state) {
         return Err(OrderRefusal::NotOpen(deployment.state));
     }
     let (signed, manifest) = release(state, &deployment.release).map_err(OrderRefusal::Records)?;

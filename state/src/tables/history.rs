@@ -166,7 +166,7 @@ fn record_of(fact: &Fact) -> Option<Subject> {
         ArtifactHeld { .. } | ArtifactDropped { .. } => return None,
         DeploymentMoved { .. } | DeploymentSkipped { .. } | ReportRefused { .. } => return None,
         ConfigReported { .. } | EventAppended { .. } | EventGapSeen { .. } => return None,
-        MessageRefused { .. } | DeviceRunsRevoked { .. } => return None,
+        MessageRefused { .. } | DeviceRunsRevoked { .. } | ConsentDecided { .. } => return None,
     })
 }
 

@@ -6,6 +6,7 @@ mod events;
 mod firmware;
 mod governance;
 mod groups;
+mod guards;
 mod rollouts;
 mod users;
 
@@ -15,6 +16,7 @@ pub use events::*;
 pub use firmware::*;
 pub use governance::*;
 pub use groups::*;
+pub use guards::*;
 pub use rollouts::*;
 pub use users::*;
 

@@ -1,6 +1,8 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{DeploymentState, GroupedPlan, Hash, Id, Scope, Signature};
+use crate::{
+    ConsentDecision, DeploymentState, GroupedPlan, GuardedPlan, Hash, Id, Scope, Signature,
+};
 
 /// Actions on rollouts, the staged delivery of releases.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +60,16 @@ pub enum RolloutsAction {
         /// Its place in the plan, from 0.
         group: u32,
     },
+    /// Plans a rollout whose devices install inside of windows, or with a consent.
+    PlanGuarded {
+        plan: GuardedPlan,
+    },
+    /// Replaces a plan that has not begun by one with guards.
+    AmendGuarded {
+        plan: GuardedPlan,
+    },
+    /// Consents to the installation of one deployment, withdraws that, or refuses it.
+    Consent(ConsentDecision),
 }
 
 /// The postponement of a deployment that is offered and not yet installing.
@@ -143,7 +155,8 @@ pub struct DeploymentReport {
     /// The state that the ledger has; a report from another state is refused as stale.
     pub from: DeploymentState,
     pub to: DeploymentState,
-    /// Result code, e.g. LwM2M's `/5/0/5`; 0 when there is none.
+    /// Result code, e.g. LwM2M's `/5/0/5`; 0 when there is none. For postponed, waiting_window and
+    /// the consent of a Thing it is a number of seconds from now.
     pub code: u32,
     /// Digest of the image that the Thing holds (downloaded) or runs (trial, confirmed, reverted).
     /// It must be that of the artifact for downloaded, trial, confirmed and not_needed, and that or

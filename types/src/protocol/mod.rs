@@ -42,7 +42,7 @@ mod scan;
 use serde::Serialize;
 
 /// The newest version of the rules that this program has.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// A variant of an encoded enum that version 1 did not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,10 @@ pub const NEW_VARIANTS: &[NewVariant] = &[
     since_2("Fact", "group_ready"),
     since_2("Fact", "device_runs_revoked"),
     since_2("Fact", "revocation_traced"),
+    since_3("RolloutsAction", "plan_guarded"),
+    since_3("RolloutsAction", "amend_guarded"),
+    since_3("RolloutsAction", "consent"),
+    since_3("Fact", "consent_decided"),
 ];
 
 /// A variant that came with version 2: rollouts in groups.
@@ -73,6 +77,15 @@ const fn since_2(of: &'static str, variant: &'static str) -> NewVariant {
         of,
         variant,
         since: 2,
+    }
+}
+
+/// A variant that came with version 3: windows and consent.
+const fn since_3(of: &'static str, variant: &'static str) -> NewVariant {
+    NewVariant {
+        of,
+        variant,
+        since: 3,
     }
 }
 

@@ -117,10 +117,10 @@ pub enum SkipReason {
 pub enum DeploymentState {
     Assigned,
     Offered,
-    /// Reserved: no transition leads here yet.
+    /// Downloaded; somebody has to consent first.
     WaitingConsent,
     Postponed,
-    /// Reserved: no transition leads here yet.
+    /// Downloaded; no window is open.
     WaitingWindow,
     Downloading,
     Downloaded,

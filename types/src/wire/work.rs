@@ -8,7 +8,7 @@
 //! | item | records that the set must prove, each present or absent |
 //! |---|---|
 //! | [`Device`](WorkItem::Device) | the device |
-//! | [`Deployment`](WorkItem::Deployment) at work | the deployment, the device, its `DeviceState`, the release, the vendor's account, the `KeyRecord` of the key that signed the release |
+//! | [`Deployment`](WorkItem::Deployment) at work | the deployment, the guards of its plan, the device, its `DeviceState`, the release, the vendor's account, the `KeyRecord` of the key that signed the release |
 //! | [`Deployment`](WorkItem::Deployment) that ended | the deployment |
 //! | [`Range`](WorkItem::Range) | none |
 //! | [`Config`](WorkItem::Config) | the device, what it reported, and the desired documents of the fleet, its model, each level of its district from the outermost on, and the device itself |
@@ -177,8 +177,8 @@ pub enum WorkItem {
     /// absence.
     Device { device: Id },
     /// A deployment of one of its devices was assigned or changed its state. Proven: the deployment
-    /// and, unless it has ended, the device, its state, the release, the vendor's account and the
-    /// record of the key that signed the release.
+    /// and, unless it has ended, the guards of its plan, there or absent, the device, its state,
+    /// the release, the vendor's account and the record of the key that signed the release.
     Deployment { rollout: Id, device: Id },
     /// The effective configuration of one of its devices may not be the reported one. Proven: the
     /// device, what it reported, and the desired documents of the fleet, its model, each level of

@@ -75,6 +75,7 @@ encoded_enums! {
     GovernanceAction GovernanceChange ConfigTarget Selection AlarmChange
     Role AccountKind DeviceStatus ReleaseStatus RolloutStatus RolloutWork SkipReason
     DeploymentState Severity Fact MessageKind Outcome Encoding GroupMembers GroupStatus
+    ConsentFrom ConsentChoice
 }
 
 /// Formats that have versions of their own.

@@ -102,7 +102,7 @@ dispatch! {
     Action GovernanceChange ConfigTarget Selection Fact
     Organization Account KeyRecord ReplayWindow Device DeviceState RegistrantLink
     ReleaseManifest Release Artifact Rollout RolloutWork Deployment
-    GroupedPlan RolloutGroups
+    GroupedPlan RolloutGroups GuardedPlan InstallRules InstallRecord
     GroupStatus RevocationSweep DesiredConfig ReportedConfig
     AllowanceUse EventRecord EventCursor Alarm DeviceAlarms Policies Observer Proposal Protocol
     Role AccountKind DeviceStatus

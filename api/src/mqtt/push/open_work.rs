@@ -241,6 +241,7 @@ fn keys(view: &View, item: &WorkItem) -> Result<Vec<Vec<u8>>, StateError> {
             };
             keys.push(bytes(devices::keys::device(device)));
             keys.push(bytes(devices::keys::state(device)));
+            keys.push(bytes(rollouts::keys::install_rules(rollout)));
             keys.push(bytes(firmware::keys::release(&deployment.release)));
             if let Some(release) = firmware::release(view, &deployment.release)? {
                 keys.push(bytes(users::keys::account(&release.manifest.vendor)));

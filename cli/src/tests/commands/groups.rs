@@ -79,5 +79,33 @@ impl Day {
         assert!(failure.contains("there is no release none"), "{failure}");
         self.writes("operator", "rollout cancel second enough")
             .await;
+        self.guards().await;
+    }
+
+    /// Windows and consent, which the third version of the protocol has.
+    async fn guards(&mut self) {
+        let set = "governance propose third set-protocol --version 3 --from-height +9";
+        self.writes("admin-1", set).await;
+        self.writes("admin-2", "governance approve third").await;
+        self.writes(
+            "operator",
+            "rollout amend third --release lamp-2 --device lamp-1",
+        )
+        .await;
+        let window = "--window 0~2~*~*~1-5~for~3h~in~Europe/Berlin --consent operator";
+        let plan = format!("guarded --release lamp-2 --device lamp-1 {window}");
+        for (sender, command) in [
+            ("operator", format!("rollout plan {plan}")),
+            ("operator", format!("rollout amend {plan} --consent owner")),
+            ("approver", "rollout approve guarded".to_owned()),
+            ("operator", "rollout start guarded".to_owned()),
+        ] {
+            self.writes(sender, &command).await;
+        }
+        self.reads("auditor", "rollout show guarded").await;
+        let consent = "rollout consent guarded lamp-1 +2d --reason asked";
+        self.is_refused("operator", consent).await;
+        self.writes("operator", "rollout cancel guarded enough")
+            .await;
     }
 }

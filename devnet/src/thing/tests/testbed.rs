@@ -8,7 +8,8 @@ use std::time::Duration;
 use lamplighter_gateway::coap::simulated::{Faults, SimulatedNetwork};
 use lamplighter_gateway::lwm2m::agent::{Offer, ThingReport};
 use lamplighter_gateway::south::{
-    ServedDevices, South, SouthCommand, SouthConfig, SouthEvent, StorageReply, Transfer, WorkNotice,
+    InstallLimits, ServedDevices, South, SouthCommand, SouthConfig, SouthEvent, StorageReply,
+    Transfer, WorkNotice,
 };
 use lamplighter_types::{
     DeploymentReport, DeploymentState, DeviceEvent, DeviceSigned, Hash, Id, ReleaseManifest,
@@ -241,6 +242,7 @@ impl Testbed {
             endpoint,
             deployment,
             version: version(1),
+            limits: InstallLimits::default(),
         })
         .await;
     }

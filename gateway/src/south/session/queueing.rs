@@ -28,7 +28,12 @@ impl ThingSession {
             ) => task.deployment() == deployment,
             _ => false,
         };
-        let expires = now + self.config.order_age_max;
+        let open_for = match &command {
+            SouthCommand::Install { limits, .. } => limits.open_for,
+            _ => None,
+        };
+        let age_max = self.config.order_age_max;
+        let expires = now + open_for.map_or(age_max, |open_for| open_for.min(age_max));
         if under_way {
             (self.expires, self.held) = (expires, false);
             self.proofs.renew(proof);
@@ -63,6 +68,12 @@ impl ThingSession {
         };
         let expired = (self.expires <= now).then(|| waits.to_owned());
         self.held = expired.is_some();
+        // The next window may be days away, and other work must not wait for it.
+        if expired.is_some()
+            && matches!(&self.task, Some(SessionTask::Install(task)) if task.is_bound_to_window())
+        {
+            (self.task, self.held) = (None, false);
+        }
         expired
     }
 
@@ -97,5 +108,17 @@ impl ThingSession {
             });
         }
         (started, vec![])
+    }
+
+    /// Ends an installation whose Thing never comes back, so that other work can follow.
+    pub(super) fn overdue(&mut self, now: Instant) -> Vec<WorkNotice> {
+        let outcome = match &self.task {
+            Some(SessionTask::Install(task)) => task.overdue(now),
+            _ => None,
+        };
+        if outcome.is_some() {
+            self.task = None;
+        }
+        outcome.into_iter().collect()
     }
 }

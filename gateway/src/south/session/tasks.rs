@@ -28,8 +28,12 @@ impl ThingSession {
             SouthCommand::Install {
                 deployment,
                 version,
+                limits,
                 ..
-            } => SessionTask::Install(InstallTask::new(now, deployment, version, &self.config)),
+            } => {
+                let task = InstallTask::new(now, deployment, version, limits, &self.config);
+                SessionTask::Install(task)
+            }
             SouthCommand::Watch {
                 deployment,
                 version,

@@ -7,7 +7,8 @@ use lamplighter_types::{Hash, Version};
 use tokio::sync::mpsc;
 
 use super::super::{
-    ServedDevices, South, SouthCommand, SouthConfig, SouthEvent, StorageReply, Transfer,
+    InstallLimits, ServedDevices, South, SouthCommand, SouthConfig, SouthEvent, StorageReply,
+    Transfer,
 };
 use crate::coap::simulated::{Faults, SimulatedNetwork};
 use crate::coap::{
@@ -198,6 +199,7 @@ impl Testbed {
                 endpoint,
                 deployment,
                 version: "2.0.0".parse::<Version>().unwrap(),
+                limits: InstallLimits::default(),
             })
             .await
             .unwrap();

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use super::super::install::RETURN_GRACE;
 use super::super::{
-    SessionConfig, SessionInput, SessionStep, SouthCommand, StepResult, ThingSession, Transfer,
-    WorkNotice,
+    InstallLimits, SessionConfig, SessionInput, SessionStep, SouthCommand, StepResult,
+    ThingSession, Transfer, WorkNotice,
 };
 use crate::coap::{Code, Request, Response, format};
 use crate::lwm2m::{Stage, UpdateResult, path};
@@ -113,6 +113,7 @@ impl Testbed {
             endpoint: "lamp".to_owned(),
             deployment: "d".to_owned(),
             version: WANTED,
+            limits: InstallLimits::default(),
         });
     }
 

@@ -11,7 +11,9 @@ use lamplighter_types::Hash;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
-use super::super::{South, SouthCommand, SouthConfig, SouthEvent, Transfer, WorkNotice};
+use super::super::{
+    InstallLimits, South, SouthCommand, SouthConfig, SouthEvent, Transfer, WorkNotice,
+};
 use crate::coap::{CoapConfig, CoapEndpoint, CoapService, Code, Peer, Request, Response, format};
 use crate::lwm2m::{Stage, path};
 
@@ -170,6 +172,7 @@ async fn a_device_made_of_libcoap_is_updated() {
         endpoint,
         deployment,
         version: "2.0.0".parse().unwrap(),
+        limits: InstallLimits::default(),
     };
     bed.south.command(install).await.unwrap();
     bed.stage(Stage::Installing).await;

@@ -3,8 +3,8 @@
 use tokio::time::Instant;
 
 use super::super::{
-    EncodedOrder, SessionConfig, SessionInput, SessionStep, SouthCommand, StepResult, ThingSession,
-    Transfer, WorkNotice,
+    EncodedOrder, InstallLimits, SessionConfig, SessionInput, SessionStep, SouthCommand,
+    StepResult, ThingSession, Transfer, WorkNotice,
 };
 use crate::coap::{Code, Request, Response, format};
 use crate::lwm2m::order::{CONFLICT, ORDER, TRUSTED_HEIGHT, VALIDATORS};
@@ -27,6 +27,7 @@ fn install() -> SouthCommand {
         endpoint: ENDPOINT.to_owned(),
         deployment: "r1".to_owned(),
         version: "2.0.0".parse().unwrap(),
+        limits: InstallLimits::default(),
     }
 }
 

@@ -6,7 +6,8 @@ use lamplighter_types::{Hash, Version};
 use tokio::time::Instant;
 
 use super::super::{
-    SessionInput, SessionStep, SouthCommand, StepResult, ThingSession, Transfer, WorkNotice,
+    InstallLimits, SessionInput, SessionStep, SouthCommand, StepResult, ThingSession, Transfer,
+    WorkNotice,
 };
 use crate::coap::{Code, Request, Response, format};
 use crate::lwm2m::path;
@@ -35,6 +36,7 @@ fn install() -> SessionInput {
         endpoint: "lamp".to_owned(),
         deployment: "d".to_owned(),
         version: "2.0.0".parse::<Version>().unwrap(),
+        limits: InstallLimits::default(),
     })
 }
 

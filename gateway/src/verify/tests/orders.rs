@@ -130,7 +130,7 @@ fn orders_that_the_ledger_does_not_have_are_refused() {
         let key = firmware::keys::release(&id("fw-2"));
         world.change(&key, |release| release.status = status);
     }
-    let table: [Change; 11] = [
+    let table: [Change; 12] = [
         ("order.not_assigned", |w| {
             w.remove(&rollouts::keys::deployment(&id("r1"), &id("lamp-1")));
         }),
@@ -142,6 +142,9 @@ fn orders_that_the_ledger_does_not_have_are_refused() {
         }),
         ("order.not_open", |w| {
             deployment_is(w, DeploymentState::Postponed)
+        }),
+        ("order.not_open", |w| {
+            deployment_is(w, DeploymentState::WaitingConsent)
         }),
         ("order.not_released", |w| {
             release_is(w, ReleaseStatus::Signed)

@@ -327,6 +327,7 @@ impl World {
             WorkItem::Deployment { rollout, device } => {
                 vec![
                     bytes(rollouts::keys::deployment(rollout, device).as_bytes()),
+                    bytes(rollouts::keys::install_rules(rollout).as_bytes()),
                     bytes(devices::keys::device(device).as_bytes()),
                     bytes(devices::keys::state(device).as_bytes()),
                     bytes(firmware::keys::release(&id("fw-2")).as_bytes()),
