@@ -393,10 +393,8 @@ impl South {
         let (registrations, registration_receiver) = mpsc::channel(REGISTRATION_REQUESTS_MAX);
         let (sender_names, sender_names_receiver) = mpsc::channel(SENDERS_MAX);
         let registry = SharedRegistry::default();
-        let recovery = match &config.registrations {
-            Some(path) => Some(Recovery::open(path.clone(), &registry, served.as_ref())?),
-            None => None,
-        };
+        let open = |path: &PathBuf| Recovery::open(path.clone(), &registry, served.as_ref());
+        let recovery = config.registrations.as_ref().map(open).transpose()?;
         let rate = Arc::new(TransferRate::new(config.rate_bytes_per_s, Instant::now()));
         let packages = package_server(&config, rate.clone());
         let stop = CancellationToken::new();
