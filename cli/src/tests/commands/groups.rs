@@ -87,11 +87,12 @@ impl Day {
         let set = "governance propose third set-protocol --version 3 --from-height +9";
         self.writes("admin-1", set).await;
         self.writes("admin-2", "governance approve third").await;
-        self.writes(
-            "operator",
-            "rollout amend third --release lamp-2 --device lamp-1",
-        )
-        .await;
+        // Each makes a block, until the version is in force.
+        for days in 1..10 {
+            let amend = "rollout amend third --release lamp-2 --device lamp-1";
+            self.writes("operator", &format!("{amend} --stop +{days}d"))
+                .await;
+        }
         let window = "--window 0~2~*~*~1-5~for~3h~in~Europe/Berlin --consent operator";
         let plan = format!("guarded --release lamp-2 --device lamp-1 {window}");
         for (sender, command) in [
