@@ -164,7 +164,7 @@ fn planned(mut plan: Plan) -> RolloutsAction {
     match rules {
         Some(rules) => {
             let plan = grouping.plan(base);
-            let plan = GuardedPlan { plan, rules };
+            let plan = Box::new(GuardedPlan { plan, rules });
             RolloutsAction::PlanGuarded { plan }
         }
         None if is_grouped => RolloutsAction::PlanGroups {
@@ -180,7 +180,7 @@ fn amended(mut plan: Plan) -> RolloutsAction {
     let plan = grouping.plan(base_of(plan));
     match rules {
         Some(rules) => RolloutsAction::AmendGuarded {
-            plan: GuardedPlan { plan, rules },
+            plan: Box::new(GuardedPlan { plan, rules }),
         },
         None => RolloutsAction::Amend { plan },
     }

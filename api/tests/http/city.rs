@@ -286,6 +286,7 @@ impl City {
         };
         let plan = GuardedPlan { plan, rules };
         let digest = codec::digest(&plan);
+        let plan = Box::new(plan);
         self.begin(3, digest, RolloutsAction::PlanGuarded { plan })
             .await;
         self.consent(&name).await;

@@ -24,7 +24,7 @@ pub fn check(action: &RolloutsAction) -> Result<(), RolloutsError> {
             groups::check(plan)?;
         }
         RolloutsAction::PlanGuarded { plan } | RolloutsAction::AmendGuarded { plan } => {
-            let GuardedPlan { plan, rules } = plan;
+            let GuardedPlan { plan, rules } = &**plan;
             check_plan(&plan.base)?;
             groups::check(plan)?;
             guards::check(rules)?;

@@ -29,7 +29,7 @@ fn guarded(consent: &[ConsentFrom]) -> GuardedPlan {
 }
 
 fn plan_guarded(city: &mut City, who: &str, plan: &GuardedPlan) -> ActResult {
-    let plan = plan.clone();
+    let plan = Box::new(plan.clone());
     city.rollouts(who, RolloutsAction::PlanGuarded { plan })
 }
 
@@ -350,7 +350,9 @@ fn guards_are_part_of_what_is_approved() {
     plan_guarded(&mut city, "olga", &plan).unwrap();
     approve_guarded(&mut city, "anna", &plan).unwrap();
     assert_eq!(city.rollout("x").status, RolloutStatus::Approved);
-    let amend = |plan: &GuardedPlan| RolloutsAction::AmendGuarded { plan: plan.clone() };
+    let amend = |plan: &GuardedPlan| RolloutsAction::AmendGuarded {
+        plan: Box::new(plan.clone()),
+    };
     let changes: [fn(&mut InstallRules); 5] = [
         |rules| rules.windows[0].schedule = "0 3 * * *".to_owned(),
         |rules| rules.windows[0].minutes = 121,
@@ -388,6 +390,7 @@ fn guards_that_mean_nothing_are_refused() {
     let code = |change: &dyn Fn(&mut InstallRules)| {
         let mut plan = guarded(&[]);
         change(&mut plan.rules);
+        let plan = Box::new(plan);
         let action = Action::Rollouts(RolloutsAction::PlanGuarded { plan });
         check(&action).map_err(|refusal| refusal.code)
     };

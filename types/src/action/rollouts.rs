@@ -62,11 +62,12 @@ pub enum RolloutsAction {
     },
     /// Plans a rollout whose devices install inside of windows, or with a consent.
     PlanGuarded {
-        plan: GuardedPlan,
+        /// In a box, so that every other action is not as large.
+        plan: Box<GuardedPlan>,
     },
     /// Replaces a plan that has not begun by one with guards.
     AmendGuarded {
-        plan: GuardedPlan,
+        plan: Box<GuardedPlan>,
     },
     /// Consents to the installation of one deployment, withdraws that, or refuses it.
     Consent(ConsentDecision),
