@@ -2,10 +2,11 @@
 //! described, for good and for bad requests to every operation.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures::StreamExt;
 use lamplighter_types::Hash;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -15,6 +16,8 @@ use crate::schemas::{Cases, OPENAPI, openapi, pointer};
 
 /// Requests in progress at once.
 const AT_ONCE: usize = 16;
+/// Sends of one probe.
+const SENDS_MAX: usize = 10;
 const TRANSACTION_BODY: usize = 600_000;
 const PIECE_BODY: usize = 4 * 1024 * 1024 + 1;
 
@@ -37,7 +40,22 @@ struct ProbeAnswer {
     body: Vec<u8>,
 }
 
+/// Sends a probe, and again when the node has had as many as it takes in a second: what else it
+/// would answer is looked at.
 async fn send(node: &Node, probe: &Probe) -> ProbeAnswer {
+    for _ in 1..SENDS_MAX {
+        let answer = send_once(node, probe).await;
+        if answer.status != StatusCode::TOO_MANY_REQUESTS {
+            return answer;
+        }
+        let wait = answer.headers[RETRY_AFTER].to_str().unwrap();
+        let wait = wait.parse().unwrap();
+        tokio::time::sleep(Duration::from_secs(wait)).await;
+    }
+    send_once(node, probe).await
+}
+
+async fn send_once(node: &Node, probe: &Probe) -> ProbeAnswer {
     let method = Method::from_bytes(probe.method.to_uppercase().as_bytes()).unwrap();
     let mut request = node.open(method, &probe.url);
     if let Some(token) = &probe.token {

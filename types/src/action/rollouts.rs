@@ -62,7 +62,7 @@ pub enum RolloutsAction {
     },
     /// Plans a rollout whose devices install inside of windows, or with a consent.
     PlanGuarded {
-        /// In a box, so that every other action is not as large.
+        // In a box: no other action is as large.
         plan: Box<GuardedPlan>,
     },
     /// Replaces a plan that has not begun by one with guards.

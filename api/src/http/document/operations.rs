@@ -42,7 +42,7 @@ const MEANINGS: [(&str, &str); 15] = [
     ("415", "The body is of another media type: `content_type`."),
     (
         "429",
-        "Too many at once: `rate_limited`. Wait `Retry-After` seconds.",
+        "Too many in a second or at once: `rate_limited`, `quota.requests`. Wait for `Retry-After`.",
     ),
     (
         "500",
@@ -128,7 +128,8 @@ fn describe(path: &str, method: &str, operation: &mut Value) {
 
 /// The statuses of problems that are not particular to the operation.
 fn statuses(operation: &Value) -> Vec<&'static str> {
-    let mut statuses = vec!["500", "503"];
+    // Every request counts for its account or address.
+    let mut statuses = vec!["429", "500", "503"];
     let list = |name: &str| {
         operation
             .get(name)
