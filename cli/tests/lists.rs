@@ -160,10 +160,10 @@ async fn node(Query(Asked { after }): Query<Asked>, request: Request) -> Respons
         "/v1/rollouts/rollout-1" => {
             return json!({ "record": rollout(1) }).to_string().into_response();
         }
-        "/v1/rollouts/rollout-1/plan" => {
+        "/v1/rollouts/rollout-1/plan" | "/v1/rollouts/rollout-1/rules" => {
             let problem = json!({
                 "type": "about:blank", "title": "Not Found", "status": 404,
-                "code": "not_found", "detail": "it has no groups",
+                "code": "not_found", "detail": "it has none",
             });
             return (StatusCode::NOT_FOUND, problem.to_string()).into_response();
         }

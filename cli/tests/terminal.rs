@@ -174,6 +174,18 @@ fn grouped_plan() -> GroupedPlan {
     }
 }
 
+fn install_rules() -> InstallRules {
+    InstallRules {
+        windows: vec![MaintenanceWindow {
+            schedule: hostile(),
+            minutes: 60,
+            zone: hostile(),
+        }],
+        consent: vec![ConsentFrom::Operator],
+        wait_ms_max: 60_000,
+    }
+}
+
 fn groups() -> RolloutGroups {
     let record = GroupRecord {
         status: GroupStatus::Soaking,
@@ -420,12 +432,14 @@ fn answer(path: &str) -> Option<Value> {
         "/v1/reports/exposure/release/r-2" => page(json!({ "device": "lamp-1", "model": HOSTILE,
             "district": "", "gateway": null, "owner": "city", "status": "active",
             "version": null, "drifted": false, "since_ms": 1, "since_height": 3,
-            "attested": true, "rollout": "spring", "decisions": [], "proofs": [HOSTILE] })),
+            "attested": true, "rollout": "spring", "decisions": [], "decisions_cut": true,
+            "proofs": [HOSTILE] })),
         "/v1/alarms" => page(json!(alarm())),
         "/v1/rollouts" => page(json!(rollout())),
         "/v1/rollouts/spring" => json!({ "record": rollout() }),
         "/v1/rollouts/spring/plan" => json!({ "record": grouped_plan() }),
         "/v1/rollouts/spring/groups" => json!({ "record": groups() }),
+        "/v1/rollouts/spring/rules" => json!({ "record": install_rules() }),
         "/v1/rollouts/spring/deployments" => page(json!(deployment())),
         "/v1/firmware" => page(json!(release())),
         "/v1/firmware/r-2" => json!({ "record": release() }),
@@ -603,7 +617,11 @@ async fn a_plan_is_read_in_words_before_it_is_approved() {
     let output = lamplighter(&node, &approve).await;
     assert_eq!(output.status.code(), Some(1), "no account, nothing is sent");
     let shown = harmless(&output.stdout, &approve);
-    let plan = codec::digest(&grouped_plan()).to_string();
+    let guarded = GuardedPlan {
+        plan: grouped_plan(),
+        rules: install_rules(),
+    };
+    let plan = codec::digest(&guarded).to_string();
     for part in [
         "release             r-2",
         "which is            version 2.0.0 by acme, for ",
@@ -613,6 +631,7 @@ async fn a_plan_is_read_in_words_before_it_is_approved() {
         "retries             after 1 min, then twice as long, code 8",
         "stops at            2026-11-30T22:30:00+01:00",
         "95 % of 1 or more, for 1 h",
+        "consent from        an operator of the district",
         &plan,
     ] {
         assert!(shown.contains(part), "{part:?} in\n{shown}");

@@ -16,7 +16,7 @@ use crate::read::config_query;
 use crate::trust::{TrustAnchor, off_the_async_threads};
 
 /// The subject of a proof.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     /// A transaction in its block.
     Transaction(Hash),

@@ -23,7 +23,7 @@ pub struct Gatherer<'a> {
     items: Vec<Value>,
     bytes: usize,
     /// What is in the file: one transaction may change several things.
-    proven: BTreeSet<String>,
+    proven: BTreeSet<Subject>,
     progress: Progress,
     all: usize,
 }
@@ -254,7 +254,7 @@ impl<'a> Gatherer<'a> {
     }
 
     async fn prove(&mut self, subject: &Subject) -> Result<(), Failure> {
-        if !self.proven.insert(format!("{subject:?}")) {
+        if !self.proven.insert(subject.clone()) {
             return Ok(());
         }
         let fetched = self.session.client.proof_from_genesis(subject).await;

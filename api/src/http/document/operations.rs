@@ -42,7 +42,7 @@ const MEANINGS: [(&str, &str); 15] = [
     ("415", "The body is of another media type: `content_type`."),
     (
         "429",
-        "Too many in a second or at once: `rate_limited`, `quota.requests`. Wait for `Retry-After`.",
+        "Too many in a second, or at once: `rate_limited`, `quota.requests`. See `Retry-After`.",
     ),
     (
         "500",
