@@ -19,7 +19,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Longer than anything takes on a busy machine; only a failing test waits for it.
-pub const TIMEOUT: Duration = Duration::from_secs(120);
+pub const TIMEOUT: Duration = Duration::from_secs(240);
 const POLL: Duration = Duration::from_millis(20);
 /// Images are made so often that a node which was away for seconds needs one.
 pub const SNAPSHOT_EVERY_BATCHES: u64 = 100;
