@@ -226,6 +226,24 @@ fn a_thing_consents_or_refuses_by_its_signature_alone() {
     );
 }
 
+/// Its gateway could otherwise consent to everything.
+#[test]
+fn nobody_consents_for_a_thing_without_a_key() {
+    let mut city = City::new();
+    city.lamps(0..1, NORTH, false);
+    city.released(&manifest("r1"));
+    start(&mut city, &guarded(&[ConsentFrom::Thing]));
+    for to in [Offered, Downloaded] {
+        let from = city.state_of("x", "lamp-0");
+        gateway(&mut city, from, to, 0).unwrap();
+    }
+    for to in [Downloaded, Cancelled] {
+        let refused = gateway(&mut city, WaitingConsent, to, 60);
+        assert_eq!(refused, Err("rollouts.not_asked"), "{to:?}");
+    }
+    assert_eq!(city.state_of("x", "lamp-0"), WaitingConsent);
+}
+
 #[test]
 fn a_busy_thing_is_postponed_within_the_caps_of_people() {
     let mut city = started(&[]);
