@@ -226,6 +226,19 @@ fn a_thing_consents_or_refuses_by_its_signature_alone() {
     );
 }
 
+#[test]
+fn an_owner_consents_by_its_people_alone() {
+    let mut city = started(&[ConsentFrom::Owner]);
+    city.walk("x", "lamp-0", &[Offered, Downloaded]);
+    let choice = consent(&city, 1);
+    for who in ["acme", "gw-1"] {
+        let refused = decide(&mut city, who, choice);
+        assert_eq!(refused, Err("rollouts.not_asked"), "{who}");
+    }
+    decide(&mut city, "anna", choice).unwrap();
+    assert_eq!(record(&city).consent.unwrap().by, id("anna"));
+}
+
 /// Its gateway could otherwise consent to everything.
 #[test]
 fn nobody_consents_for_a_thing_without_a_key() {
