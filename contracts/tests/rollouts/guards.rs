@@ -230,8 +230,22 @@ fn a_thing_consents_or_refuses_by_its_signature_alone() {
 fn an_owner_consents_by_its_people_alone() {
     let mut city = started(&[ConsentFrom::Owner]);
     city.walk("x", "lamp-0", &[Offered, Downloaded]);
+    let harbour = UsersAction::RegisterOrganization {
+        organization: id("harbour"),
+        name: "Harbour".to_owned(),
+    };
+    let hank = UsersAction::RegisterUser {
+        account: id("hank"),
+        organization: id("harbour"),
+        name: "Hank".to_owned(),
+        key: secret("hank").public(),
+        proof: secret("hank").prove(KeyPurpose::Account, &city.chain_id, &id("hank")),
+    };
+    for action in [harbour, hank] {
+        city.act("admin", Action::Users(action)).unwrap();
+    }
     let choice = consent(&city, 1);
-    for who in ["acme", "gw-1"] {
+    for who in ["hank", "gw-1"] {
         let refused = decide(&mut city, who, choice);
         assert_eq!(refused, Err("rollouts.not_asked"), "{who}");
     }
