@@ -255,7 +255,7 @@ fn an_owner_consents_by_its_people_alone() {
 
 /// Its gateway could otherwise consent to everything.
 #[test]
-fn nobody_consents_for_a_thing_without_a_key() {
+fn no_gateway_consents_for_a_thing_without_a_key() {
     let mut city = City::new();
     city.lamps(0..1, NORTH, false);
     city.released(&manifest("r1"));
