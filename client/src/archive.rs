@@ -1,5 +1,8 @@
 //! Pages of certified blocks, for those who execute them again.
 
+#[cfg(test)]
+mod tests;
+
 use lamplighter_types::wire::{ARCHIVE_BYTES_MAX, ArchivedBlock, header, read_archive_page};
 
 use crate::Client;
@@ -43,6 +46,19 @@ async fn read_answer(answer: NodeResponse, from: u64) -> Result<ArchiveAnswer, C
     }
     let NodeResponse { node, body, .. } = answer;
     let read = off_the_async_threads(move || read_archive_page(&body)).await;
-    let blocks = read.map_err(|source| ClientError::Archive { node, source })?;
+    let blocks = match read {
+        Ok(blocks) => blocks,
+        Err(source) => return Err(ClientError::Archive { node, source }),
+    };
+    let heights = blocks.iter().map(|block| block.header.height);
+    if let Some((wanted, got)) = out_of_place(heights, from) {
+        return Err(ClientError::ArchiveOrder { node, wanted, got });
+    }
     Ok(ArchiveAnswer { blocks, certified })
+}
+
+/// The first height that is not the next one, behind the one that was wanted there. Pages are kept
+/// under the height of their first block: one out of place would take the place of another.
+fn out_of_place(heights: impl Iterator<Item = u64>, from: u64) -> Option<(u64, u64)> {
+    (from..).zip(heights).find(|(wanted, got)| wanted != got)
 }

@@ -130,6 +130,8 @@ pub enum ClientError {
         #[source]
         source: ArchiveError,
     },
+    #[error("{node} sent the block {got} where {wanted} comes next")]
+    ArchiveOrder { node: String, wanted: u64, got: u64 },
     #[error("the bytes that {node} sent are not those of the artifact")]
     Artifact {
         node: String,
@@ -178,6 +180,7 @@ impl ClientError {
             | Self::WrongTransaction { .. }
             | Self::Artifact { .. }
             | Self::Archive { .. }
+            | Self::ArchiveOrder { .. }
             | Self::Stream { .. } => Some(Fault::Untrue),
             _ => self.is_transient().then_some(Fault::Unserved),
         }
